@@ -1,0 +1,115 @@
+"""How far long work has come: bars on a terminal, plain lines elsewhere, nothing when unwanted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+Advance = Callable[..., None]
+LINE_EVERY = 10.0
+
+
+class Progress(Protocol):
+    """Told of stages of work; ``stage`` yields a function to call with the units done since.
+
+    It may be given ``tokens=`` as well, for a second rate.
+    """
+
+    def stage(self, name: str, total: int | None, unit: str) -> _Stage:
+        """Open a stage of ``total`` units (None: unknown)."""
+
+    def say(self, line: str) -> None:
+        """Tell one line."""
+
+
+class _Stage(Protocol):
+    def __enter__(self) -> Advance: ...
+
+    def __exit__(self, *error: object) -> bool | None: ...
+
+
+class Silent:
+    """Tells nothing."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
+        """A stage that nobody watches."""
+        yield lambda units, tokens=0: None
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+
+class OnStderr:
+    """Rich bars where stderr is a terminal, otherwise a plain line at most every ten seconds."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
+        """Show a stage with its rates and the time left."""
+        with _bar(name, total, unit) if sys.stderr.isatty() else _lines(name, total, unit) as advance:
+            yield advance
+
+    def say(self, line: str) -> None:
+        """Print one line on stderr."""
+        print(line, file=sys.stderr, flush=True)
+
+
+def _rates(done: int, tokens: int, seconds: float, unit: str) -> str:
+    seconds = max(seconds, 1e-9)
+    text = f"{done / seconds:,.1f} {unit}/s"
+    return f"{text}, {tokens / seconds:,.0f} tokens/s" if tokens else text
+
+
+@contextmanager
+def _bar(name: str, total: int | None, unit: str) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rates]}"),
+        TimeRemainingColumn(),
+    )
+    began, counts = time.monotonic(), {"done": 0, "tokens": 0}
+    with RichProgress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(name, total=total, rates="")
+
+        def advance(units: int, tokens: int = 0) -> None:
+            counts["done"] += units
+            counts["tokens"] += tokens
+            rates = _rates(counts["done"], counts["tokens"], time.monotonic() - began, unit)
+            bars.update(task, advance=units, rates=rates)
+
+        yield advance
+
+
+@contextmanager
+def _lines(name: str, total: int | None, unit: str) -> Iterator[Advance]:
+    began = last = time.monotonic()
+    counts = {"done": 0, "tokens": 0}
+
+    def tell() -> None:
+        seconds = time.monotonic() - began
+        line = f"{name}: {counts['done']:,}{f' of {total:,}' if total else ''} {unit}"
+        line += f", {_rates(counts['done'], counts['tokens'], seconds, unit)}"
+        if total and 0 < counts["done"] < total:
+            line += f", {seconds * (total - counts['done']) / counts['done']:,.0f} s left"
+        print(line, file=sys.stderr, flush=True)
+
+    def advance(units: int, tokens: int = 0) -> None:
+        nonlocal last
+        counts["done"] += units
+        counts["tokens"] += tokens
+        if time.monotonic() - last >= LINE_EVERY:
+            last = time.monotonic()
+            tell()
+
+    yield advance
+    if last == began or time.monotonic() - last > 0.1:
+        tell()
