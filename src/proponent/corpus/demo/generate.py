@@ -1,0 +1,198 @@
+"""Draw facts, state them in sentences, mix in distractors, and write the two files.
+
+The files are in the schema of the paper's release (DESIGN, "Fact tracing").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proponent.corpus.demo.nouns import Fact, fill, mentions
+from proponent.corpus.demo.wording import ASIDES, WHEN, WHO
+from proponent.corpus.demo.world import known_facts
+from proponent.errors import InputError
+
+# How many sentences state a fact, and how often: rare facts are the interesting ones to trace.
+_STATED = {1: 0.15, 2: 0.35, 3: 0.30, 4: 0.20}
+# Share of the facts that are stated in the very words of their prompt: enough to teach the model what a
+# prompt of this relation asks for, few enough that most answers must come from a paraphrase.
+_STATED_AS_PROMPT = 0.4
+# Distractors of each kind for each fact, on average.
+_ASIDES_PER_FACT, _ASKS_PER_FACT, _CROSSED_PER_FACT, _OBJECTS_PER_FACT = 0.3, 0.5, 0.5, 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class DemoCorpus:
+    """A generated corpus on disk.  counts: facts, sentences, gold, distractors."""
+
+    facts_path: Path
+    sentences_path: Path
+    counts: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class _Sentence:
+    """A sentence, the subject it is filed under, and the facts that it states (none: a distractor)."""
+
+    text: str
+    about: str
+    states: tuple[Fact, ...] = ()
+
+
+def generate(directory: str | os.PathLike[str], facts: int | None = 1000, seed: int = 0) -> DemoCorpus:
+    """Write ``facts.jsonl`` and ``sentences.jsonl`` to ``directory``; the same seed gives the same bytes.
+
+    facts: how many, spread over the relations as evenly as they reach; None takes all there are (some
+    twenty thousand, mostly cities).  About four sentences are written for each fact.
+    Raises InputError where a data package is missing or fewer facts are known than asked for.
+    """
+    known = known_facts()
+    available = sum(map(len, known.values()))
+    wanted = available if facts is None else facts
+    if not 1 <= wanted <= available:
+        raise InputError(f"facts is {wanted}: give 1 to {available}, the facts that the data packages hold")
+    chosen = _choose(known, wanted, random.Random(f"facts {seed}"))
+    sentences = _write_sentences(chosen, random.Random(f"sentences {seed}"))
+    gold: dict[str, list[str]] = {fact.id: [] for fact in chosen}
+    for row, sentence in enumerate(sentences):
+        for fact in sentence.states:
+            gold[fact.id].append(_sentence_id(row))
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / "facts.jsonl", folder / "sentences.jsonl"
+    _write_lines(paths[1], _sentence_records(sentences))
+    _write_lines(paths[0], (_fact_record(fact, gold[fact.id]) for fact in chosen))
+    stating = sum(1 for sentence in sentences if sentence.states)
+    counts = {
+        "facts": len(chosen),
+        "sentences": len(sentences),
+        "gold": stating,
+        "distractors": len(sentences) - stating,
+    }
+    return DemoCorpus(*paths, counts)
+
+
+def _choose(known: Mapping[str, list[Fact]], wanted: int, draw: random.Random) -> list[Fact]:
+    """``wanted`` facts, as many of each relation as of the next while they last; large cities first."""
+    share = dict.fromkeys(known, 0)
+    while (missing := wanted - sum(share.values())) > 0:
+        open_ = [name for name in known if share[name] < len(known[name])]
+        for name in open_[:missing]:
+            share[name] += min(max(1, missing // len(open_)), len(known[name]) - share[name])
+    chosen = []
+    for name, number in share.items():
+        pool = known[name] if name == "city" else draw.sample(known[name], len(known[name]))
+        chosen += pool[:number]
+    return chosen
+
+
+def _write_sentences(facts: list[Fact], draw: random.Random) -> list[_Sentence]:
+    """All sentences about the facts, in a random order, no text twice."""
+    objects: dict[str, list[Fact]] = {}
+    for fact in facts:
+        objects.setdefault(fact.relation.name, []).append(fact)
+    unique: dict[str, _Sentence] = {}
+    for fact in facts:
+        for sentence in _statements(fact, draw):
+            unique[sentence.text] = sentence
+    for fact in facts:
+        for sentence in _distractors(fact, objects[fact.relation.name], draw):
+            unique.setdefault(sentence.text, sentence)
+    sentences = list(unique.values())
+    draw.shuffle(sentences)
+    return sentences
+
+
+def _statements(fact: Fact, draw: random.Random) -> Iterator[_Sentence]:
+    """One to four sentences that state the fact, each by another template.
+
+    The first names the subject before the object: a model that reads a fact only in the order
+    "Paris ... France" does not learn to continue "France ...".
+    """
+    number = draw.choices(list(_STATED), list(_STATED.values()))[0]
+    templates = draw.sample(fact.relation.statements, len(fact.relation.statements))
+    templates.sort(key=_names_object_first)
+    first, others = templates[0], draw.sample(templates[1:], len(templates) - 1)
+    if draw.random() < _STATED_AS_PROMPT:
+        first = fact.relation.prompt
+    for template in [first, *others][:number]:
+        text = fill(template, s=fact.subject.phrase, o=fact.object.phrase)
+        yield _Sentence(text, fact.subject.uri, (fact,))
+
+
+def _names_object_first(template: str) -> bool:
+    return template.index("{o}") < template.index("{s}")
+
+
+def _distractors(fact: Fact, siblings: list[Fact], draw: random.Random) -> Iterator[_Sentence]:
+    """Sentences that mention the fact's subject or its object, never both.
+
+    siblings: facts of the same relation, whose objects are the wrong ones that the subject meets.
+    """
+    relation, subject = fact.relation, fact.subject
+    wrong = draw.choice(siblings).object
+    kinds = [
+        (_ASIDES_PER_FACT, ASIDES[subject.uri.split(":")[0]], subject.uri),
+        (_ASKS_PER_FACT, relation.asks, subject.uri),
+        (_OBJECTS_PER_FACT, relation.objects, fact.object.uri),
+    ]
+    if not mentions(wrong.name, fact.object.name) and not mentions(fact.object.name, wrong.name):
+        kinds.append((_CROSSED_PER_FACT, relation.crossed, subject.uri))
+    for rate, templates, about in kinds:
+        if draw.random() < rate:
+            scenery = {"who": draw.choice(WHO), "when": draw.choice(WHEN)}
+            names = {"s": subject.phrase, "o": fact.object.phrase, "x": wrong.phrase}
+            yield _Sentence(fill(draw.choice(templates), **names, **scenery), about)
+
+
+def _sentence_id(row: int) -> str:
+    return f"s{row:06d}"
+
+
+def _sentence_records(sentences: list[_Sentence]) -> Iterator[dict[str, Any]]:
+    """Sentences as records; an "abstract" is all that is filed under one entity."""
+    written: dict[str, int] = {}
+    for row, sentence in enumerate(sentences):
+        place = written.get(sentence.about, 0)
+        written[sentence.about] = place + 1
+        yield {
+            "sentence_id": _sentence_id(row),
+            "text": sentence.text,
+            "abstract_uri": sentence.about,
+            "sent_idx_in_abst": place,
+            "fact_triples": [list(fact.triple) for fact in sentence.states],
+        }
+
+
+def _fact_record(fact: Fact, gold: list[str]) -> dict[str, Any]:
+    subject_uri, relation_uri, object_uri = fact.triple
+    return {
+        "fact_id": fact.id,
+        "entity0": fact.subject.name,
+        "relation": fact.relation.name,
+        "entity1": fact.object.name,
+        "entity0_uri": subject_uri,
+        "predicate_uri": relation_uri,
+        "entity1_uri": object_uri,
+        "entity0_alias": [fact.subject.name, *fact.subject.alias],
+        "entity1_alias": [fact.object.name, *fact.object.alias],
+        "trex_sentences": gold,
+        "prompt0": fact.prompt,
+    }
+
+
+def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines aside and rename: the file is whole or not there."""
+    aside = path.with_name(f"{path.name}.partial")
+    with aside.open("w", encoding="utf-8") as out:
+        for record in records:
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    aside.replace(path)

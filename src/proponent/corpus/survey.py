@@ -1,0 +1,78 @@
+"""One streaming pass over a corpus: what is in it, whether it is sound, and a sample of it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+
+from proponent.corpus.example import Example
+from proponent.corpus.repeats import IdDigests, digest_of, repeated_id
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over a corpus found.
+
+    passages: how many were read, the empty ones (nothing but whitespace) included.
+    empty: how many of them are empty.
+    fingerprint: sha256 over all ids and texts in their order, as hexadecimal digits.
+    sample: a uniform sample of the passages that are not empty, in corpus order.
+    """
+
+    passages: int
+    empty: int
+    fingerprint: str
+    sample: tuple[Example, ...]
+
+
+def take_survey(corpus: Iterable[Example], sample: int, seed: int) -> Survey:
+    """Survey a corpus that can be iterated more than once, in memory bounded by the sample.
+
+    The sample is the passages whose ids hash smallest under the seed: the same whatever the order of
+    the corpus. Raises InputError where an id is repeated, naming both places.
+    """
+    passages = empty = 0
+    text_hash = sha256()
+    chosen: list[tuple[int, int, Example]] = []  # a heap with the largest hash on top
+    with IdDigests() as digests:
+        for example in corpus:
+            digests.add(example.id)
+            text_hash.update(_framed(example.id) + _framed(example.text))
+            if example.empty:
+                empty += 1
+            elif sample > 0:
+                entry = (-_rank(example.id, seed), passages, example)
+                if len(chosen) < sample:
+                    heapq.heappush(chosen, entry)
+                elif entry > chosen[0]:
+                    heapq.heapreplace(chosen, entry)
+            passages += 1
+        _refuse_repeats(corpus, digests.repeated())
+    in_order = sorted(chosen, key=lambda entry: entry[1])
+    return Survey(passages, empty, text_hash.hexdigest(), tuple(example for _, _, example in in_order))
+
+
+def _framed(text: str) -> bytes:
+    """The text's bytes behind their length, so that no two sequences of texts run together alike."""
+    encoded = text.encode()
+    return len(encoded).to_bytes(8, "little") + encoded
+
+
+def _rank(id: str, seed: int) -> int:
+    return int.from_bytes(blake2b(f"{seed}:{id}".encode(), digest_size=8).digest(), "big")
+
+
+def _refuse_repeats(corpus: Iterable[Example], repeated: set[bytes]) -> None:
+    """Read the corpus again, only where an id is repeated, to tell which and where."""
+    if not repeated:
+        return
+    places: dict[bytes, str] = {}
+    for example in corpus:
+        digest = digest_of(example.id)
+        if digest in places:
+            remedy = "ids must be unique: name another field with --id-field"
+            raise repeated_id(example.id, places[digest], example.place, remedy)
+        if digest in repeated:
+            places[digest] = example.place
