@@ -1,0 +1,1 @@
+"""Where a model meets text: layers, capture, projection, second moments and influence features."""

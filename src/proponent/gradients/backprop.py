@@ -1,0 +1,67 @@
+"""One forward and one backward over a padded batch, with only the logits that are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from proponent.gradients.model import LanguageModel
+from proponent.gradients.outputs import OutputFunction
+
+LOGIT_BUDGET = 2**24
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of token ids, padded on the right.
+
+    tokens: [n, t].  predicted: [n, t] bool, true where the token is one that the output function scores.
+    """
+
+    tokens: Tensor
+    predicted: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Batch:
+        """Pad rows; row n is scored on its tokens from ``starts[n]`` (>= 1) to its end.
+
+        A row is padded with its own last token: where that token's embedding is broken, so that zero
+        gradients meet infinite inputs, no other row is touched.
+        """
+        longest = max(len(row) for row in rows)
+        tokens = torch.empty(len(rows), longest, dtype=torch.long)
+        predicted = torch.zeros(len(rows), longest, dtype=torch.bool)
+        for n, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            tokens[n] = row[-1]
+            tokens[n, : len(row)] = torch.tensor(row)
+            predicted[n, start : len(row)] = True
+        return cls(tokens, predicted)
+
+
+def backpropagate(model: LanguageModel, batch: Batch, output: OutputFunction) -> None:
+    """Run the batch forward and back; whoever captures the model's layers sees both.
+
+    The scalar that is differentiated is the output function summed over all scored tokens.  A token
+    is predicted from the position before it; logits exist for those positions alone, and for no more
+    than ``LOGIT_BUDGET`` numbers at a time, whatever the vocabulary.
+    """
+    tokens = batch.tokens.to(model.device)
+    scored = batch.predicted.to(model.device)[:, 1:]
+    hidden = model.hidden(tokens)[:, :-1][scored]  # [m, h]
+    targets = tokens[:, 1:][scored]  # [m]
+    rows = max(1, LOGIT_BUDGET // model.vocabulary)
+    slopes = [
+        _slope(model, part, aims, output)
+        for part, aims in zip(hidden.detach().split(rows), targets.split(rows), strict=True)
+    ]
+    hidden.backward(torch.cat(slopes))  # type: ignore[no-untyped-call]
+
+
+def _slope(model: LanguageModel, hidden: Tensor, targets: Tensor, output: OutputFunction) -> Tensor:
+    """Gradient [m, h] of the summed output with respect to hidden states [m, h]."""
+    leaf = hidden.requires_grad_()
+    (slope,) = torch.autograd.grad(output(model.logits(leaf), targets).sum(), leaf)
+    return slope

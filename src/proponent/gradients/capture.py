@@ -1,0 +1,54 @@
+"""Handing layer inputs and loss gradients at layer outputs to whoever needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from proponent.gradients.layers import Matrix
+from proponent.gradients.model import LanguageModel
+
+
+class Sink(Protocol):
+    """What receives the two factors of every weight gradient, ``dᵀ x``."""
+
+    def forward(self, matrix: Matrix, x: Tensor) -> None:
+        """x: the input [n, t, i] of a matrix, once a forward pass."""
+
+    def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
+        """d: the gradient [n, t, o] at the output of the matrix's module number ``slot``."""
+
+
+@contextmanager
+def capture(model: LanguageModel, matrices: Sequence[Matrix], sink: Sink) -> Iterator[None]:
+    """While open, every forward and backward of the model feeds ``sink``.
+
+    The parameters are frozen, so autograd computes gradients of activations only and keeps no layer
+    input; the graph starts at the outputs of the first matrices, below which nothing is differentiated.
+    """
+    handles = []
+    for matrix in matrices:
+        for slot, path in enumerate(matrix.modules):
+            hook = _forward_hook(matrix, slot, sink)
+            handles.append(model.causal.get_submodule(path).register_forward_hook(hook))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _forward_hook(matrix: Matrix, slot: int, sink: Sink) -> Any:
+    def hook(_: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        # An output that needs no grad is a first layer's: the graph begins here. The clone makes it
+        # an inner node, so that models may go on to change it in place.
+        traced = output if output.requires_grad else output.requires_grad_().clone()
+        if slot == 0:
+            sink.forward(matrix, args[0].detach())
+        traced.register_hook(lambda d: sink.backward(matrix, slot, d.detach()))
+        return traced
+
+    return hook

@@ -1,0 +1,124 @@
+"""Influence features of token rows: projected, V-corrected gradients, summed over matrices and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from proponent.corpus.batches import batches
+from proponent.gradients.backprop import Batch, backpropagate
+from proponent.gradients.capture import capture
+from proponent.gradients.layers import LayerPlan, Matrix
+from proponent.gradients.model import LanguageModel
+from proponent.gradients.moments import MomentSums, SecondMoments
+from proponent.gradients.outputs import OUTPUT_FUNCTIONS, loss
+from proponent.gradients.projection import gaussian_projection
+
+
+@dataclass(frozen=True)
+class FoldedSides:
+    """Both projections of one matrix with the scales of V folded in, on the model's device.
+
+    block: index b of the matrix's block.  inside: D_c P_inᵀ [i, p].
+    outside: D_r P_outᵀ [o, p] of each module of the matrix.
+    """
+
+    block: int
+    inside: Tensor
+    outside: tuple[Tensor, ...]
+
+
+class FeatureSums:
+    """A capture sink that sums ``(P_out D_r d_t)(P_in D_c x_t)ᵀ`` into features [n, b, p, p].
+
+    The inputs are projected as they pass forward, so no layer input outlives its layer; the [o, i]
+    gradient is never formed.  Projections and sums over tokens are exact because V is rank one.
+    """
+
+    def __init__(self, sides: Mapping[str, FoldedSides], shape: tuple[int, ...], device: torch.device) -> None:
+        self.features = torch.zeros(shape, device=device)
+        self._sides = sides
+        self._inputs: dict[str, Tensor] = {}
+        self._slopes: dict[str, list[Tensor]] = {}
+
+    def forward(self, matrix: Matrix, x: Tensor) -> None:
+        """Project x [n, t, i] to [n, t, p]."""
+        self._inputs[matrix.name] = (x @ self._sides[matrix.name].inside).float()
+
+    def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
+        """Project d [n, t, o] to [n, t, p]; when the last module has come, add the matrix's gradient."""
+        slopes = self._slopes.setdefault(matrix.name, [])
+        slopes.append((d @ self._sides[matrix.name].outside[slot]).float())
+        if len(slopes) == len(matrix.modules):
+            x, slope = self._inputs.pop(matrix.name), sum(self._slopes.pop(matrix.name))
+            self.features[:, self._sides[matrix.name].block].baddbmm_(slope.transpose(1, 2), x)
+
+
+class FeatureExtractor:
+    """Turns token rows into influence features ``P_d (∇L / √V)`` of a model.
+
+    moments: second moments by matrix name.  seed: of the projections.
+    batch_tokens: tokens that a batch may hold, padding included.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        plan: LayerPlan,
+        moments: Mapping[str, SecondMoments],
+        seed: int,
+        batch_tokens: int,
+    ) -> None:
+        self.model, self.plan, self.batch_tokens = model, plan, batch_tokens
+        dtype = next(model.causal.parameters()).dtype
+        self._sides = {
+            matrix.name: self._fold(matrix, b, moments[matrix.name], seed, dtype)
+            for b, block in enumerate(plan.blocks)
+            for matrix in block.matrices
+        }
+
+    def _fold(
+        self, matrix: Matrix, block: int, moments: SecondMoments, seed: int, dtype: torch.dtype
+    ) -> FoldedSides:
+        projection = gaussian_projection(matrix, self.plan.side, seed)
+        inside = moments.column_scale[:, None] * projection.in_side
+        outside = (moments.row_scale[:, None] * projection.out_side).to(self.model.device, dtype)
+        return FoldedSides(block, inside.to(self.model.device, dtype), outside.split(matrix.outputs))
+
+    def __call__(self, rows: Sequence[Sequence[int]], starts: Sequence[int], output: str) -> Tensor:
+        """Features [n, d] float32 on the CPU, in the order of the rows.
+
+        rows: token ids.  starts: index (>= 1) of the first token of each row that ``output`` scores.
+        A row whose gradient is not finite comes back as it is; the caller decides.
+        """
+        features = torch.empty(len(rows), self.plan.dim)
+        for members in batches([len(row) for row in rows], self.batch_tokens):
+            batch = Batch.of([rows[n] for n in members], [starts[n] for n in members])
+            features[members] = self._batch(batch, output).cpu()
+        return features
+
+    def _batch(self, batch: Batch, output: str) -> Tensor:
+        """Features [n, d] of one padded batch."""
+        p = self.plan.side
+        shape = (len(batch.tokens), len(self.plan.blocks), p, p)
+        sums = FeatureSums(self._sides, shape, self.model.device)
+        with capture(self.model, self.plan.matrices, sums):
+            backpropagate(self.model, batch, OUTPUT_FUNCTIONS[output])
+        return sums.features.flatten(1)
+
+
+def sample_moments(
+    model: LanguageModel, plan: LayerPlan, rows: Sequence[Sequence[int]], batch_tokens: int
+) -> dict[str, SecondMoments]:
+    """Second moments of the training loss's gradients over a sample of passages, by matrix name.
+
+    rows: token ids of the sampled passages; each counts as one example, all its tokens summed.
+    """
+    sums = MomentSums(plan.matrices)
+    with capture(model, plan.matrices, sums):
+        for members in batches([len(row) for row in rows], batch_tokens):
+            backpropagate(model, Batch.of([rows[n] for n in members], [1] * len(members)), loss)
+    return sums.moments(len(rows))

@@ -1,0 +1,151 @@
+"""Loading a causal language model, frozen, with its tokenizer and the fingerprints of both."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from transformers.utils import logging as transformers_logging
+
+from proponent.corpus.encoding import TextEncoder
+from proponent.errors import InputError
+
+FINGERPRINT_SAMPLES = 1024
+
+
+class _Replay(nn.Module):
+    """Stands in for a decoder: whatever it is asked, it answers with given hidden states."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self._hidden = hidden
+
+    def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self._hidden)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A frozen causal language model in two parts, and the tokenizer that goes with it.
+
+    causal: the whole Hugging Face model in eval mode, no parameter requiring grad.
+    encoder: its tokenizer.  device: where it computes.  max_positions: longest input, None if unknown.
+    """
+
+    causal: Any
+    encoder: TextEncoder
+    device: torch.device
+    max_positions: int | None
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits a position."""
+        return int(self.causal.get_output_embeddings().weight.shape[0])
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """Last hidden states [n, t, h] of token ids [n, t], without computing any logits.
+
+        No attention mask is given: rows are padded on the right and attention is causal, so no token
+        that counts ever sees a padding token.
+        """
+        output: Tensor = self.causal.base_model(input_ids=tokens, use_cache=False)[0]
+        return output
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [m, v] in float32 of hidden states [m, h].
+
+        This is the model's own forward with its decoder replaced by ``hidden``, so that soft-capping,
+        scaling and biases of any architecture are the model's own.
+        """
+        head = copy.copy(self.causal)  # shares every parameter; only the decoder is swapped
+        head._modules = {**self.causal._modules, self.causal.base_model_prefix: _Replay(hidden[None])}
+        output: Tensor = head(inputs_embeds=hidden[None], use_cache=False).logits[0]
+        return output.float()
+
+    def fingerprint(self) -> str:
+        """SHA-256 over every parameter's name, shape and a strided sample of its values.
+
+        A sample of each tensor tells checkpoints of one architecture apart without reading gigabytes.
+        """
+        digest = hashlib.sha256()
+        for name, value in self.causal.state_dict().items():
+            flat = value.detach().reshape(-1)
+            sample = flat[:: max(1, flat.numel() // FINGERPRINT_SAMPLES)].float().cpu().contiguous()
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(sample.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def load_model(name: str, dtype: str = "float32", device: str | None = None) -> LanguageModel:
+    """Load a causal language model from a folder or a hub id, frozen and ready to give gradients.
+
+    dtype: ``float32`` or ``bfloat16``.  device: a torch device name; None picks CUDA, then MPS, then CPU.
+    Raises InputError when the folder is missing, has no weights or lacks some, or is no causal model.
+    """
+    if name.startswith((".", "/", "~")) and not os.path.isdir(name):
+        raise InputError(f"model folder '{name}' does not exist; give a Hugging Face model folder or hub id")
+    where = pick_device(device)
+    causal = _load_weights(name, getattr(torch, dtype)).to(where).eval().requires_grad_(False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"model '{name}' has no tokenizer that can be loaded: {_first_line(error)}") from error
+    positions = getattr(causal.config, "max_position_embeddings", None)
+    return LanguageModel(causal, TextEncoder(tokenizer), where, positions)
+
+
+def pick_device(device: str | None) -> torch.device:
+    """The named device, or the best one there is; InputError when the named one is not there."""
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device '{device}' cannot be used here: {_first_line(error)}") from error
+    return torch.device(device)
+
+
+def _load_weights(name: str, dtype: torch.dtype) -> Any:
+    """The model on the CPU; a missing or partial set of weights is an error, never random weights."""
+    try:
+        with _quiet():
+            AutoConfig.from_pretrained(name)
+            causal, report = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"model '{name}' cannot be loaded: {_first_line(error)}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(
+            f"model '{name}' lacks weights for {len(missing)} parameters, first {missing[0]}; "
+            "give a folder with a complete model.safetensors"
+        )
+    return causal
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' bars and warnings off stderr: what matters of them becomes an error here."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

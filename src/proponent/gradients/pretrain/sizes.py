@@ -1,0 +1,57 @@
+"""The sizes of model that pretraining offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import LlamaConfig, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """A Llama shape and the settings that train it well.
+
+    hidden: width.  mlp: width inside the MLP.  vocabulary: at most so many tokens.
+    batch: passages a step.  learning_rate: Adafactor's, after the warm-up.
+
+    Embeddings are tied to the unembedding: influence gradients leave both out, so the fewer parameters
+    they hold, the more of what the model knows is in the matrices that tracing sees.
+    """
+
+    name: str
+    hidden: int
+    layers: int
+    heads: int
+    mlp: int
+    vocabulary: int
+    batch: int
+    learning_rate: float
+
+    def config(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> LlamaConfig:
+        """The model's configuration for a trained tokenizer and passages of up to max_length tokens."""
+        return LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=self.hidden,
+            intermediate_size=self.mlp,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.heads,
+            max_position_embeddings=max_length + 1,  # an end-of-text token follows the longest passage
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            use_cache=False,
+        )
+
+
+# Parameters: about 1, 5, 17 and 52 million.
+SIZES = {
+    size.name: size
+    for size in (
+        ModelSize("tiny", 128, 4, 4, 384, vocabulary=2048, batch=32, learning_rate=3e-3),
+        ModelSize("small", 256, 6, 4, 512, vocabulary=4096, batch=32, learning_rate=2e-3),
+        ModelSize("medium", 384, 8, 6, 1024, vocabulary=8192, batch=32, learning_rate=1e-3),
+        ModelSize("base", 576, 12, 9, 1536, vocabulary=8192, batch=32, learning_rate=6e-4),
+    )
+}
