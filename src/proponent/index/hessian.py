@@ -1,0 +1,108 @@
+"""The Gauss-Newton Hessian approximation R_train: its sums, damping, whitening factor and spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class HessianSums:
+    """Sums φφᵀ block by block over features that arrive in pieces; memory b · w² floats."""
+
+    def __init__(self, blocks: int, width: int) -> None:
+        self._sums = [torch.zeros(width, width) for _ in range(blocks)]
+        self._count = 0
+
+    def add(self, features: Tensor) -> None:
+        """Add features [n, b * w] float32."""
+        for total, part in zip(self._sums, split_blocks(features, len(self._sums)), strict=True):
+            total.addmm_(part.T, part)
+        self._count += len(features)
+
+    def mean(self) -> Hessian:
+        """R = mean of φφᵀ over all features added; uses up the sums."""
+        return Hessian(tuple(total.div_(max(1, self._count)) for total in self._sums), self._count)
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """A block-diagonal autocorrelation of features, undamped.
+
+    blocks: b symmetric matrices [w, w] float32.  count: features that it is the mean over.
+    """
+
+    blocks: tuple[Tensor, ...]
+    count: int
+
+    def factors(self, damping: float) -> tuple[Tensor, ...]:
+        """Lower Cholesky factors L [w, w] float32 of ``R + damping · mean eigenvalue · I``, by block.
+
+        ``W = L⁻¹`` whitens: ``WᵀW = (R + εI)⁻¹``.  Factored in float64, since a small damping leaves a
+        condition number that float32 does not survive.
+        """
+        return tuple(torch.linalg.cholesky(_damped(block, damping)).float() for block in self.blocks)
+
+    def eigenvalues(self) -> Tensor:
+        """Eigenvalues [b, w] of the undamped blocks, descending, >= 0."""
+        return torch.stack([torch.linalg.eigvalsh(block).flip(0).clamp_min(0) for block in self.blocks])
+
+
+def mean_eigenvalue(block: Tensor) -> float:
+    """Mean eigenvalue of a block [w, w], its trace over w; 1 for a block of zeros, which has no scale."""
+    mean = float(block.diagonal().double().mean())
+    return mean if mean > 0 else 1.0
+
+
+def _damped(block: Tensor, damping: float) -> Tensor:
+    damped = block.double()
+    damped.diagonal().add_(damping * mean_eigenvalue(block))
+    return damped
+
+
+def split_blocks(features: Tensor, blocks: int) -> tuple[Tensor, ...]:
+    """Views [n, w] of features [n, b * w], one a block."""
+    return features.split(features.shape[1] // blocks, dim=1)
+
+
+def whiten(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
+    """ψ = L⁻¹ φ of every block, for features [n, d]."""
+    parts = [
+        torch.linalg.solve_triangular(factor, part.T, upper=False).T
+        for factor, part in zip(factors, split_blocks(features, len(factors)), strict=True)
+    ]
+    return torch.cat(parts, 1)
+
+
+def correlate(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
+    """``Lᵀ φ`` of every block, for features [n, d]: then ``(Lᵀ φ_q) · ψ_m = φ_q · φ_m``."""
+    parts = [
+        part @ factor for factor, part in zip(factors, split_blocks(features, len(factors)), strict=True)
+    ]
+    return torch.cat(parts, 1)
+
+
+def pack_triangles(name: str, blocks: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Lower triangles of [w, w] blocks, row by row, as tensors ``NAME/B`` [w * (w + 1) / 2]."""
+    below = torch.ones_like(blocks[0], dtype=torch.bool).tril_()
+    return {f"{name}/{b}": block[below] for b, block in enumerate(blocks)}
+
+
+def unpack_triangles(name: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The inverse of ``pack_triangles``: lower triangular blocks [w, w], zero above the diagonal."""
+    packed = [tensors[f"{name}/{b}"] for b in range(sum(key.startswith(f"{name}/") for key in tensors))]
+    width = int((2 * packed[0].numel() + 0.25) ** 0.5)
+    below = torch.ones(width, width, dtype=torch.bool).tril_()
+    blocks = []
+    for values in packed:
+        block = torch.zeros(width, width)
+        block[below] = values
+        blocks.append(block)
+    return tuple(blocks)
+
+
+def symmetric(triangle: Tensor) -> Tensor:
+    """The symmetric [w, w] matrix with this lower triangle."""
+    return triangle + triangle.tril(-1).T

@@ -1,0 +1,206 @@
+"""The RUN folder: where every file of a run lies, and a finished run opened for search."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from proponent.errors import InputError
+from proponent.index.codes import decode_rows
+from proponent.index.hessian import Hessian, symmetric, unpack_triangles
+from proponent.index.search import CHUNK_ROWS, Piece
+from proponent.index.storage import checksum, read_json, read_table, read_tensors
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run's files; docs/format.md describes their bytes."""
+
+    path: Path
+
+    @property
+    def manifest(self) -> Path:
+        """What the run is made of; written first."""
+        return self.path / "run.json"
+
+    @property
+    def moments(self) -> Path:
+        """Second moments of every matrix."""
+        return self.path / "moments.safetensors"
+
+    @property
+    def hessian(self) -> Path:
+        """R_train."""
+        return self.path / "hessian.safetensors"
+
+    @property
+    def whitening(self) -> Path:
+        """Cholesky factors of the damped R_train."""
+        return self.path / "whitening.safetensors"
+
+    @property
+    def spectrum(self) -> Path:
+        """Eigenvalues of R_train."""
+        return self.path / "spectrum.safetensors"
+
+    @property
+    def done(self) -> Path:
+        """Totals and checksums; written last, its presence says that the run is finished."""
+        return self.path / "done.json"
+
+    @property
+    def raw(self) -> Path:
+        """Folder of features before whitening; gone when the run is finished."""
+        return self.path / "raw"
+
+    def examples(self, shard: int) -> Path:
+        """Ids and text of a shard's passages."""
+        return self.path / "examples" / f"{shard:05d}.parquet"
+
+    def index(self, shard: int) -> Path:
+        """Whitened, encoded features of a shard's passages."""
+        return self.path / "index" / f"{shard:05d}.safetensors"
+
+    def raw_features(self, shard: int) -> Path:
+        """Encoded features of a shard's passages, before whitening."""
+        return self.raw / f"{shard:05d}.safetensors"
+
+    def raw_marker(self, shard: int) -> Path:
+        """Counts of a raw shard; its presence says that the shard is finished."""
+        return self.raw / f"{shard:05d}.json"
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One row of the index: a passage, or a chunk of a long one.
+
+    id: the chunk's.  source: the passage's id in the corpus, the same unless it was cut.
+    """
+
+    id: str
+    source: str
+    text: str
+
+
+class Index:
+    """A finished run, open for search.  Files are checked against their checksums when first read.
+
+    Raises InputError when ``path`` is no run, is unfinished, of another format version or damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = RunFolder(Path(path))
+        if not self.folder.manifest.is_file():
+            raise InputError(f"{path}: not a run (no run.json); make one with: proponent index CORPUS {path}")
+        if not self.folder.done.is_file():
+            raise InputError(f"{path}: this run is unfinished; run the same 'proponent index' again to go on")
+        self.summary = read_json(self.folder.done)
+        self._checked: set[Path] = set()
+        self.manifest = read_json(self._sound(self.folder.manifest))
+        if self.manifest.get("format") != FORMAT:
+            raise InputError(
+                f"{path}: run format {self.manifest.get('format')}, this version reads format {FORMAT}; "
+                "build the run again"
+            )
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """The FeatureSpec that the run was made with, as plain values."""
+        spec: Mapping[str, Any] = self.manifest["spec"]
+        return spec
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks b."""
+        return len(self.manifest["blocks"])
+
+    @property
+    def dim(self) -> int:
+        """Coordinates of a feature, b * p * p."""
+        return self.blocks * int(self.manifest["side"]) ** 2
+
+    def __len__(self) -> int:
+        """Rows: passages and chunks that can be found."""
+        return int(self.summary["rows"])
+
+    @cached_property
+    def factors(self) -> tuple[Tensor, ...]:
+        """Cholesky factors L [w, w] of the damped R_train, by block."""
+        return unpack_triangles("factor", read_tensors(self._sound(self.folder.whitening)))
+
+    @cached_property
+    def moments(self) -> dict[str, Tensor]:
+        """Second moments as packed tensors."""
+        return read_tensors(self._sound(self.folder.moments))
+
+    @cached_property
+    def eigenvalues(self) -> Tensor:
+        """Eigenvalues [b, w] of the damped R_train, descending in each block."""
+        values = read_tensors(self._sound(self.folder.spectrum))["eigenvalues"]
+        return values + float(self.spec["damping"]) * values.mean(1, keepdim=True)
+
+    def hessian(self) -> Hessian:
+        """R_train, undamped."""
+        triangles = unpack_triangles("block", read_tensors(self._sound(self.folder.hessian)))
+        return Hessian(tuple(symmetric(triangle) for triangle in triangles), len(self))
+
+    def pieces(self) -> Iterator[Piece]:
+        """All rows in corpus order, a few at a time, decoded."""
+        first = 0
+        for shard, rows in enumerate(self.summary["shards"]):
+            encoded = read_tensors(self._sound(self.folder.index(shard)))
+            for start in range(0, rows, CHUNK_ROWS):
+                stop = min(rows, start + CHUNK_ROWS)
+                yield Piece(
+                    first + start,
+                    decode_rows(encoded, start, stop),
+                    encoded["whitened_norm"][start:stop],
+                    encoded["feature_norm"][start:stop],
+                )
+            first += rows
+
+    def passages(self, positions: Sequence[int]) -> dict[int, Passage]:
+        """The passages at these positions; each shard's text is read once."""
+        starts = [0, *accumulate(self.summary["shards"])]
+        by_shard: dict[int, list[int]] = {}
+        for position in sorted(set(positions)):
+            by_shard.setdefault(bisect.bisect_right(starts, position) - 1, []).append(position)
+        found = {}
+        for shard, members in by_shard.items():
+            table = read_table(self._sound(self.folder.examples(shard)))
+            table = table.take([position - starts[shard] for position in members])
+            for position, row in zip(members, table.to_pylist(), strict=True):
+                found[position] = Passage(row["id"], row["source"], row["text"])
+        return found
+
+    def size(self) -> int:
+        """Bytes on disk of all its files."""
+        return sum(file.stat().st_size for file in self.folder.path.rglob("*") if file.is_file())
+
+    def check(self) -> int:
+        """Compare every file with its checksum; the number of files, or InputError for the first bad one."""
+        for name in self.summary["checksums"]:
+            self._sound(self.folder.path / name)
+        return len(self.summary["checksums"])
+
+    def _sound(self, path: Path) -> Path:
+        """The path, after its bytes were compared with the checksum once."""
+        if path not in self._checked:
+            name = path.relative_to(self.folder.path).as_posix()
+            if not path.is_file():
+                raise InputError(f"{path}: missing; build the run again")
+            if checksum(path) != self.summary["checksums"].get(name):
+                raise InputError(f"{path}: damaged (its checksum differs); build the run again")
+            self._checked.add(path)
+        return path
+
+

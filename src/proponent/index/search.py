@@ -1,0 +1,82 @@
+"""One scan of the index for many queries: scores of every passage, the highest and the lowest kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CHUNK_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of the index, decoded.
+
+    first: position of the first row in the index.  whitened: ψ [c, d].
+    whitened_norm: ‖ψ‖ [c].  feature_norm: ‖φ‖ [c], before whitening.
+    """
+
+    first: int
+    whitened: Tensor
+    whitened_norm: Tensor
+    feature_norm: Tensor
+
+
+@dataclass(frozen=True)
+class ScanQueries:
+    """Queries as the scan sees them: ``score = vector · ψ / (norm · passage norm)``.
+
+    vectors: [q, d].  norms: [q], ones for methods without unit norm.
+    passage_norms: gives the other divisor [c] of a piece's passages.
+    """
+
+    vectors: Tensor
+    norms: Tensor
+    passage_norms: Callable[[Piece], Tensor]
+
+    def scores(self, piece: Piece) -> Tensor:
+        """Scores [q, c] of a piece's passages; 0 where a norm is 0."""
+        raw = self.vectors @ piece.whitened.T
+        divisor = self.norms[:, None] * self.passage_norms(piece)[None]
+        return torch.where(divisor > 0, raw / divisor, torch.zeros_like(raw))
+
+
+class TopRows:
+    """The k highest scores and their positions for each query; ties go to the earlier passage."""
+
+    def __init__(self, queries: int, k: int) -> None:
+        self._k = k
+        self.scores = torch.empty(queries, 0)
+        self.positions = torch.empty(queries, 0, dtype=torch.long)
+
+    def add(self, scores: Tensor, first: int) -> None:
+        """Take scores [q, c] of the passages from position ``first`` on; pieces arrive in order."""
+        positions = torch.arange(first, first + scores.shape[1]).expand(len(scores), -1)
+        # stable, and earlier passages stand first: equal scores keep corpus order
+        merged = torch.cat([self.scores, scores], 1)
+        order = merged.sort(dim=1, descending=True, stable=True).indices[:, : self._k]
+        self.scores = merged.gather(1, order)
+        self.positions = torch.cat([self.positions, positions], 1).gather(1, order)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Scores and positions [q, k] of the highest (proponents) and the lowest (opponents), best first."""
+
+    proponent_scores: Tensor
+    proponent_positions: Tensor
+    opponent_scores: Tensor
+    opponent_positions: Tensor
+
+
+def search(pieces: Iterable[Piece], queries: ScanQueries, k: int) -> Found:
+    """Scan pieces of an index once and keep k proponents and k opponents of every query."""
+    top, bottom = TopRows(len(queries.vectors), k), TopRows(len(queries.vectors), k)
+    for piece in pieces:
+        scores = queries.scores(piece)
+        top.add(scores, piece.first)
+        bottom.add(-scores, piece.first)
+    return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
