@@ -1,0 +1,99 @@
+"""What a trace gives: for each query its proponents and opponents, and the result files that hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+from proponent.corpus.example import Query
+from proponent.index.storage import written_whole
+
+
+@dataclass(frozen=True)
+class ScoredPassage:
+    """A passage with its influence on a query.
+
+    id: of the passage, or of a chunk of it.  source: the passage's id in the corpus.
+    score: higher pushed the model more towards the target; in [-1, 1] for methods with unit norm.
+    """
+
+    id: str
+    source: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One query's result: proponents from the highest score down, opponents from the lowest up."""
+
+    query: Query
+    proponents: tuple[ScoredPassage, ...]
+    opponents: tuple[ScoredPassage, ...]
+
+    def record(self) -> dict[str, Any]:
+        """The fields of the paper's result files; for facts, which proponents state the fact."""
+        fields: dict[str, Any] = {
+            "example_id": self.query.id,
+            "query_set": self.query.fields.get("query_set", "facts" if self._gold() is not None else "queries"),
+            "inputs_plaintext": self.query.prompt,
+            "targets_plaintext": self.query.target,
+            **_columns("proponent", self.proponents),
+            **_columns("opponent", self.opponents),
+        }
+        for name in ("fact_id", "relation"):
+            if name in self.query.fields:
+                fields[name] = self.query.fields[name]
+        if (gold := self._gold()) is not None:
+            fields["proponent_correct"] = [passage.source in gold for passage in self.proponents]
+        return fields
+
+    def _gold(self) -> set[str] | None:
+        """Ids of the passages annotated with the query's fact; None where the query is not a fact."""
+        sentences = self.query.fields.get("trex_sentences")
+        return {str(sentence) for sentence in sentences} if isinstance(sentences, list) else None
+
+
+def _columns(role: str, passages: Sequence[ScoredPassage]) -> dict[str, list[Any]]:
+    return {
+        f"{role}s": [passage.text for passage in passages],
+        f"{role}_ids": [passage.id for passage in passages],
+        f"{role}_scores": [passage.score for passage in passages],
+        f"{role}_sources": [passage.source for passage in passages],
+    }
+
+
+@dataclass(frozen=True)
+class Attribution(Sequence[Hit]):
+    """The hits of a trace, in the order of the queries.
+
+    settings: how they were made (method, task mix, run), kept in every line of a result file.
+    """
+
+    hits: tuple[Hit, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Hit]: ...
+
+    def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
+        return self.hits[index]
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One result record a query: the paper's fields, then the settings."""
+        return ({**hit.record(), **self.settings} for hit in self.hits)
+
+    def write(self, path: str | Path) -> None:
+        """Write the records as JSONL, whole or not at all."""
+        with written_whole(Path(path)) as aside, open(aside, "w", encoding="utf-8") as file:
+            for record in self.records():
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")

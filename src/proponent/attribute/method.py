@@ -1,0 +1,91 @@
+"""A gradient method is data: which corrections it makes and what it differentiates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from proponent.errors import InputError
+
+HESSIANS = ("none", "train", "mixed")
+OUTPUTS = ("loss", "margin", "logit")
+SECOND_MOMENTS = ("yes", "no", "any")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A gradient method.
+
+    second_moment: ``yes`` or ``no`` says that the index's features must (not) be corrected by V;
+        ``any`` takes the index as it is.
+    hessian: ``none``, ``train`` (R_train) or ``mixed`` (with a task: λR_eval + (1 − λ)R_train;
+        without one: R_train).
+    unit_norm: whether gradients are scaled to unit norm under that Hessian.
+    output: function of a query's target tokens whose gradient is taken.
+    """
+
+    name: str
+    second_moment: str = "any"
+    hessian: str = "none"
+    unit_norm: bool = True
+    output: str = "loss"
+
+    def __post_init__(self) -> None:
+        for field, choices in (("second_moment", SECOND_MOMENTS), ("hessian", HESSIANS), ("output", OUTPUTS)):
+            if getattr(self, field) not in choices:
+                raise InputError(
+                    f"method '{self.name}': {field} is '{getattr(self, field)}'; "
+                    f"choose one of {', '.join(choices)}"
+                )
+
+    @classmethod
+    def of(cls, text: str) -> Method:
+        """A method by name, or changed in some fields: ``trackstar,hessian=none,unit_norm=no``.
+
+        Raises InputError naming the known methods and fields.
+        """
+        name, *changes = text.split(",")
+        if name not in METHODS:
+            raise InputError(f"no method '{name}'; known methods: {', '.join(METHODS)}")
+        return replace(METHODS[name], **dict(_change(change) for change in changes), name=text)
+
+    def check_features(self, corrected: bool) -> None:
+        """Raise InputError where the index's features do not suit.
+
+        corrected: whether the index's features were corrected by second moments.
+        """
+        if self.second_moment == "any" or corrected == (self.second_moment == "yes"):
+            return
+        have, want = ("with", "none") if corrected else ("without", "sample")
+        raise InputError(
+            f"method '{self.name}' does not fit a run {have} second-moment correction; "
+            f"index the corpus into another folder with --second-moment {want}"
+        )
+
+
+def _change(text: str) -> tuple[str, Any]:
+    field, equals, value = text.partition("=")
+    known = [f.name for f in fields(Method) if f.name != "name"]
+    if not equals or field not in known:
+        raise InputError(f"'{text}' is no change to a method; write FIELD=VALUE with one of {', '.join(known)}")
+    if field != "unit_norm":
+        return field, value
+    if value not in ("yes", "no"):
+        raise InputError(f"unit_norm is '{value}'; write unit_norm=yes or unit_norm=no")
+    return field, value == "yes"
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("trackstar", second_moment="yes", hessian="mixed"),
+        Method("cosine"),
+        Method("dot", unit_norm=False),
+        Method("trak", second_moment="no", hessian="train", unit_norm=False, output="margin"),
+    )
+}
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """The method as plain values, for result files and tables."""
+    return asdict(method)

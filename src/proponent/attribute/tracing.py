@@ -1,0 +1,163 @@
+"""From queries to their proponents and opponents: one scan of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.method import Method
+from proponent.corpus.example import Query
+from proponent.errors import InputError
+from proponent.gradients.features import FeatureExtractor
+from proponent.gradients.layers import plan_layers
+from proponent.gradients.model import load_model
+from proponent.gradients.moments import unpack_moments
+from proponent.gradients.spec import FeatureSpec
+from proponent.index.inner_products import InnerProduct, Mixed, Plain, Train, scan_queries
+from proponent.index.mix import TaskMix, automatic_mix, task_eigenvalues
+from proponent.index.hessian import whiten
+from proponent.index.run import Index
+from proponent.index.search import Found, search
+
+# Queries that share one scan: their vectors take 0.25 MB each at d = 65,536.
+SCAN_QUERIES = 1024
+
+
+class Tracer:
+    """A finished run with its model loaded, ready for any number of traces.
+
+    Raises InputError when the model or tokenizer is not the one that the run was made with.
+    """
+
+    def __init__(self, index: Index | str | Path, device: str | None = None) -> None:
+        self.index = index if isinstance(index, Index) else Index(index)
+        self.spec = FeatureSpec.from_dict(self.index.spec)
+        self.model = load_model(self.spec.model, self.spec.dtype, device)
+        for part, found in (("model", self.model.fingerprint()), ("tokenizer", self.model.encoder.fingerprint())):
+            if found != self.index.manifest[part]:
+                raise InputError(
+                    f"{self.index.folder.path}: the {part} in '{self.spec.model}' is not the one that this run "
+                    "was made with; restore it or build the run again"
+                )
+        plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
+        moments = unpack_moments(self.index.moments)
+        self._extract = FeatureExtractor(self.model, plan, moments, self.spec.seed, self.spec.batch_tokens)
+
+    def features(self, queries: Sequence[Query], output: str = "loss") -> Tensor:
+        """Features φ_q [q, d] of queries: gradients of their target tokens, given the prompt.
+
+        Raises InputError for a query whose target would be cut off or whose gradient is not finite.
+        """
+        encoded = [self.model.encoder.query(query, self.spec.max_length) for query in queries]
+        features = self._extract([q.tokens for q in encoded], [q.boundary for q in encoded], output)
+        for query, finite in zip(queries, features.isfinite().all(1).tolist(), strict=True):
+            if not finite:
+                raise InputError(f"{query.place}: the model gives no finite gradient for query '{query.id}'")
+        return features
+
+    def task_mix(self, task: Sequence[Query], mix: float | str, output: str = "loss") -> TaskMix:
+        """The task mix of a set of queries; ``mix`` is λ in [0, 1) or ``auto``."""
+        features = self.features(task, output)
+        if mix == "auto":
+            positive = task_eigenvalues(features, self.index.blocks)
+            weight = automatic_mix(self.index.eigenvalues.flatten(), positive)
+        else:
+            weight = _checked_mix(mix)
+        return TaskMix.of(whiten(features, self.index.factors), self.index.blocks, weight)
+
+    def trace(
+        self,
+        queries: Sequence[Query],
+        method: Method | str = "trackstar",
+        k: int = 10,
+        task: Sequence[Query] | None = None,
+        mix: float | str = "auto",
+    ) -> Attribution:
+        """The k proponents and k opponents of every query, in one scan of the index.
+
+        method: a Method or its text.  task: queries that R_eval is taken over, for methods whose Hessian
+        is mixed; without it they use R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the
+        eigenvalues' crossing.  Raises InputError for queries, method, k or mix that cannot be used.
+        """
+        method = Method.of(method) if isinstance(method, str) else method
+        method.check_features(corrected=self.spec.second_moment != "none")
+        self._check_request(queries, method, k, task)
+        task_mix = self.task_mix(task, mix, method.output) if task else None
+        inner_product = _inner_product(method, task_mix)
+        hits: list[Hit] = []
+        for start in range(0, len(queries), SCAN_QUERIES):
+            part = queries[start : start + SCAN_QUERIES]
+            features = self.features(part, method.output)
+            probes = scan_queries(features, self.index.factors, inner_product, method.unit_norm)
+            hits += self._hits(part, search(self.index.pieces(), probes, k))
+        settings = {
+            "method": method.name,
+            "mix": task_mix.mix if task_mix else None,
+            "run": str(self.index.folder.path),
+        }
+        return Attribution(tuple(hits), settings)
+
+    def _check_request(
+        self, queries: Sequence[Query], method: Method, k: int, task: Sequence[Query] | None
+    ) -> None:
+        if not queries:
+            raise InputError("no queries to trace; give at least one")
+        if not 1 <= k <= len(self.index):
+            raise InputError(f"k is {k}; this run holds {len(self.index)} passages, give 1 to that many")
+        if task is not None and (method.hessian != "mixed" or not task):
+            raise InputError(
+                f"method '{method.name}' has no task mix; leave out the task, or use trackstar"
+                if task
+                else "the task holds no queries; give at least one"
+            )
+
+    def _hits(self, queries: Sequence[Query], found: Found) -> list[Hit]:
+        positions = {int(p) for t in (found.proponent_positions, found.opponent_positions) for p in t.flatten()}
+        passages = self.index.passages(sorted(positions))
+
+        def scored(scores: Tensor, rows: Tensor) -> tuple[ScoredPassage, ...]:
+            return tuple(
+                ScoredPassage(passages[row].id, passages[row].source, passages[row].text, score)
+                for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+            )
+
+        return [
+            Hit(
+                query,
+                scored(found.proponent_scores[n], found.proponent_positions[n]),
+                scored(found.opponent_scores[n], found.opponent_positions[n]),
+            )
+            for n, query in enumerate(queries)
+        ]
+
+
+def trace(
+    index: Index | str | Path,
+    queries: Sequence[Query],
+    method: Method | str = "trackstar",
+    k: int = 10,
+    task: Sequence[Query] | None = None,
+    mix: float | str = "auto",
+    device: str | None = None,
+) -> Attribution:
+    """Trace queries in a finished run; see ``Tracer.trace``.  Load a ``Tracer`` once for many calls."""
+    return Tracer(index, device).trace(queries, method, k, task, mix)
+
+
+def _inner_product(method: Method, task_mix: TaskMix | None) -> InnerProduct:
+    if method.hessian == "none":
+        return Plain()
+    return Mixed(task_mix) if task_mix is not None else Train()
+
+
+def _checked_mix(mix: float | str) -> float:
+    try:
+        weight = float(mix)
+    except ValueError:
+        weight = -1.0
+    if not 0 <= weight < 1:
+        raise InputError(f"the mix is '{mix}'; give 'auto' or a number from 0 up to, not including, 1")
+    return weight
