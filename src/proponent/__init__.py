@@ -1,0 +1,51 @@
+"""proponent: which training text made a language model say what it said.
+
+The public names are loaded when they are first used, so that importing the package is fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proponent.attribute.attribution import Attribution as Attribution
+    from proponent.attribute.indexing import build_index as build_index
+    from proponent.attribute.method import Method as Method
+    from proponent.attribute.tracing import Tracer as Tracer
+    from proponent.attribute.tracing import trace as trace
+    from proponent.corpus.corpus import Corpus as Corpus
+    from proponent.corpus.example import Example as Example
+    from proponent.corpus.example import Query as Query
+    from proponent.corpus.queries import Queries as Queries
+    from proponent.errors import InputError as InputError
+    from proponent.gradients.spec import FeatureSpec as FeatureSpec
+    from proponent.index.run import Index as Index
+
+_HOMES = {
+    "Attribution": "proponent.attribute.attribution",
+    "Corpus": "proponent.corpus.corpus",
+    "Example": "proponent.corpus.example",
+    "FeatureSpec": "proponent.gradients.spec",
+    "Index": "proponent.index.run",
+    "InputError": "proponent.errors",
+    "Method": "proponent.attribute.method",
+    "Queries": "proponent.corpus.queries",
+    "Query": "proponent.corpus.example",
+    "Tracer": "proponent.attribute.tracing",
+    "build_index": "proponent.attribute.indexing",
+    "trace": "proponent.attribute.tracing",
+}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'proponent' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""How good an attribution is: metrics, gold passages, experiments and their reports."""
