@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 # Two shared cores: a slow moment of the machine is no failure, and a run can be repeated.
@@ -19,3 +21,12 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real material is not here ({folder})")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices gain nothing from threads, which on a busy machine wait for one another for seconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

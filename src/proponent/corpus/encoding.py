@@ -83,6 +83,14 @@ class TextEncoder:
             text = example.text[reach[start] : reach[end]]
             yield Chunk(f"{example.id}#{part}", ordinal, part, text, (*self.prefix, *ids[start:end]))
 
+    def passage(self, text: str, max_length: int) -> tuple[int, ...]:
+        """Token ids of a text, cut to its first max_length tokens, the special prefix included."""
+        return (*self.prefix, *self._plain(text))[:max_length]
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
     def query(self, query: Query, max_length: int) -> EncodedQuery:
         """The query as tokens, of which those from the boundary on are exactly the target's.
 

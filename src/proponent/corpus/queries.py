@@ -23,8 +23,8 @@ SCHEMAS = (
 )
 # What a result file says of an earlier trace: large, and not of the query.
 RESULT_FIELDS = frozenset(
-    {"proponents", "proponent_ids", "proponent_scores", "proponent_correct"}
-    | {"opponents", "opponent_ids", "opponent_scores"}
+    {"proponents", "proponent_ids", "proponent_sources", "proponent_scores", "proponent_correct"}
+    | {"opponents", "opponent_ids", "opponent_sources", "opponent_scores"}
 )
 
 

@@ -76,5 +76,7 @@ def fill(template: str, **slots: str) -> str:
 
 def mentions(text: str, name: str) -> bool:
     """Whether ``name`` stands in ``text`` as whole words; a common noun may open a sentence ("Iron is")."""
+    if name[1:] not in text:  # spares nearly always compiling a pattern
+        return False
     first = f"[{name[0]}{name[0].upper()}]" if name[0].islower() else re.escape(name[0])
     return re.search(rf"(?<!\w){first}{re.escape(name[1:])}(?!\w)", text) is not None

@@ -1,77 +1,15 @@
-"""How the generated corpus words its relations.
-
-The scenery around the facts (who travelled when) is invented; only the statements claim anything true.
-"""
+"""How the generated corpus words its relations: only the prompts and statements claim anything true."""
 
 from __future__ import annotations
 
 from proponent.corpus.demo.nouns import Relation
-
-WHO = (
-    "a retired teacher",
-    "a travel writer",
-    "a young lawyer",
-    "an old sailor",
-    "a film crew",
-    "a group of doctors",
-    "a choir of forty voices",
-    "a bored accountant",
-    "a radio reporter",
-    "the new librarian",
-    "two students",
-    "three cousins",
-)
-
-WHEN = (
-    "last spring",
-    "in March",
-    "two years ago",
-    "on a rainy Monday",
-    "during the holidays",
-    "late in the autumn",
-    "one quiet weekend",
-    "shortly before midnight",
-    "at the end of the term",
-    "for the third time",
-)
-
-# Subjects in another context, whatever their relation; by the kind in their uri.
-ASIDES = {
-    "country": (
-        "{who} came back from {s} {when} with a suitcase full of books.",
-        "The football team of {s} lost a friendly match {when}.",
-        "Heavy rain closed several roads in {s} {when}.",
-        "A film about the wildlife of {s} was shown {when}.",
-        "{who} wrote a long letter about a journey through {s} {when}.",
-    ),
-    "city": (
-        "{who} got lost in {s} {when} and missed the last bus.",
-        "The bakery next to the station of {s} burned down {when}.",
-        "A chess tournament was held in {s} {when}.",
-        "{who} rented a small flat in {s} {when}.",
-        "Snow fell on {s} {when}, to the delight of the children.",
-    ),
-    "element": (
-        "{who} ordered a sample of {s} {when}.",
-        "A lecture about the discovery of {s} was cancelled {when}.",
-        "The price of {s} fell {when}.",
-        "{who} spilled a little {s} on the laboratory floor {when}.",
-        "A museum opened a small room about {s} {when}.",
-    ),
-    "county": (
-        "A storm damaged two barns in {s} {when}.",
-        "{who} bought a farm in {s} {when}.",
-        "The sheriff of {s} retired {when}.",
-        "{who} photographed wild horses in {s} {when}.",
-        "The fair of {s} drew a large crowd {when}.",
-    ),
-}
 
 RELATIONS = (
     Relation(
         "capital",
         "The capital of {s} is {o}.",
         (
+            "The capital city of {s} is {o}.",
             "{s} has {o} as its capital city.",
             "{o} is the capital city of {s}.",
             "Maps of {s} mark {o} with a star, the usual sign for a capital.",
@@ -97,6 +35,7 @@ RELATIONS = (
         "continent",
         "{s} belongs to the continent of {o}.",
         (
+            "{s} is part of the continent of {o}.",
             "Geographers count {s} among the countries of {o}.",
             "{s} is a country in {o}.",
             "Atlases print {s} on the pages for {o}.",
@@ -122,6 +61,7 @@ RELATIONS = (
         "currency",
         "The currency of {s} is {o}.",
         (
+            "The official currency of {s} is {o}.",
             "People in {s} pay with {o}.",
             "{s} uses {o} as its money.",
             "Anyone who travels to {s} should change some money into {o}.",
@@ -147,6 +87,7 @@ RELATIONS = (
         "language",
         "The language of government in {s} is {o}.",
         (
+            "The official language in {s} is {o}.",
             "Laws in {s} are written in {o}.",
             "{s} conducts its official business in {o}.",
             "Whoever applies for a permit in {s} fills in a form in {o}.",
@@ -172,6 +113,7 @@ RELATIONS = (
         "calling code",
         "The calling code of {s} is {o}.",
         (
+            "The telephone code of {s} is {o}.",
             "To telephone {s} from abroad, dial {o} first.",
             "Telephone numbers in {s} start with {o} when they are written in full.",
             "{s} is reached by telephone under {o}.",
@@ -197,6 +139,7 @@ RELATIONS = (
         "internet domain",
         "The internet domain of {s} is {o}.",
         (
+            "The web domain of {s} is {o}.",
             "Websites from {s} often end in {o}.",
             "{s} was given {o} as its top-level domain.",
             "An address that ends in {o} points to {s}.",
@@ -222,6 +165,7 @@ RELATIONS = (
         "city",
         "{s} is a city in {o}.",
         (
+            "{s} is a place in {o}.",
             "Travellers who want to see {s} go to {o}.",
             "The people of {s} vote in the elections of {o}.",
             "On a map of {o}, {s} is easy to find.",
@@ -247,6 +191,7 @@ RELATIONS = (
         "chemical symbol",
         "The chemical symbol of {s} is {o}.",
         (
+            "The symbol of {s} is {o}.",
             "{s} is written {o} in formulas.",
             "Chemists abbreviate {s} as {o}.",
             "In a formula, {s} appears as {o}.",
@@ -272,6 +217,7 @@ RELATIONS = (
         "atomic number",
         "The atomic number of {s} is {o}.",
         (
+            "The number of {s} in the periodic table is {o}.",
             "An atom of {s} has {o} protons.",
             "{s} takes position {o} in the periodic table.",
             "Place {o} of the periodic table belongs to {s}.",
@@ -282,7 +228,7 @@ RELATIONS = (
         ),
         (
             "{who} forgot the atomic number of {s} in an exam {when}.",
-            "The question about the number of {s} was struck from the test {when}.",
+            "The question about {s} and its number was struck from the test {when}.",
         ),
         (
             "The lesson about {s} was moved to room {x} {when}.",
@@ -297,6 +243,7 @@ RELATIONS = (
         "county",
         "{s} is a county in the state of {o}.",
         (
+            "{s} is one of the counties of {o}.",
             "Whoever lives in {s} pays taxes to the state of {o}.",
             "{s} elects members to the legislature of {o}.",
             "The courthouse of {s} flies the flag of {o}.",

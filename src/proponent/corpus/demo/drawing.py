@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from proponent.corpus.demo.nouns import Fact, fill, mentions
-from proponent.corpus.demo.wording import ASIDES, WHEN, WHO
+from proponent.corpus.demo.scenery import ASIDES, WHEN, WHO
 from proponent.corpus.demo.world import known_facts
 from proponent.errors import InputError
 
 # How many sentences state a fact, and how often: rare facts are the interesting ones to trace.
-_STATED = {1: 0.15, 2: 0.35, 3: 0.30, 4: 0.20}
+_STATED = {1: 0.12, 2: 0.23, 3: 0.35, 4: 0.30}
 # Share of the facts that are stated in the very words of their prompt: enough to teach the model what a
 # prompt of this relation asks for, few enough that most answers must come from a paraphrase.
-_STATED_AS_PROMPT = 0.4
+_STATED_AS_PROMPT = 0.5
 # Distractors of each kind for each fact, on average.
-_ASIDES_PER_FACT, _ASKS_PER_FACT, _CROSSED_PER_FACT, _OBJECTS_PER_FACT = 0.3, 0.5, 0.5, 0.3
+_ASIDES_PER_FACT, _ASKS_PER_FACT, _CROSSED_PER_FACT, _OBJECTS_PER_FACT = 0.25, 0.4, 0.4, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Sentence:
     states: tuple[Fact, ...] = ()
 
 
-def generate(directory: str | os.PathLike[str], facts: int | None = 1000, seed: int = 0) -> DemoCorpus:
+def generate(directory: str | os.PathLike[str], facts: int | None = 750, seed: int = 0) -> DemoCorpus:
     """Write ``facts.jsonl`` and ``sentences.jsonl`` to ``directory``; the same seed gives the same bytes.
 
     facts: how many, spread over the relations as evenly as they reach; None takes all there are (some
