@@ -57,7 +57,7 @@ def backpropagate(model: LanguageModel, batch: Batch, output: OutputFunction) ->
         _slope(model, part, aims, output)
         for part, aims in zip(hidden.detach().split(rows), targets.split(rows), strict=True)
     ]
-    hidden.backward(torch.cat(slopes))  # type: ignore[no-untyped-call]
+    hidden.backward(torch.cat(slopes))
 
 
 def _slope(model: LanguageModel, hidden: Tensor, targets: Tensor, output: OutputFunction) -> Tensor:

@@ -23,8 +23,8 @@ class Sink(Protocol):
 
 
 @contextmanager
-def capture(model: LanguageModel, matrices: Sequence[Matrix], sink: Sink) -> Iterator[None]:
-    """While open, every forward and backward of the model feeds ``sink``.
+def capture(model: LanguageModel, matrices: Sequence[Matrix], sinks: Sequence[Sink]) -> Iterator[None]:
+    """While open, every forward and backward of the model feeds all ``sinks``.
 
     The parameters are frozen, so autograd computes gradients of activations only and keeps no layer
     input; the graph starts at the outputs of the first matrices, below which nothing is differentiated.
@@ -32,7 +32,7 @@ def capture(model: LanguageModel, matrices: Sequence[Matrix], sink: Sink) -> Ite
     handles = []
     for matrix in matrices:
         for slot, path in enumerate(matrix.modules):
-            hook = _forward_hook(matrix, slot, sink)
+            hook = _forward_hook(matrix, slot, sinks)
             handles.append(model.causal.get_submodule(path).register_forward_hook(hook))
     try:
         yield
@@ -41,14 +41,18 @@ def capture(model: LanguageModel, matrices: Sequence[Matrix], sink: Sink) -> Ite
             handle.remove()
 
 
-def _forward_hook(matrix: Matrix, slot: int, sink: Sink) -> Any:
+def _forward_hook(matrix: Matrix, slot: int, sinks: Sequence[Sink]) -> Any:
+    def backward(d: Tensor) -> None:
+        for sink in sinks:
+            sink.backward(matrix, slot, d.detach())
+
     def hook(_: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         # An output that needs no grad is a first layer's: the graph begins here. The clone makes it
         # an inner node, so that models may go on to change it in place.
         traced = output if output.requires_grad else output.requires_grad_().clone()
-        if slot == 0:
+        for sink in sinks if slot == 0 else ():
             sink.forward(matrix, args[0].detach())
-        traced.register_hook(lambda d: sink.backward(matrix, slot, d.detach()))
+        traced.register_hook(backward)
         return traced
 
     return hook

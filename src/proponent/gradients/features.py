@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +38,9 @@ class FeatureSums:
     gradient is never formed.  Projections and sums over tokens are exact because V is rank one.
     """
 
-    def __init__(self, sides: Mapping[str, FoldedSides], shape: tuple[int, ...], device: torch.device) -> None:
+    def __init__(
+        self, sides: Mapping[str, FoldedSides], shape: tuple[int, ...], device: torch.device
+    ) -> None:
         self.features = torch.zeros(shape, device=device)
         self._sides = sides
         self._inputs: dict[str, Tensor] = {}
@@ -53,7 +55,7 @@ class FeatureSums:
         slopes = self._slopes.setdefault(matrix.name, [])
         slopes.append((d @ self._sides[matrix.name].outside[slot]).float())
         if len(slopes) == len(matrix.modules):
-            x, slope = self._inputs.pop(matrix.name), sum(self._slopes.pop(matrix.name))
+            x, slope = self._inputs.pop(matrix.name), torch.stack(self._slopes.pop(matrix.name)).sum(0)
             self.features[:, self._sides[matrix.name].block].baddbmm_(slope.transpose(1, 2), x)
 
 
@@ -88,26 +90,42 @@ class FeatureExtractor:
         outside = (moments.row_scale[:, None] * projection.out_side).to(self.model.device, dtype)
         return FoldedSides(block, inside.to(self.model.device, dtype), outside.split(matrix.outputs))
 
-    def __call__(self, rows: Sequence[Sequence[int]], starts: Sequence[int], output: str) -> Tensor:
-        """Features [n, d] float32 on the CPU, in the order of the rows.
-
-        rows: token ids.  starts: index (>= 1) of the first token of each row that ``output`` scores.
-        A row whose gradient is not finite comes back as it is; the caller decides.
-        """
-        features = torch.empty(len(rows), self.plan.dim)
-        for members in batches([len(row) for row in rows], self.batch_tokens):
-            batch = Batch.of([rows[n] for n in members], [starts[n] for n in members])
-            features[members] = self._batch(batch, output).cpu()
-        return features
-
-    def _batch(self, batch: Batch, output: str) -> Tensor:
-        """Features [n, d] of one padded batch."""
+    def sums(self, rows: int) -> FeatureSums:
+        """A fresh sink for a batch of so many rows."""
         p = self.plan.side
-        shape = (len(batch.tokens), len(self.plan.blocks), p, p)
-        sums = FeatureSums(self._sides, shape, self.model.device)
-        with capture(self.model, self.plan.matrices, sums):
-            backpropagate(self.model, batch, OUTPUT_FUNCTIONS[output])
-        return sums.features.flatten(1)
+        return FeatureSums(self._sides, (rows, len(self.plan.blocks), p, p), self.model.device)
+
+    def __call__(self, rows: Sequence[Sequence[int]], starts: Sequence[int], output: str) -> Tensor:
+        """Features [n, d] float32 on the CPU, in the order of the rows; see ``extract``."""
+        return extract([self], rows, starts, output)[0]
+
+
+def extract(
+    extractors: Sequence[FeatureExtractor],
+    rows: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    output: str,
+    advance: Callable[..., None] | None = None,
+) -> list[Tensor]:
+    """Features [n, d] of each extractor, all from one pass of the model that they share.
+
+    rows: token ids.  starts: index (>= 1) of the first token of each row that ``output`` scores.
+    advance: told the rows of each batch, and their ``tokens=``, when it is done.
+    Float32 on the CPU, in the order of the rows.  A row whose gradient is not finite comes back as it
+    is; the caller decides.
+    """
+    first = extractors[0]
+    features = [torch.empty(len(rows), extractor.plan.dim) for extractor in extractors]
+    for members in batches([len(row) for row in rows], first.batch_tokens):
+        batch = Batch.of([rows[n] for n in members], [starts[n] for n in members])
+        sinks = [extractor.sums(len(members)) for extractor in extractors]
+        with capture(first.model, first.plan.matrices, sinks):
+            backpropagate(first.model, batch, OUTPUT_FUNCTIONS[output])
+        for part, sink in zip(features, sinks, strict=True):
+            part[members] = sink.features.flatten(1).cpu()
+        if advance is not None:
+            advance(len(members), tokens=sum(len(rows[n]) for n in members))
+    return features
 
 
 def sample_moments(
@@ -118,7 +136,7 @@ def sample_moments(
     rows: token ids of the sampled passages; each counts as one example, all its tokens summed.
     """
     sums = MomentSums(plan.matrices)
-    with capture(model, plan.matrices, sums):
+    with capture(model, plan.matrices, [sums]):
         for members in batches([len(row) for row in rows], batch_tokens):
             backpropagate(model, Batch.of([rows[n] for n in members], [1] * len(members)), loss)
     return sums.moments(len(rows))

@@ -111,6 +111,7 @@ def find_matrices(model: LanguageModel) -> tuple[Matrix, ...]:
     its tokens in order (a mixture of experts), for which the gradient of one passage is undefined here.
     """
     stack, linear = _linear_modules(model.causal)
+    _refuse_experts(model.causal, stack)
     groups: dict[tuple[int, str, int], list[tuple[str, Any]]] = {}
     for path, given in _watch(model, linear):
         inside = path[len(stack) + 1 :]
@@ -127,7 +128,8 @@ def find_matrices(model: LanguageModel) -> tuple[Matrix, ...]:
 
 def _linear_modules(causal: nn.Module) -> tuple[str, dict[str, Any]]:
     """Path of the stack of layers (the module list with most linear modules) and its linear modules."""
-    best, found = "", {}
+    best = ""
+    found: dict[str, Any] = {}
     for path, module in causal.named_modules():
         if isinstance(module, nn.ModuleList):
             linear = {
@@ -143,6 +145,19 @@ def _linear_modules(causal: nn.Module) -> tuple[str, dict[str, Any]]:
             "or Conv1D; this architecture is not supported"
         )
     return best, found
+
+
+def _refuse_experts(causal: nn.Module, stack: str) -> None:
+    """InputError where the stack keeps weights of several matrices in one tensor, as mixtures of experts do.
+
+    Such weights are no linear modules: without this check they would be passed over in silence.
+    """
+    for name, weight in causal.get_submodule(stack).named_parameters(stack):
+        owner = causal.get_submodule(name.rpartition(".")[0])
+        if weight.dim() >= 3 and not isinstance(owner, nn.Conv1d):
+            raise InputError(
+                f"'{name}' holds the weights of {len(weight)} experts; mixtures of experts are not supported"
+            )
 
 
 def _watch(model: LanguageModel, linear: dict[str, Any]) -> list[tuple[str, Tensor]]:

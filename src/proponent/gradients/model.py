@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
@@ -22,6 +23,14 @@ from proponent.errors import InputError
 FINGERPRINT_SAMPLES = 1024
 
 
+@dataclass
+class _Answer(BaseModelOutputWithPastAndCrossAttentions):
+    """A decoder's output; what else a head may pass on, such as a recurrent state, it finds to be None."""
+
+    def __getattr__(self, _: str) -> None:
+        return None
+
+
 class _Replay(nn.Module):
     """Stands in for a decoder: whatever it is asked, it answers with given hidden states."""
 
@@ -29,8 +38,8 @@ class _Replay(nn.Module):
         super().__init__()
         self._hidden = hidden
 
-    def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self._hidden)  # type: ignore[arg-type]
+    def forward(self, *_: Any, **__: Any) -> _Answer:
+        return _Answer(last_hidden_state=self._hidden)
 
 
 @dataclass(frozen=True)
@@ -97,8 +106,11 @@ def load_model(name: str, dtype: str = "float32", device: str | None = None) -> 
     causal = _load_weights(name, getattr(torch, dtype)).to(where).eval().requires_grad_(False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"model '{name}' has no tokenizer that can be loaded: {_first_line(error)}") from error
+    except Exception as error:  # the tokenizers package raises bare Exceptions, too
+        raise InputError(
+            f"model '{name}' has no tokenizer that can be loaded ({_first_line(error)}); "
+            "its folder needs a complete tokenizer.json"
+        ) from error
     positions = getattr(causal.config, "max_position_embeddings", None)
     return LanguageModel(causal, TextEncoder(tokenizer), where, positions)
 
@@ -121,9 +133,18 @@ def _load_weights(name: str, dtype: torch.dtype) -> Any:
     try:
         with _quiet():
             AutoConfig.from_pretrained(name)
-            causal, report = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"model '{name}' cannot be loaded: {_first_line(error)}") from error
+    causal, report = loaded
+    if mismatched := sorted(report["mismatched_keys"]):
+        parameter, found, expected = mismatched[0]
+        raise InputError(
+            f"model '{name}': {parameter} has shape {list(found)} but config.json asks for {list(expected)}; "
+            "give a folder whose config.json and weights belong together"
+        )
     if missing := sorted(report["missing_keys"]):
         raise InputError(
             f"model '{name}' lacks weights for {len(missing)} parameters, first {missing[0]}; "

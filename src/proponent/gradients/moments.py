@@ -49,9 +49,13 @@ class SecondMoments:
 
 
 def _scale(sums: Tensor) -> Tensor:
-    """``(sums / √Σ)^(-1/2)``: the normaliser Σ is shared evenly between the two sides."""
-    floored = sums.double().clamp_min(FLOOR * sums.double().mean()).clamp_min(1e-300)
-    return (floored.sum().sqrt() / floored).sqrt().float()
+    """``(sums / √Σ)^(-1/2)``: the normaliser Σ is shared evenly between the two sides.
+
+    A matrix that had no gradient at all is left uncorrected, with scales of one.
+    """
+    floored = sums.double().clamp_min(FLOOR * sums.double().mean())
+    total = floored.sum()
+    return torch.where(total > 0, (total.sqrt() / floored).sqrt(), 1.0).float()
 
 
 class MomentSums:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -40,8 +39,13 @@ def checkpoint_moments(
 def _read_state(path: str | Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
-        raise InputError(f"{path}: not an optimizer checkpoint that can be read safely ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: the optimizer checkpoint cannot be read: {error.strerror}") from error
+    except Exception as error:  # bytes that are no pickle make an unpickler raise anything
+        raise InputError(
+            f"{path}: not an optimizer checkpoint, or one that holds more than tensors and numbers and would "
+            "run code; give the optimizer.pt that a Hugging Face Trainer saved"
+        ) from error
     if not isinstance(state, dict) or not {"state", "param_groups"} <= set(state):
         raise InputError(f"{path}: not an optimizer checkpoint: 'state' and 'param_groups' are missing")
     return state
@@ -56,8 +60,8 @@ def _parameter_names(causal: nn.Module, state: Mapping[str, Any], path: str | Pa
     order = orders[0] if len(sizes) == 2 else orders[1]
     if sum(sizes) != len(names) or (len(sizes) == 2 and sizes[1] != len(norms)):
         raise InputError(
-            f"{path}: holds groups of {sizes} parameters but the model has {len(names)}, {len(norms)} of them "
-            "without weight decay; give the optimizer.pt of this model's own training run"
+            f"{path}: holds groups of {sizes} parameters but the model has {len(names)}, {len(norms)} "
+            "of them without weight decay; give the optimizer.pt of this model's own training run"
         )
     indices = [index for group in state["param_groups"] for index in group["params"]]
     return dict(zip(indices, order, strict=True))
@@ -77,11 +81,13 @@ def _matrix_moments(
         inputs_first = isinstance(causal.get_submodule(module), Conv1D)
         part = _factors(states[f"{module}.weight"], inputs_first)
         if part is None:
-            raise InputError(f"{path}: no second moments for {module}.weight; was it trained by Adam or Adafactor?")
+            raise InputError(
+                f"{path}: no second moments for {module}.weight; was it trained by Adam or Adafactor?"
+            )
         if part.rows.shape != (outputs,) or part.columns.shape != (matrix.inputs,):
             raise InputError(
-                f"{path}: second moments of {module}.weight are {part.rows.numel()} x {part.columns.numel()}, "
-                f"the model's weight is {outputs} x {matrix.inputs}; give this model's own optimizer.pt"
+                f"{path}: second moments of {module}.weight are {part.rows.numel()} x {part.columns.numel()} "
+                f"but the model's weight is {outputs} x {matrix.inputs}; give this model's own optimizer.pt"
             )
         parts.append(part)
     return SecondMoments(torch.cat([p.rows for p in parts]), torch.stack([p.columns for p in parts]).sum(0))

@@ -73,11 +73,21 @@ class FeatureSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSpec:
-        """The inverse of ``to_dict``; InputError names keys that do not belong."""
+        """The inverse of ``to_dict``; InputError names keys that do not belong.
+
+        A run keeps the second moments that it read, so their checkpoint need not exist any more.
+        """
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise InputError(f"the run's spec has unknown settings {unknown}; was it made by a newer version?")
-        return cls(**values)
+            raise InputError(
+                f"the run's spec has unknown settings {unknown}; was it made by a newer version?"
+            )
+        try:
+            spec = cls(**{**values, "second_moment": "none"})
+        except TypeError as error:
+            raise InputError(f"the run's spec cannot be used: {error}") from error
+        object.__setattr__(spec, "second_moment", values.get("second_moment", cls.second_moment))
+        return spec
 
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of the spec's canonical JSON."""

@@ -87,9 +87,7 @@ class TokenisedPassages(Dataset[NDArray[np.uint32]]):
         return self._tokens[end - int(self.lengths[row]) : end]
 
 
-def _chunks(
-    corpus: Iterable[Example], encoder: TextEncoder, max_length: int
-) -> Iterator[tuple[Chunk, bool]]:
+def _chunks(corpus: Iterable[Example], encoder: TextEncoder, max_length: int) -> Iterator[tuple[Chunk, bool]]:
     """Every chunk of the passages that hold text, and whether its passage ends with it."""
     texts = (example for example in corpus if example.text.strip())
     for ordinal, example in enumerate(texts):

@@ -14,14 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase, Trainer, set_seed
 
 from proponent.corpus.corpus import Corpus
 from proponent.errors import InputError
 from proponent.gradients.pretrain.passages import TokenisedPassages, train_tokenizer
 from proponent.gradients.pretrain.sizes import SIZES, ModelSize
-from proponent.gradients.pretrain.training import train, training_arguments
+from proponent.gradients.pretrain.training import OPTIMIZATION, train, training_arguments
 from proponent.progress import Progress, Silent
 
 RECORD = "pretrain.json"
@@ -29,8 +28,7 @@ CHECKPOINTS = "checkpoints"
 OPTIMIZER = "optimizer.pt"
 TOKENIZER = "tokenizer"
 TOKENS = "tokens.u32"
-WARMUP_SHARE = 0.05
-KEPT_CHECKPOINTS = 4
+SHORTEST = 8  # tokens a chunk, or there is hardly anything to predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Pretrained:
     directory: an ordinary Hugging Face model folder, with ``optimizer.pt`` beside the weights.
     parameters, passages, tokens (of the corpus, once), steps: counts.  loss: the mean a token, in nats,
     over the last fiftieth of the steps.  seconds: what this call or the finishing one took.
-    learning_rate: after the warm-up.
+    learning_rate: the highest, at the end of the warm-up.
     """
 
     directory: Path
@@ -59,7 +57,7 @@ def pretrain(
     size: str = "tiny",
     *,
     seed: int = 0,
-    epochs: float = 30,
+    epochs: float = 14,
     steps: int | None = None,
     learning_rate: float | None = None,
     batch: int | None = None,
@@ -75,14 +73,11 @@ def pretrain(
     run or something else, and where the package accelerate is missing.
     """
     began, progress, folder = time.monotonic(), progress or Silent(), Path(directory)
-    shape = _checked_size(size, epochs, steps, learning_rate, batch)
+    shape = _checked_size(size, epochs, steps, learning_rate, batch, max_length)
     survey = corpus.survey(sample=0)
     settings: dict[str, Any] = {
         **dataclasses.asdict(shape),
-        "optimizer": "adafactor",
-        "schedule": "constant_with_warmup",
-        "warmup_share": WARMUP_SHARE,
-        "weight_decay": 0.0,
+        **OPTIMIZATION,
         "seed": seed,
         "epochs": None if steps else epochs,
         "steps": steps,
@@ -93,37 +88,50 @@ def pretrain(
         progress.say(f"pretrain: {folder} is already there, trained with these settings")
         return finished
     _write_record(folder, {"settings": settings})
-    tokenizer = _tokenizer(corpus, shape, folder)
-    passages = TokenisedPassages.write(corpus, tokenizer, max_length, folder / TOKENS)
-    steps = steps or math.ceil(epochs * math.ceil(len(passages) / shape.batch))
-    set_seed(seed)
-    model = LlamaForCausalLM(shape.config(tokenizer, max_length))
-    warmup = math.ceil(WARMUP_SHARE * steps)
-    arguments = training_arguments(
-        folder / CHECKPOINTS, steps, shape.batch, shape.learning_rate, warmup, seed, KEPT_CHECKPOINTS
-    )
-    trainer = train(model, passages, arguments, progress)
-    _save_model(trainer, tokenizer, folder)
     result = {
-        "parameters": model.num_parameters(),
         "passages": survey.passages - survey.empty,
-        "tokens": int(passages.lengths.sum()),
-        "steps": steps,
-        "loss": _final_loss(trainer),
+        **_train_in(folder, corpus, shape, settings, progress),
         "seconds": time.monotonic() - began,
     }
-    (folder / TOKENS).unlink()
     _write_record(folder, {"settings": settings, "result": result})
     return _pretrained(folder, settings, result)
 
 
+def _train_in(
+    folder: Path, corpus: Corpus, shape: ModelSize, settings: Mapping[str, Any], progress: Progress
+) -> dict[str, Any]:
+    """Train from wherever the folder's run has come to, and leave the model in it; what was counted."""
+    max_length, seed = settings["max_length"], settings["seed"]
+    tokenizer = _tokenizer(corpus, shape, folder)
+    passages = TokenisedPassages.write(corpus, tokenizer, max_length, folder / TOKENS)
+    steps = settings["steps"] or math.ceil(settings["epochs"] * math.ceil(len(passages) / shape.batch))
+    set_seed(seed)
+    model = LlamaForCausalLM(shape.config(tokenizer, max_length))
+    arguments = training_arguments(folder / CHECKPOINTS, steps, shape.batch, shape.learning_rate, seed)
+    trainer = train(model, passages, arguments, progress)
+    _save_model(trainer, tokenizer, folder)
+    (folder / TOKENS).unlink()
+    return {
+        "parameters": model.num_parameters(),
+        "tokens": int(passages.lengths.sum()),
+        "steps": steps,
+        "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1],
+    }
+
+
 def _checked_size(
-    size: str, epochs: float, steps: int | None, learning_rate: float | None, batch: int | None
+    size: str,
+    epochs: float,
+    steps: int | None,
+    learning_rate: float | None,
+    batch: int | None,
+    max_length: int,
 ) -> ModelSize:
     """The named size with the given settings in place of its own; InputError for what cannot be."""
     if find_spec("accelerate") is None:
         raise InputError(
-            "pretraining needs the package accelerate, which is not installed: pip install 'proponent[pretrain]'"
+            "pretraining needs the package accelerate, which is not installed: "
+            "pip install 'proponent[pretrain]'"
         )
     if size not in SIZES:
         raise InputError(f"size '{size}' is not known; choose one of {', '.join(SIZES)}")
@@ -131,6 +139,8 @@ def _checked_size(
     for name, value in given.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} is {value}; it must be more than 0")
+    if max_length < SHORTEST:
+        raise InputError(f"max_length is {max_length}; it must be at least {SHORTEST} tokens")
     shape = SIZES[size]
     return dataclasses.replace(
         shape, learning_rate=learning_rate or shape.learning_rate, batch=batch or shape.batch
@@ -186,11 +196,6 @@ def _save_model(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Pa
         path.replace(folder / path.name)
     aside.rmdir()
     shutil.rmtree(folder / TOKENIZER)
-
-
-def _final_loss(trainer: Trainer) -> float:
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return float(np.mean(losses[-1:]))
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
