@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 Advance = Callable[..., None]
@@ -18,17 +18,11 @@ class Progress(Protocol):
     It may be given ``tokens=`` as well, for a second rate.
     """
 
-    def stage(self, name: str, total: int | None, unit: str) -> _Stage:
+    def stage(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
         """Open a stage of ``total`` units (None: unknown)."""
 
     def say(self, line: str) -> None:
         """Tell one line."""
-
-
-class _Stage(Protocol):
-    def __enter__(self) -> Advance: ...
-
-    def __exit__(self, *error: object) -> bool | None: ...
 
 
 class Silent:

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, overload
 
 from proponent.corpus.example import Query
+from proponent.corpus.queries import Queries
+from proponent.corpus.records import Record
+from proponent.corpus.sources import read_records
+from proponent.errors import InputError
 from proponent.index.storage import written_whole
+
+SETTINGS = ("method", "mix", "run")
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Hit:
         """The fields of the paper's result files; for facts, which proponents state the fact."""
         fields: dict[str, Any] = {
             "example_id": self.query.id,
-            "query_set": self.query.fields.get("query_set", "facts" if self._gold() is not None else "queries"),
+            "query_set": self.query.fields.get("query_set", "queries" if self.gold is None else "facts"),
             "inputs_plaintext": self.query.prompt,
             "targets_plaintext": self.query.target,
             **_columns("proponent", self.proponents),
@@ -47,14 +53,33 @@ class Hit:
         for name in ("fact_id", "relation"):
             if name in self.query.fields:
                 fields[name] = self.query.fields[name]
-        if (gold := self._gold()) is not None:
-            fields["proponent_correct"] = [passage.source in gold for passage in self.proponents]
+        if self.gold is not None:
+            fields["proponent_correct"] = [passage.source in self.gold for passage in self.proponents]
         return fields
 
-    def _gold(self) -> set[str] | None:
+    @property
+    def gold(self) -> frozenset[str] | None:
         """Ids of the passages annotated with the query's fact; None where the query is not a fact."""
         sentences = self.query.fields.get("trex_sentences")
-        return {str(sentence) for sentence in sentences} if isinstance(sentences, list) else None
+        return frozenset(map(str, sentences)) if isinstance(sentences, list) else None
+
+
+def _passages(record: Record, role: str) -> tuple[ScoredPassage, ...]:
+    """The passages of one role in a result record."""
+    fields = record.fields
+    texts = fields.get(f"{role}s") or []
+    ids = fields.get(f"{role}_ids") or []
+    sources = fields.get(f"{role}_sources") or ids
+    scores = fields.get(f"{role}_scores") or [0.0] * len(ids)
+    if not len(texts) == len(ids) == len(sources) == len(scores) or (role == "proponent" and not ids):
+        raise InputError(
+            f"{record.place}: {len(texts)} {role}s with {len(ids)} ids and {len(scores)} scores; "
+            "a result file has one of each for every passage"
+        )
+    return tuple(
+        ScoredPassage(str(id), str(source), str(text), float(score))
+        for id, source, text, score in zip(ids, sources, texts, scores, strict=True)
+    )
 
 
 def _columns(role: str, passages: Sequence[ScoredPassage]) -> dict[str, list[Any]]:
@@ -91,6 +116,21 @@ class Attribution(Sequence[Hit]):
     def records(self) -> Iterator[dict[str, Any]]:
         """One result record a query: the paper's fields, then the settings."""
         return ({**hit.record(), **self.settings} for hit in self.hits)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Attribution:
+        """Read a result file: ours, or one of the paper's release.
+
+        Sources, scores and opponents may be missing; then a passage's source is its id and its score 0.
+        Raises InputError for a line without ids, or whose columns do not have the same length.
+        """
+        queries = Queries.read(path)
+        records = [record for _, record in read_records(path)]
+        hits = tuple(
+            Hit(query, _passages(record, "proponent"), _passages(record, "opponent"))
+            for query, record in zip(queries, records, strict=True)
+        )
+        return cls(hits, {name: records[0].fields.get(name) for name in SETTINGS})
 
     def write(self, path: str | Path) -> None:
         """Write the records as JSONL, whole or not at all."""

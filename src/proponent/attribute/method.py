@@ -67,7 +67,9 @@ def _change(text: str) -> tuple[str, Any]:
     field, equals, value = text.partition("=")
     known = [f.name for f in fields(Method) if f.name != "name"]
     if not equals or field not in known:
-        raise InputError(f"'{text}' is no change to a method; write FIELD=VALUE with one of {', '.join(known)}")
+        raise InputError(
+            f"'{text}' is no change to a method; write FIELD=VALUE with one of {', '.join(known)}"
+        )
     if field != "unit_norm":
         return field, value
     if value not in ("yes", "no"):

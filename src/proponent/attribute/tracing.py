@@ -16,9 +16,9 @@ from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
 from proponent.gradients.moments import unpack_moments
 from proponent.gradients.spec import FeatureSpec
+from proponent.index.hessian import whiten
 from proponent.index.inner_products import InnerProduct, Mixed, Plain, Train, scan_queries
 from proponent.index.mix import TaskMix, automatic_mix, task_eigenvalues
-from proponent.index.hessian import whiten
 from proponent.index.run import Index
 from proponent.index.search import Found, search
 
@@ -36,15 +36,20 @@ class Tracer:
         self.index = index if isinstance(index, Index) else Index(index)
         self.spec = FeatureSpec.from_dict(self.index.spec)
         self.model = load_model(self.spec.model, self.spec.dtype, device)
-        for part, found in (("model", self.model.fingerprint()), ("tokenizer", self.model.encoder.fingerprint())):
+        for part, found in (
+            ("model", self.model.fingerprint()),
+            ("tokenizer", self.model.encoder.fingerprint()),
+        ):
             if found != self.index.manifest[part]:
                 raise InputError(
-                    f"{self.index.folder.path}: the {part} in '{self.spec.model}' is not the one that this run "
-                    "was made with; restore it or build the run again"
+                    f"{self.index.folder.path}: the {part} in '{self.spec.model}' is not the one that this "
+                    "run was made with; restore it or build the run again"
                 )
-        plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
-        moments = unpack_moments(self.index.moments)
-        self._extract = FeatureExtractor(self.model, plan, moments, self.spec.seed, self.spec.batch_tokens)
+        self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
+        self.moments = unpack_moments(self.index.moments)
+        self._extract = FeatureExtractor(
+            self.model, self.plan, self.moments, self.spec.seed, self.spec.batch_tokens
+        )
 
     def features(self, queries: Sequence[Query], output: str = "loss") -> Tensor:
         """Features φ_q [q, d] of queries: gradients of their target tokens, given the prompt.
@@ -84,7 +89,7 @@ class Tracer:
         """
         method = Method.of(method) if isinstance(method, str) else method
         method.check_features(corrected=self.spec.second_moment != "none")
-        self._check_request(queries, method, k, task)
+        self._check_request(queries, method, k, task, mix)
         task_mix = self.task_mix(task, mix, method.output) if task else None
         inner_product = _inner_product(method, task_mix)
         hits: list[Hit] = []
@@ -101,12 +106,14 @@ class Tracer:
         return Attribution(tuple(hits), settings)
 
     def _check_request(
-        self, queries: Sequence[Query], method: Method, k: int, task: Sequence[Query] | None
+        self, queries: Sequence[Query], method: Method, k: int, task: Sequence[Query] | None, mix: float | str
     ) -> None:
         if not queries:
             raise InputError("no queries to trace; give at least one")
         if not 1 <= k <= len(self.index):
             raise InputError(f"k is {k}; this run holds {len(self.index)} passages, give 1 to that many")
+        if task is None and mix != "auto":
+            raise InputError(f"a mix of {mix} needs a task; give the queries of one, or leave out the mix")
         if task is not None and (method.hessian != "mixed" or not task):
             raise InputError(
                 f"method '{method.name}' has no task mix; leave out the task, or use trackstar"
@@ -115,7 +122,9 @@ class Tracer:
             )
 
     def _hits(self, queries: Sequence[Query], found: Found) -> list[Hit]:
-        positions = {int(p) for t in (found.proponent_positions, found.opponent_positions) for p in t.flatten()}
+        positions = {
+            int(p) for t in (found.proponent_positions, found.opponent_positions) for p in t.flatten()
+        }
         passages = self.index.passages(sorted(positions))
 
         def scored(scores: Tensor, rows: Tensor) -> tuple[ScoredPassage, ...]:

@@ -14,30 +14,47 @@ from proponent.errors import InputError
 from proponent.index.codes import decode_rows, encode_rows
 from proponent.index.hessian import Hessian, HessianSums, pack_triangles, symmetric, unpack_triangles, whiten
 from proponent.index.run import FORMAT, Passage, RunFolder
-from proponent.index.storage import checksum, read_json, read_tensors, write_json, write_table, write_tensors
+from proponent.index.storage import (
+    aside,
+    checksum,
+    read_json,
+    read_tensors,
+    write_json,
+    write_sealed_json,
+    write_table,
+    write_tensors,
+)
 from proponent.progress import Progress
 
 EXAMPLES = pa.schema([("id", pa.string()), ("source", pa.string()), ("text", pa.string())])
 
 
-def start_run(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
-    """Write ``run.json``, or check that the one there says the same.
+def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Check that a run may be made here, or that the one here was made with the same settings.
 
     Raises InputError for a folder with other things in it and for a run of another spec, model or
     corpus, naming what differs.
     """
-    manifest = {"format": FORMAT, **manifest}
     if folder.manifest.is_file():
-        differences = list(_differences("", read_json(folder.manifest), manifest))
+        differences = list(_differences("", read_json(folder.manifest), {"format": FORMAT, **manifest}))
         if differences:
             raise InputError(
                 f"{folder.path}: this run was made with other settings: {'; '.join(differences)}; "
                 "give another folder, or the same settings to go on"
             )
         return
-    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+    if folder.path.exists() and not (
+        folder.path.is_dir() and set(folder.path.iterdir()) <= {aside(folder.manifest)}
+    ):
         raise InputError(f"{folder.path}: exists and is not a run; give a new or an empty folder")
-    write_json(folder.manifest, manifest)
+
+
+def start_run(folder: RunFolder, manifest: Mapping[str, Any], moments: Mapping[str, Tensor]) -> None:
+    """Write ``run.json`` and the second moments, what of them is not there yet."""
+    if not folder.manifest.is_file():
+        write_json(folder.manifest, {"format": FORMAT, **manifest})
+    if not folder.moments.is_file():
+        write_tensors(folder.moments, moments)
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[str]:
@@ -59,10 +76,11 @@ def write_raw_shard(
 ) -> None:
     """Write one shard of features [n, d] and its passages, then its marker.
 
-    Rows that are not finite are left out and named in the marker, so that they never reach R.
+    Rows that are not finite, or whose squared norm is not, are left out and named in the marker, so that
+    they never reach R.
     marker: counts and the place in the corpus to go on from; ``rows`` and ``not_finite`` are added.
     """
-    finite = features.isfinite().all(1)
+    finite = features.norm(dim=1).isfinite()
     kept = [passage for passage, sound in zip(passages, finite.tolist(), strict=True) if sound]
     write_tensors(folder.raw_features(shard), encode_rows(features[finite]))
     columns = {name: [getattr(passage, name) for passage in kept] for name in EXAMPLES.names}
@@ -93,7 +111,7 @@ def finish_run(folder: RunFolder, blocks: int, damping: float, progress: Progres
     if not folder.whitening.is_file():
         _write_whitening(folder, damping, progress)
     _write_index(folder, shards, progress)
-    write_json(folder.done, _summary(folder, markers))
+    write_sealed_json(folder.done, _summary(folder, markers))
     remove_leftovers(folder)
 
 
@@ -112,12 +130,15 @@ def _write_hessian(folder: RunFolder, shards: Sequence[int], blocks: int, progre
             sums.add(features)
             advance(rows)
     assert sums is not None
-    write_tensors(folder.hessian, pack_triangles("block", sums.mean().blocks))
+    hessian = sums.mean()
+    assert hessian.fourth is not None
+    write_tensors(folder.hessian, {**pack_triangles("block", hessian.blocks), "fourth": hessian.fourth})
 
 
 def _write_whitening(folder: RunFolder, damping: float, progress: Progress) -> None:
     """Cholesky factors and eigenvalues, a block at a time: their float64 copies are large."""
-    factors, eigenvalues = [], []
+    factors: list[Tensor] = []
+    eigenvalues: list[Tensor] = []
     triangles = unpack_triangles("block", read_tensors(folder.hessian))
     with progress.stage("Cholesky factors and eigenvalues", len(triangles), "blocks") as advance:
         for triangle in triangles:

@@ -14,7 +14,8 @@ def encode_rows(rows: Tensor) -> dict[str, Tensor]:
     A row is divided by its root mean square first, so that float16's range (6e-8 to 65504) always
     suffices: no coordinate exceeds the square root of d.  Relative error of a coordinate: 2^-11.
     """
-    scale = rows.square().mean(1).sqrt()
+    # summed in float64: the squares of small gradients vanish in float32
+    scale = (torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64) / rows.shape[1] ** 0.5).float()
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     return {"codes": (rows / scale[:, None]).half(), "scale": scale}
 

@@ -14,17 +14,20 @@ class HessianSums:
 
     def __init__(self, blocks: int, width: int) -> None:
         self._sums = [torch.zeros(width, width) for _ in range(blocks)]
+        self._fourth = torch.zeros(blocks, dtype=torch.float64)
         self._count = 0
 
     def add(self, features: Tensor) -> None:
         """Add features [n, b * w] float32."""
-        for total, part in zip(self._sums, split_blocks(features, len(self._sums)), strict=True):
-            total.addmm_(part.T, part)
+        for b, part in enumerate(split_blocks(features, len(self._sums))):
+            self._sums[b].addmm_(part.T, part)
+            self._fourth[b] += part.double().square().sum(1).square().sum()
         self._count += len(features)
 
     def mean(self) -> Hessian:
         """R = mean of φφᵀ over all features added; uses up the sums."""
-        return Hessian(tuple(total.div_(max(1, self._count)) for total in self._sums), self._count)
+        count = max(1, self._count)
+        return Hessian(tuple(total.div_(count) for total in self._sums), self._count, self._fourth / count)
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,12 @@ class Hessian:
     """A block-diagonal autocorrelation of features, undamped.
 
     blocks: b symmetric matrices [w, w] float32.  count: features that it is the mean over.
+    fourth: mean of ‖φ‖⁴ in each block [b], which tells how noisy R is; None where it is not known.
     """
 
     blocks: tuple[Tensor, ...]
     count: int
+    fourth: Tensor | None = None
 
     def factors(self, damping: float) -> tuple[Tensor, ...]:
         """Lower Cholesky factors L [w, w] float32 of ``R + damping · mean eigenvalue · I``, by block.
@@ -56,6 +61,12 @@ def mean_eigenvalue(block: Tensor) -> float:
     return mean if mean > 0 else 1.0
 
 
+def damped_eigenvalues(eigenvalues: Tensor, damping: float) -> Tensor:
+    """Eigenvalues [b, w] of the damped blocks, from those of the undamped ones."""
+    mean = eigenvalues.mean(1, keepdim=True)
+    return eigenvalues + damping * torch.where(mean > 0, mean, torch.ones_like(mean))
+
+
 def _damped(block: Tensor, damping: float) -> Tensor:
     damped = block.double()
     damped.diagonal().add_(damping * mean_eigenvalue(block))
@@ -64,7 +75,7 @@ def _damped(block: Tensor, damping: float) -> Tensor:
 
 def split_blocks(features: Tensor, blocks: int) -> tuple[Tensor, ...]:
     """Views [n, w] of features [n, b * w], one a block."""
-    return features.split(features.shape[1] // blocks, dim=1)
+    return tuple(features.chunk(blocks, dim=1))
 
 
 def whiten(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:

@@ -65,8 +65,7 @@ class Mixed:
     def queries(self, features: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
         """``R'⁻¹ ψ_q`` and ``√(ψ_qᵀ R'⁻¹ ψ_q)``."""
         whitened = whiten(features, factors)
-        vectors = self.mix.solve(whitened)
-        return vectors, (vectors * whitened).sum(1).clamp_min(0).sqrt()
+        return self.mix.solve(whitened), self.mix.squared_norms(whitened, whitened.square().sum(1)).sqrt()
 
     def passage_norms(self, piece: Piece) -> Tensor:
         """``√(ψ_mᵀ R'⁻¹ ψ_m)``."""
@@ -81,4 +80,3 @@ def scan_queries(
     if unit_norm:
         return ScanQueries(vectors, norms, inner_product.passage_norms)
     return ScanQueries(vectors, torch.ones_like(norms), lambda piece: torch.ones_like(piece.feature_norm))
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,14 +18,17 @@ from proponent.index.hessian import split_blocks
 
 MAX_AUTO_MIX = 0.999
 PAPER_RANK, PAPER_DIM = 1000, 2**16
+# Below this share of ‖ψ‖² a difference of float32 sums has lost too many digits.
+CANCELS = 0.05
 
 
 @dataclass(frozen=True)
 class TaskMix:
     """A task's directions in whitened coordinates, and how much they weigh.
 
-    mix: λ in [0, 1).  directions: eigenvectors U [w, r] of each block of E', r <= min(queries, w).
-    strengths: their eigenvalues σ [r] > 0.
+    mix: λ in [0, 1).  directions: eigenvectors U [w, r] of each block of E', r <= min(queries, w), in
+    float64: a task's own queries lie in their span, and what rounding leaves beyond it is divided by
+    1 − λ.  strengths: their eigenvalues σ [r] > 0, float64.
     """
 
     mix: float
@@ -41,7 +45,7 @@ class TaskMix:
         """``R'⁻¹ ψ`` of queries ψ [n, d]; float64 inside, because directions nearly cancel for λ near 1."""
         parts = []
         for part, u, sigma in self._blocks(whitened):
-            psi, u, sigma = part.double(), u.double(), sigma.double()
+            psi = part.double()
             along = psi @ u  # [n, r]
             beyond = (psi - along @ u.T) / (1 - self.mix)
             parts.append((along / (1 - self.mix + self.mix * sigma)) @ u.T + beyond)
@@ -51,17 +55,40 @@ class TaskMix:
         """``ψᵀ R'⁻¹ ψ`` [n] of passages ψ [n, d] whose ``‖ψ‖²`` [n] is known.
 
         ``(‖ψ‖² − Σ w (u·ψ)²) / (1 − λ)`` with ``w = λσ / (1 − λ + λσ)``, the share of each direction
-        that the mix takes away.
+        that the mix takes away.  Where next to nothing is left, float32 cannot tell how much: those rows
+        are computed without the difference.
         """
         removed = torch.zeros(len(whitened), dtype=torch.float64)
-        for part, u, sigma in self._blocks(whitened):
-            pull = self.mix * sigma.double()
+        for part, u, sigma in self._float32_blocks(whitened):
+            pull = self.mix * sigma
             removed += (part @ u).double().square() @ (pull / (1 - self.mix + pull))
-        return ((squared.double() - removed).clamp_min(0) / (1 - self.mix)).float()
+        left = squared.double() - removed
+        near = left < CANCELS * squared
+        if near.any():
+            left[near] = self._left(whitened[near])
+        return (left / (1 - self.mix)).float()
+
+    def _left(self, whitened: Tensor) -> Tensor:
+        """``(1 − λ) ψᵀ R'⁻¹ ψ`` [n] as a sum of positive terms: along the directions, and beyond them."""
+        left = torch.zeros(len(whitened), dtype=torch.float64)
+        for part, u, sigma in self._float32_blocks(whitened):
+            along = part @ u  # [n, r]
+            left += (part - along @ u.T).double().square().sum(1)
+            left += along.double().square() @ ((1 - self.mix) / (1 - self.mix + self.mix * sigma))
+        return left
 
     def _blocks(self, whitened: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         parts = split_blocks(whitened, len(self.directions))
         return zip(parts, self.directions, self.strengths, strict=True)
+
+    def _float32_blocks(self, whitened: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The same with directions in float32, for the many passages."""
+        parts = split_blocks(whitened, len(self.directions))
+        return zip(parts, self._float32_directions, self.strengths, strict=True)
+
+    @cached_property
+    def _float32_directions(self) -> tuple[Tensor, ...]:
+        return tuple(u.float() for u in self.directions)
 
 
 def _eigenpairs(whitened: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +105,7 @@ def _eigenpairs(whitened: Tensor) -> tuple[Tensor, Tensor]:
         sigma, vectors = torch.linalg.eigh(psi.T @ psi)
         keep = sigma > sigma[-1] * 1e-10
         u = vectors[:, keep]
-    return u.float(), sigma[keep].float()
+    return u, sigma[keep]
 
 
 def automatic_mix(train: Tensor, task: Tensor) -> float:

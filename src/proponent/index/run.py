@@ -14,9 +14,9 @@ from torch import Tensor
 
 from proponent.errors import InputError
 from proponent.index.codes import decode_rows
-from proponent.index.hessian import Hessian, symmetric, unpack_triangles
+from proponent.index.hessian import Hessian, damped_eigenvalues, symmetric, unpack_triangles
 from proponent.index.search import CHUNK_ROWS, Piece
-from proponent.index.storage import checksum, read_json, read_table, read_tensors
+from proponent.index.storage import checksum, read_json, read_sealed_json, read_table, read_tensors
 
 FORMAT = 1
 
@@ -103,7 +103,7 @@ class Index:
             raise InputError(f"{path}: not a run (no run.json); make one with: proponent index CORPUS {path}")
         if not self.folder.done.is_file():
             raise InputError(f"{path}: this run is unfinished; run the same 'proponent index' again to go on")
-        self.summary = read_json(self.folder.done)
+        self.summary = read_sealed_json(self.folder.done)
         self._checked: set[Path] = set()
         self.manifest = read_json(self._sound(self.folder.manifest))
         if self.manifest.get("format") != FORMAT:
@@ -146,12 +146,13 @@ class Index:
     def eigenvalues(self) -> Tensor:
         """Eigenvalues [b, w] of the damped R_train, descending in each block."""
         values = read_tensors(self._sound(self.folder.spectrum))["eigenvalues"]
-        return values + float(self.spec["damping"]) * values.mean(1, keepdim=True)
+        return damped_eigenvalues(values, float(self.spec["damping"]))
 
     def hessian(self) -> Hessian:
         """R_train, undamped."""
-        triangles = unpack_triangles("block", read_tensors(self._sound(self.folder.hessian)))
-        return Hessian(tuple(symmetric(triangle) for triangle in triangles), len(self))
+        tensors = read_tensors(self._sound(self.folder.hessian))
+        triangles = unpack_triangles("block", tensors)
+        return Hessian(tuple(symmetric(triangle) for triangle in triangles), len(self), tensors["fourth"])
 
     def pieces(self) -> Iterator[Piece]:
         """All rows in corpus order, a few at a time, decoded."""
@@ -167,6 +168,12 @@ class Index:
                     encoded["feature_norm"][start:stop],
                 )
             first += rows
+
+    def rows(self) -> Iterator[Passage]:
+        """All passages in the order of the rows."""
+        for shard in range(len(self.summary["shards"])):
+            for row in read_table(self._sound(self.folder.examples(shard))).to_pylist():
+                yield Passage(row["id"], row["source"], row["text"])
 
     def passages(self, positions: Sequence[int]) -> dict[int, Passage]:
         """The passages at these positions; each shard's text is read once."""
@@ -184,7 +191,8 @@ class Index:
 
     def size(self) -> int:
         """Bytes on disk of all its files."""
-        return sum(file.stat().st_size for file in self.folder.path.rglob("*") if file.is_file())
+        files = [self.folder.done, *(self.folder.path / name for name in self.summary["checksums"])]
+        return sum(file.stat().st_size for file in files)
 
     def check(self) -> int:
         """Compare every file with its checksum; the number of files, or InputError for the first bad one."""
@@ -202,5 +210,3 @@ class Index:
                 raise InputError(f"{path}: damaged (its checksum differs); build the run again")
             self._checked.add(path)
         return path
-
-

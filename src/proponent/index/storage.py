@@ -8,18 +8,20 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from proponent.errors import InputError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16"}
 
 
 @contextmanager
@@ -30,26 +32,26 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises InputError when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
+    part = aside(path)
     try:
-        yield aside
-        with open(aside, "rb") as file:
+        yield part
+        with open(part, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(part, path)
         _sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        if _is_full_disk(error):
+    except OSError as error:
+        if error.errno in FULL_DISK:
             raise InputError(
                 f"{path}: no space left on the disk; free some and start again, what is done is kept"
             ) from error
         raise
     finally:
-        aside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
-def _is_full_disk(error: Exception) -> bool:
-    # safetensors hands the system's error on as text
-    return getattr(error, "errno", None) in FULL_DISK or f"(os error {errno.ENOSPC})" in str(error)
+def aside(path: Path) -> Path:
+    """Where a file lies while it is being written; a killed process may leave it there."""
+    return path.with_name(f".{path.name}.part")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -62,8 +64,8 @@ def _sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object, readable by people: indented, keys in their given order."""
-    with written_whole(path) as aside:
-        aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with written_whole(path) as part:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -77,10 +79,48 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one JSON object with a checksum of itself, ``sha256``: for a file that no other vouches for."""
+    write_json(path, {**value, "sha256": _content_checksum(value)})
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """Read what ``write_sealed_json`` wrote, without the checksum; InputError when it is damaged."""
+    value = read_json(path)
+    if value.pop("sha256", None) != _content_checksum(value):
+        raise InputError(f"{path}: damaged (its checksum differs); build the run again")
+    return value
+
+
+def _content_checksum(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors as safetensors; the bytes depend on names and values alone."""
-    with written_whole(path) as aside:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, aside)
+    """Write named float tensors as safetensors; the bytes depend on names and values alone.
+
+    Not by its ``save_file``, which writes aside by itself: under a random name, which would stay for good
+    when the process is killed, and for no other user to read.
+    """
+    arrays = {name: value.contiguous().numpy() for name, value in tensors.items()}
+    # wide types first: every array stays aligned
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    ends = [0, *accumulate(arrays[name].nbytes for name in names)]
+    header = json.dumps(
+        {
+            name: {
+                "dtype": DTYPES[arrays[name].dtype.name],
+                "shape": arrays[name].shape,
+                "data_offsets": place,
+            }
+            for name, place in zip(names, pairwise(ends), strict=True)
+        }
+    ).encode()
+    header += b" " * (-len(header) % 8)
+    with written_whole(path) as part, open(part, "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for name in names:
+            file.write(arrays[name].data)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -93,8 +133,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def write_table(path: Path, columns: Mapping[str, list[Any]], schema: pa.Schema) -> None:
     """Write columns as one Parquet file."""
-    with written_whole(path) as aside:
-        pq.write_table(pa.table(dict(columns), schema=schema), aside, compression="zstd")
+    with written_whole(path) as part:
+        pq.write_table(pa.table(dict(columns), schema=schema), part, compression="zstd")
 
 
 def read_table(path: Path) -> pa.Table:

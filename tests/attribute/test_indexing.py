@@ -1,0 +1,514 @@
+"""From a corpus to a finished run, whatever happens on the way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.attribute.conftest import (
+    CHUNKS,
+    CORPUS,
+    LONG,
+    TEXTS,
+    SlowRun,
+    contents,
+    model_without_letter,
+    small_spec,
+)
+from tests.models import byte_tokenizer, make_model
+from torch import Tensor
+
+from proponent.attribute import indexing
+from proponent.attribute.indexing import build_index, build_indexes
+from proponent.corpus import Corpus, Example
+from proponent.errors import InputError
+from proponent.gradients.features import FeatureExtractor
+from proponent.gradients.model import LanguageModel, load_model
+from proponent.gradients.spec import FeatureSpec
+from proponent.index.run import Index
+
+SOURCE = Path(indexing.__file__).parents[2]
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing that handles errors may swallow it."""
+
+
+class Death:
+    """Stops all work after so many file operations; from then on no file can be touched any more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+        self._left = after
+        for name in ("fsync", "replace", "unlink", "rmdir"):
+            monkeypatch.setattr(os, name, self._mortal(getattr(os, name)))
+
+    def _mortal(self, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def operate(*arguments: Any, **options: Any) -> Any:
+            if self._left <= 0:
+                raise Killed
+            self._left -= 1
+            return operation(*arguments, **options)
+
+        return operate
+
+
+@pytest.fixture
+def loaded(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> LanguageModel:
+    """The model, loaded once for all the lives of a test."""
+    model = load_model(str(model_folder), device="cpu")
+    monkeypatch.setattr(indexing, "load_model", lambda *_: model)
+    return model
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "SHARD_ROWS", 3)
+    monkeypatch.setattr(indexing, "SHARD_TOKENS", 100)
+
+
+# --- what is in a run -------------------------------------------------------------------------------
+
+
+def test_features_are_those_of_the_definition(run: SlowRun) -> None:
+    found = torch.cat([piece.whitened for piece in run.index.pieces()]).double()
+    factor = torch.block_diag(*run.index.factors).double()
+    assert found.shape == (len(CHUNKS), 64)
+    back = found @ factor.T  # φ = L ψ
+    assert ((back - run.passages).norm(dim=1) / run.passages.norm(dim=1)).max() < 2e-3
+
+
+def test_r_train_is_the_mean_over_the_whole_corpus(run: SlowRun) -> None:
+    for block, part in zip(run.index.hessian().blocks, run.passages.split(16, 1), strict=True):
+        expected = part.T @ part / len(part)
+        error = (block.double() - expected).abs().max() / expected.diagonal().max()
+        assert error < 1e-3
+
+
+def test_norms_are_of_exact_features(run: SlowRun) -> None:
+    found = torch.cat([piece.feature_norm for piece in run.index.pieces()])
+    torch.testing.assert_close(found.double(), run.passages.norm(dim=1), rtol=1e-3, atol=0)
+
+
+def test_passages_are_in_corpus_order_with_long_ones_cut(run: SlowRun) -> None:
+    passages = run.index.passages(range(len(run.index)))
+    assert [passages[n].id for n in range(len(passages))] == CHUNKS
+    assert [passages[n].source for n in range(2, 5)] == ["long"] * 3
+    assert "".join(passages[n].text for n in range(2, 5)) == LONG
+    assert passages[0].text == TEXTS["paris"]
+
+
+def test_what_was_passed_over_is_counted(run: SlowRun) -> None:
+    summary = run.index.summary
+    assert summary["skipped"] == {"empty": 2, "too_short": 0, "not_finite": []}
+    assert summary["rows"] == len(CHUNKS)
+    letters = sum(len(text) for text in TEXTS.values() if text.strip())
+    assert summary["tokens"] == letters + len(CHUNKS)  # each chunk has its beginning-of-text token
+    assert run.index.manifest["corpus"]["passages"] == len(TEXTS)
+
+
+def test_passages_with_nothing_to_predict_are_counted(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model")
+    byte_tokenizer(with_bos=False).save_pretrained(model)
+    made = build_index(Corpus.of(["a", "", "bc", "d", "efg"]), small_spec(model), tmp_path / "run", "cpu")
+    assert made.summary["skipped"] == {"empty": 1, "too_short": 2, "not_finite": []}
+    assert [passage.text for passage in made.passages([0, 1]).values()] == ["bc", "efg"]
+
+
+@pytest.mark.parametrize("shard_rows", [1, 5])
+def test_shards_are_cut_by_rows(
+    shard_rows: int, loaded: LanguageModel, run: SlowRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "SHARD_ROWS", shard_rows)
+    made = build_index(CORPUS, FeatureSpec.from_dict(run.index.spec), tmp_path / "run", "cpu")
+    whole, rest = divmod(len(CHUNKS), shard_rows)
+    assert made.summary["shards"] == [shard_rows] * whole + [rest] * (rest > 0)
+    assert made.summary["skipped"] == run.index.summary["skipped"]
+    one, other = (torch.cat([p.whitened for p in index.pieces()]) for index in (made, run.index))
+    assert ((one - other).norm(dim=1) / other.norm(dim=1)).max() < 2e-3
+
+
+def test_shards_are_cut_by_tokens(loaded: LanguageModel, model_folder: Path) -> None:
+    spec = small_spec(model_folder)
+    tokens = [
+        len(chunk.tokens)
+        for n, e in enumerate(CORPUS)
+        for chunk in loaded.encoder.chunks(e, n, spec.max_length)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indexing, "SHARD_TOKENS", 60)
+        shards = list(indexing._shards(CORPUS, loaded.encoder, spec, indexing.START))
+    assert [size for shard in shards for size in map(len, shard.rows)] == tokens
+    assert all(shard.tokens == sum(map(len, shard.rows)) <= 60 for shard in shards)
+    for shard, following in pairwise(shards):
+        assert shard.tokens + len(following.rows[0]) > 60
+
+
+# --- killed and started again -----------------------------------------------------------------------
+
+
+def test_the_cuts_do_not_depend_on_where_it_goes_on(
+    loaded: LanguageModel, model_folder: Path, small_shards: None
+) -> None:
+    spec = small_spec(model_folder)
+    shards = list(indexing._shards(CORPUS, loaded.encoder, spec, indexing.START))
+    places = [shard.resume_at for shard in shards]
+    assert places[-1] is None
+    assert any(place is not None and place[1] > 0 for place in places), "no shard ends inside a long passage"
+    for number, place in enumerate(places[:-1], 1):
+        assert place is not None
+        assert list(indexing._shards(CORPUS, loaded.encoder, spec, place)) == shards[number:]
+
+
+def test_killed_at_every_moment_it_ends_with_the_same_bytes(
+    loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
+) -> None:
+    """Its folder as a kill would leave it before and after every change, each gone on from."""
+    spec = small_spec(model_folder)
+    whole, copies = tmp_path / "whole", tmp_path / "copies"
+    known: list[set[tuple[str, bytes]]] = []
+
+    def copying(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def operate(*arguments: Any, **options: Any) -> Any:
+            if whole.is_dir() and (found := set(contents(whole).items())) not in known[-1:]:
+                shutil.copytree(whole, copies / f"{len(known)}")
+                known.append(found)
+            return operation(*arguments, **options)
+
+        return operate
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fsync", "replace", "unlink", "rmdir"):
+            patch.setattr(os, name, copying(getattr(os, name)))
+        build_index(CORPUS, spec, whole, "cpu")
+    expected = contents(whole)
+    assert len(known) > 50  # 22 files, each half written and then whole; and 8 that are removed in the end
+    for number in range(len(known)):
+        copy = copies / str(number)
+        for part in copy.rglob("*.part"):
+            part.write_bytes(part.read_bytes()[:-7])
+        build_index(CORPUS, spec, copy, "cpu")
+        assert contents(copy) == expected, f"killed after {sorted(name for name, _ in known[number])}"
+
+
+@pytest.mark.parametrize("operations", [5, 26, 47, 71])
+def test_killed_once_it_ends_with_the_same_bytes(
+    operations: int, loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
+) -> None:
+    spec = small_spec(model_folder)
+    with pytest.MonkeyPatch.context() as patch:
+        Death(patch, after=operations)
+        with pytest.raises(Killed):
+            build_index(CORPUS, spec, tmp_path / "killed", "cpu")
+    with pytest.raises(InputError, match="unfinished"):
+        Index(tmp_path / "killed")
+    build_index(CORPUS, spec, tmp_path / "killed", "cpu")
+    build_index(CORPUS, spec, tmp_path / "whole", "cpu")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_going_on_does_not_compute_again_what_is_done(
+    loaded: LanguageModel,
+    model_folder: Path,
+    small_shards: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = small_spec(model_folder)
+    computed: list[int] = []
+    extract = indexing.extract
+
+    def noted(extractors: Any, rows: Sequence[Sequence[int]], *rest: Any) -> list[Tensor]:
+        computed.append(len(rows))
+        return extract(extractors, rows, *rest)
+
+    monkeypatch.setattr(indexing, "extract", noted)
+    with pytest.MonkeyPatch.context() as patch:
+        # a file takes four operations: run.json and the moments, two shards of three files, one file more
+        Death(patch, after=8 + 12 + 12 + 5)
+        with pytest.raises(Killed):
+            build_index(CORPUS, spec, tmp_path / "run", "cpu")
+    before = len(computed)
+    made = build_index(CORPUS, spec, tmp_path / "run", "cpu")
+    assert before == 3
+    assert computed[before:] == made.summary["shards"][2:]
+
+
+KILLS_ITSELF = """
+import os, signal, sys
+import torch
+from proponent.attribute import indexing
+from proponent.corpus import Corpus
+from proponent.gradients.spec import FeatureSpec
+torch.set_num_threads(int(sys.argv[4]))
+indexing.SHARD_ROWS = 3
+replace, left = os.replace, 7
+def mortal(*paths):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*paths)
+os.replace = mortal
+spec = FeatureSpec(model=sys.argv[2], dim=70, layer_groups=2, max_length=48, batch_tokens=150)
+indexing.build_index(Corpus.read(sys.argv[1]), spec, sys.argv[3], "cpu")
+"""
+
+
+def test_a_process_that_is_really_killed(
+    loaded: LanguageModel, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("".join(f"{text}\n" for text in TEXTS.values() if text.strip()))
+    arguments = [str(corpus), str(model_folder), str(tmp_path / "killed"), str(torch.get_num_threads())]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS_ITSELF, *arguments],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    left = contents(tmp_path / "killed")
+    assert any(name.endswith(".part") for name in left)
+    monkeypatch.setattr(indexing, "SHARD_ROWS", 3)
+    spec = small_spec(model_folder, damping=1.0)
+    build_index(Corpus.read(corpus), spec, tmp_path / "killed", "cpu")
+    build_index(Corpus.read(corpus), spec, tmp_path / "whole", "cpu")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert (
+        contents(tmp_path / "killed").items()
+        >= {
+            name: value for name, value in left.items() if not name.endswith(".part") and "raw/" not in name
+        }.items()
+    )
+
+
+def test_a_full_disk_keeps_what_is_done(
+    loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
+) -> None:
+    spec = small_spec(model_folder)
+    calls = count()
+    sync = os.fsync
+
+    def fills_up(descriptor: int) -> None:
+        if next(calls) >= 13:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fills_up)
+        with pytest.raises(InputError, match="no space left on the disk; free some and start again"):
+            build_index(CORPUS, spec, tmp_path / "run", "cpu")
+    assert not [name for name in contents(tmp_path / "run") if name.endswith(".part")]
+    build_index(CORPUS, spec, tmp_path / "run", "cpu")
+    build_index(CORPUS, spec, tmp_path / "whole", "cpu")
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_finished_run_is_left_as_it_is(loaded: LanguageModel, run: SlowRun) -> None:
+    before = contents(run.index.folder.path)
+    with pytest.MonkeyPatch.context() as patch:
+        Death(patch, after=0)
+        build_index(CORPUS, FeatureSpec.from_dict(run.index.spec), run.index.folder.path, "cpu")
+    assert contents(run.index.folder.path) == before
+
+
+def test_several_runs_from_one_pass_are_those_of_passes_of_their_own(
+    loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
+) -> None:
+    specs = {
+        "corrected": small_spec(model_folder),
+        "plain": small_spec(model_folder, second_moment="none", dim=40, damping=2.0),
+    }
+    for name, spec in specs.items():
+        build_index(CORPUS, spec, tmp_path / "own" / name, "cpu")
+    # one of the two is ahead of the other when it is killed
+    for operations in (30, 60):
+        with pytest.MonkeyPatch.context() as patch:
+            Death(patch, after=operations)
+            with pytest.raises(Killed):
+                build_indexes(CORPUS, {tmp_path / "both" / n: spec for n, spec in specs.items()}, "cpu")
+    build_indexes(CORPUS, {tmp_path / "both" / name: spec for name, spec in specs.items()}, "cpu")
+    assert contents(tmp_path / "both") == contents(tmp_path / "own")
+
+
+# --- refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"seed": 1}, "spec.seed was 0, now 1"),
+        ({"damping": 2.0}, "spec.damping was 0.5, now 2.0"),
+        ({"dim": 200}, "spec.dim was 70, now 200; side was 4, now 7"),
+        ({"layer_groups": 1}, "spec.layer_groups was 2, now 1"),
+        ({"second_moment": "none"}, "spec.second_moment was sample, now none"),
+    ],
+)
+def test_another_spec_is_refused(
+    changes: dict[str, Any], complaint: str, loaded: LanguageModel, run: SlowRun, model_folder: Path
+) -> None:
+    before = contents(run.index.folder.path)
+    with pytest.raises(InputError) as raised:
+        build_index(CORPUS, small_spec(model_folder, **changes), run.index.folder.path, "cpu")
+    assert complaint in str(raised.value)
+    assert "give another folder, or the same settings to go on" in str(raised.value)
+    assert contents(run.index.folder.path) == before
+
+
+@pytest.mark.parametrize("change", ["text", "id", "order", "more"])
+def test_another_corpus_is_refused(
+    change: str, loaded: LanguageModel, run: SlowRun, model_folder: Path
+) -> None:
+    examples = list(CORPUS)
+    if change == "text":
+        examples[0] = Example("paris", "The capital of France is Lyon!!", "")
+    elif change == "id":
+        examples[0] = Example("Paris", TEXTS["paris"], "")
+    elif change == "order":
+        examples[0], examples[2] = examples[2], examples[0]
+    else:
+        examples.append(Example("more", "One more.", ""))
+    with pytest.raises(InputError, match=r"corpus.fingerprint was \w+\.\.\., now \w+\.\.\.;") as raised:
+        build_index(Corpus.of(examples), small_spec(model_folder), run.index.folder.path, "cpu")
+    assert ("corpus.passages was 12, now 13" in str(raised.value)) == (change == "more")
+
+
+def test_another_model_or_tokenizer_in_the_same_place_is_refused(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model")
+    corpus = Corpus.of(["one", "two"])
+    build_index(corpus, small_spec(model), tmp_path / "run", "cpu")
+    byte_tokenizer(with_bos=False).save_pretrained(model)
+    with pytest.raises(InputError, match=r"settings: tokenizer was \w+\.\.\., now \w+\.\.\.; give"):
+        build_index(corpus, small_spec(model), tmp_path / "run", "cpu")
+    make_model(model, seed=1)
+    with pytest.raises(InputError, match=r"settings: model was \w+\.\.\., now \w+\.\.\.; give"):
+        build_index(corpus, small_spec(model), tmp_path / "run", "cpu")
+
+
+def test_a_folder_of_other_things_is_refused(
+    loaded: LanguageModel, model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="exists and is not a run"):
+        build_index(CORPUS, small_spec(model_folder), tmp_path, "cpu")
+    assert contents(tmp_path) == {"letter.txt": b"dear"}
+
+
+def not_an_optimizer(folder: Path) -> dict[str, Any]:
+    torch.save({"a": torch.ones(2)}, folder / "optimizer.pt")
+    return {"second_moment": str(folder / "optimizer.pt")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts", "complaint"),
+    [
+        (lambda _: {"max_length": 65}, ["text"], "max_length is 65 but the model reads at most 64 tokens"),
+        (lambda _: {"max_length": 3}, ["text"], "a max-length of 3 tokens is too short"),
+        (lambda _: {"max_length": 3, "second_moment": "none"}, ["text"], "a max-length of 3 tokens is too"),
+        (lambda _: {"dim": 3}, ["text"], "dim 3 is smaller than the number of blocks, 4"),
+        (not_an_optimizer, ["text"], "not an optimizer checkpoint"),
+        (lambda _: {}, [], "the corpus is empty"),
+        (lambda _: {}, ["", " "], "all 2 passages are empty"),
+    ],
+)
+def test_bad_input_leaves_no_folder(
+    changes: Callable[[Path], dict[str, Any]],
+    texts: list[str],
+    complaint: str,
+    loaded: LanguageModel,
+    model_folder: Path,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(InputError, match=complaint):
+        build_index(Corpus.of(texts), small_spec(model_folder, **changes(tmp_path)), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corpus_of_passages_without_a_token_to_predict_leaves_no_folder(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model")
+    byte_tokenizer(with_bos=False).save_pretrained(model)
+    with pytest.raises(InputError, match="no passage of the corpus has a token to predict"):
+        build_index(Corpus.of(["a", "b"]), small_spec(model), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
+
+
+# --- gradients that are not finite ------------------------------------------------------------------
+
+
+def test_a_passage_without_a_finite_gradient_is_skipped_named_and_never_reaches_r(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    broken = model_without_letter(model_folder, tmp_path / "model", "z")
+    examples = [Example(id, text, "") for id, text in {**TEXTS, "jazz": "Jazz is music."}.items()]
+    spec = small_spec(broken, second_moment="none")
+    made = build_index(Corpus.of(examples), spec, tmp_path / "with", "cpu")
+    assert made.summary["skipped"]["not_finite"] == ["last", "jazz"]
+    assert len(made) == len(CHUNKS) - 1
+    assert [p.id for p in made.passages(range(len(made))).values()] == CHUNKS[:-1]
+
+    sound = [example for example in examples if "z" not in example.text]
+    without = build_index(Corpus.of(sound), spec, tmp_path / "without", "cpu")
+    assert without.summary["skipped"]["not_finite"] == []
+    for one, other in zip(made.hessian().blocks, without.hessian().blocks, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * float(other.diagonal().max()))
+    one_psi, other_psi = (torch.cat([p.whitened for p in index.pieces()]) for index in (made, without))
+    assert one_psi.isfinite().all()
+    assert ((one_psi - other_psi).norm(dim=1) / other_psi.norm(dim=1)).max() < 2e-3
+
+
+def test_second_moments_of_a_sample_with_broken_passages_are_finite(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    broken = model_without_letter(model_folder, tmp_path / "model", "z")
+    made = build_index(CORPUS, small_spec(broken), tmp_path / "run", "cpu")
+    assert all(value.isfinite().all() for value in made.moments.values())
+    assert made.summary["skipped"]["not_finite"] == ["last"]
+
+
+# --- memory -----------------------------------------------------------------------------------------
+
+
+def test_no_more_than_a_shard_of_features_is_alive(
+    loaded: LanguageModel, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "SHARD_ROWS", 2)
+    made: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+    extract = indexing.extract
+
+    def noted(
+        extractors: Sequence[FeatureExtractor], rows: Sequence[Sequence[int]], *rest: Any
+    ) -> list[Tensor]:
+        assert len(rows) <= 2
+        alive.append(sum(reference() is not None for reference in made))
+        features = extract(extractors, rows, *rest)
+        made.extend(map(weakref.ref, features))
+        return features
+
+    monkeypatch.setattr(indexing, "extract", noted)
+    build_index(CORPUS, small_spec(model_folder), tmp_path / "run", "cpu")
+    assert len(alive) == len(CHUNKS) / 2
+    assert max(alive) == 0
+
+
+def test_the_manifest_tells_what_a_run_is_made_of(run: SlowRun, model_folder: Path) -> None:
+    manifest = json.loads((run.index.folder.path / "run.json").read_text())
+    assert manifest["spec"] == small_spec(model_folder).to_dict()
+    assert list(manifest["blocks"]) == ["attention 0-0", "mlp 0-0", "attention 1-2", "mlp 1-2"]
+    assert manifest["blocks"]["mlp 0-0"] == [
+        "model.layers.0.mlp.gate_proj+model.layers.0.mlp.up_proj",
+        "model.layers.0.mlp.down_proj",
+    ]
+    assert manifest["side"] == 4

@@ -1,0 +1,88 @@
+"""The scan against a full sort of all scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from proponent.index.search import Found, Piece, ScanQueries, search
+
+ROWS, QUERIES, DIM = 57, 4, 6
+
+
+def ones(piece: Piece) -> Tensor:
+    return torch.ones(len(piece.whitened))
+
+
+def pieces(rows: Tensor, size: int) -> Iterator[Piece]:
+    for first in range(0, len(rows), size):
+        part = rows[first : first + size]
+        yield Piece(first, part, part.norm(dim=1), part.norm(dim=1))
+
+
+def small_integers(seed: int, rows: int) -> Tensor:
+    """Few different values, exact in float32 whatever the order of a sum: many ties."""
+    return torch.randint(-2, 3, (rows, DIM), generator=torch.Generator().manual_seed(seed)).float()
+
+
+def sorted_whole(scores: Tensor, k: int) -> Found:
+    """All scores sorted in Python, by score and then by place in the corpus."""
+    columns: list[list[list[float]]] = [[], [], [], []]
+    for row in scores.tolist():
+        best = sorted(range(len(row)), key=lambda n: (-row[n], n))[:k]
+        worst = sorted(range(len(row)), key=lambda n: (row[n], n))[:k]
+        for column, values in zip(
+            columns, ([row[n] for n in best], best, [row[n] for n in worst], worst), strict=True
+        ):
+            column.append(list(map(float, values)))
+    a, b, c, d = (torch.tensor(column) for column in columns)
+    return Found(a, b.long(), c, d.long())
+
+
+def assert_same(found: Found, expected: Found) -> None:
+    for name in ("proponent_scores", "proponent_positions", "opponent_scores", "opponent_positions"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 56, 57, 1000])
+@pytest.mark.parametrize("k", [1, 5, 56, ROWS])
+def test_the_scan_finds_what_a_full_sort_finds_ties_by_corpus_order(size: int, k: int) -> None:
+    rows, vectors = small_integers(0, ROWS), small_integers(1, QUERIES)
+    found = search(pieces(rows, size), ScanQueries(vectors, torch.ones(QUERIES), ones), k)
+    assert_same(found, sorted_whole(vectors @ rows.T, k))
+
+
+def test_k_beyond_the_corpus_gives_all_of_it() -> None:
+    rows, vectors = small_integers(2, 3), small_integers(3, 1)
+    found = search(pieces(rows, 2), ScanQueries(vectors, torch.ones(1), ones), 10)
+    assert_same(found, sorted_whole(vectors @ rows.T, 3))
+
+
+def test_scores_are_divided_by_both_norms() -> None:
+    rows, vectors = small_integers(4, ROWS), small_integers(5, QUERIES)
+    rows[10] = 0
+    vectors[2] = 0
+    norms = vectors.norm(dim=1)
+    scan = ScanQueries(vectors, norms, lambda piece: piece.whitened_norm)
+    found = search(pieces(rows, 5), scan, ROWS)
+    expected = torch.zeros(QUERIES, ROWS)
+    for q in range(QUERIES):
+        for m in range(ROWS):
+            if m != 10 and q != 2:
+                expected[q, m] = torch.nn.functional.cosine_similarity(vectors[q], rows[m], dim=0)
+    back = torch.empty(QUERIES, ROWS).scatter_(1, found.proponent_positions, found.proponent_scores)
+    torch.testing.assert_close(back, expected)
+    assert (back[:, 10] == 0).all()
+    assert (back[2] == 0).all()
+
+
+def test_opponents_are_the_lowest_scores_lowest_first() -> None:
+    rows = torch.tensor([[1.0], [-3.0], [2.0], [-3.0], [0.0]])
+    found = search(pieces(rows, 2), ScanQueries(torch.ones(1, 1), torch.ones(1), ones), 3)
+    assert found.opponent_scores.tolist() == [[-3.0, -3.0, 0.0]]
+    assert found.opponent_positions.tolist() == [[1, 3, 4]]
+    assert found.proponent_scores.tolist() == [[2.0, 1.0, 0.0]]
+    assert found.proponent_positions.tolist() == [[2, 0, 4]]
