@@ -22,7 +22,9 @@ from proponent.corpus.sources import read_records
 
 def main() -> None:
     """Read, choose, write, say what was chosen."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("facts_file")
     parser.add_argument("sentences_file")
     parser.add_argument("folder", type=Path)

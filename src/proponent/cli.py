@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -24,7 +24,7 @@ app = typer.Typer(
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, made by 'proponent index'.", metavar="RUN")]
 Device = Annotated[
-    Optional[str], typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.", show_default=False)
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is random.")]
@@ -53,15 +53,17 @@ def index(
     batch_tokens: Annotated[int, typer.Option(help="Tokens in a batch, padding included.")] = 2048,
     damping: Annotated[float, typer.Option(help="Of R_train, relative to its mean eigenvalue.")] = 1.0,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    id_field: Annotated[Optional[str], typer.Option(help="Field of the ids.", show_default=False)] = None,
-    text_field: Annotated[Optional[str], typer.Option(help="Field of the text.", show_default="text")] = None,
-    limit: Annotated[Optional[int], typer.Option(help="Only the first passages.", show_default=False)] = None,
+    id_field: Annotated[str | None, typer.Option(help="Field of the ids.", show_default=False)] = None,
+    text_field: Annotated[str | None, typer.Option(help="Field of the text.", show_default="text")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first passages.", show_default=False)] = None,
     device: Device = None,
     seed: Seed = 0,
 ) -> None:
     """Index a corpus: one influence gradient a passage.  Run it again to go on after an interruption."""
     if len(corpus) < 2:
-        raise InputError("give a corpus and, last, the folder of the run: proponent index CORPUS RUN --model M")
+        raise InputError(
+            "give a corpus and, last, the folder of the run: proponent index CORPUS RUN --model M"
+        )
     *sources, run = corpus
     from proponent.attribute.indexing import build_index
     from proponent.corpus.corpus import Corpus
@@ -91,23 +93,25 @@ def index(
 def trace(
     run: Run,
     queries: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Argument(help="JSONL of queries or facts.", metavar="[QUERIES]", show_default=False),
     ] = None,
-    prompt: Annotated[Optional[str], typer.Option(help="One prompt, instead of QUERIES.")] = None,
-    target: Annotated[Optional[str], typer.Option(help="What the model says after it.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="One prompt, instead of QUERIES.")] = None,
+    target: Annotated[str | None, typer.Option(help="What the model says after it.")] = None,
     output: Annotated[
-        Optional[Path], typer.Option("--output", "-o", help="Write result JSONL here.", show_default=False)
+        Path | None, typer.Option("--output", "-o", help="Write result JSONL here.", show_default=False)
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Proponents and opponents a query.")] = 10,
     method: Annotated[
         str, typer.Option(help="trackstar, cosine, dot, trak, or changed: 'trackstar,hessian=none'.")
     ] = "trackstar",
     task: Annotated[
-        Optional[Path], typer.Option(help="Queries whose shared directions are mixed out.", show_default=False)
+        Path | None, typer.Option(help="Queries whose shared directions are mixed out.", show_default=False)
     ] = None,
-    mix: Annotated[str, typer.Option(help="λ of the task mix: auto, or 0 up to 1.", metavar="auto|0..1")] = "auto",
-    limit: Annotated[Optional[int], typer.Option(help="Only the first queries.", show_default=False)] = None,
+    mix: Annotated[
+        str, typer.Option(help="λ of the task mix: auto, or 0 up to 1.", metavar="auto|0..1")
+    ] = "auto",
+    limit: Annotated[int | None, typer.Option(help="Only the first queries.", show_default=False)] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -167,12 +171,15 @@ def check(run: Run) -> None:
 
 @app.command()
 def pretrain(
-    corpus: Annotated[list[str], typer.Argument(help="As of 'index'; then the MODEL folder, last.", metavar="CORPUS... MODEL")],
+    corpus: Annotated[
+        list[str],
+        typer.Argument(help="As of 'index'; then the MODEL folder, last.", metavar="CORPUS... MODEL"),
+    ],
     size: Annotated[str, typer.Option(help="tiny, small, medium or base.")] = "tiny",
-    epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = 30,
-    id_field: Annotated[Optional[str], typer.Option(help="Field of the ids.", show_default=False)] = None,
-    text_field: Annotated[Optional[str], typer.Option(help="Field of the text.", show_default="text")] = None,
-    limit: Annotated[Optional[int], typer.Option(help="Only the first passages.", show_default=False)] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = 14,
+    id_field: Annotated[str | None, typer.Option(help="Field of the ids.", show_default=False)] = None,
+    text_field: Annotated[str | None, typer.Option(help="Field of the text.", show_default="text")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first passages.", show_default=False)] = None,
     seed: Seed = 0,
 ) -> None:
     """Train a small Llama-shaped model from nothing on a corpus, with Adafactor, checkpoints kept."""
@@ -193,7 +200,9 @@ def pretrain(
 
 @app.command()
 def demo(
-    directory: Annotated[Path, typer.Argument(help="Where to put it.", metavar="[DIR]")] = Path("proponent-demo"),
+    directory: Annotated[Path, typer.Argument(help="Where to put it.", metavar="[DIR]")] = Path(
+        "proponent-demo"
+    ),
     seed: Seed = 0,
 ) -> None:
     """The whole way on made-up text of real facts: pretrain, index, trace, compare with BM25."""
@@ -216,5 +225,3 @@ def main() -> None:
             raise
         print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:
-        sys.exit(1)

@@ -39,29 +39,32 @@ def _table(hit: Hit) -> Table:
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     table.add_column("")
     table.add_column("score", justify="right")
+    table.add_column("gold", justify="center", style="green")
     table.add_column("id", style="dim", overflow="fold", max_width=24)
     table.add_column("passage", overflow="fold")
+    gold = hit.gold or frozenset()
     for role, style, passages in (
         ("proponents", "green", hit.proponents),
         ("opponents", "red", hit.opponents),
     ):
         for rank, passage in enumerate(passages, 1):
-            table.add_row(Text(role if rank == 1 else "", style=style), *_row(passage))
+            mark = "✓" if passage.source in gold else ""
+            table.add_row(Text(role if rank == 1 else "", style=style), *_row(passage, mark))
     return table
 
 
-def _row(passage: ScoredPassage) -> tuple[Text, Text, Text]:
+def _row(passage: ScoredPassage, mark: str) -> tuple[Text, Text, Text, Text]:
     text = " ".join(passage.text.split())
     if len(text) > LONGEST_PASSAGE:
         text = f"{text[:LONGEST_PASSAGE]} …"
-    return Text(f"{passage.score:+.4f}"), Text(passage.id), Text(text)
+    return Text(f"{passage.score:+.4f}"), Text(mark), Text(passage.id), Text(text)
 
 
 def run_facts(path: Path) -> dict[str, Any]:
     """What a run is made of, as plain values: spec, layers found, counts, sizes and eigenvalues."""
     index = Index(path)
     values = index.eigenvalues.flatten().sort(descending=True).values
-    skipped = index.summary["skipped"]
+    skipped, side = index.summary["skipped"], index.manifest["side"]
     rank = crossing_rank(len(values))
     return {
         "run": str(path),
@@ -75,7 +78,7 @@ def run_facts(path: Path) -> dict[str, Any]:
         },
         "size on disk": index.size(),
         "spec": dict(index.spec),
-        "dimension": f"{index.dim} = {index.blocks} blocks x {index.manifest['side']} x {index.manifest['side']}",
+        "dimension": f"{index.dim} = {index.blocks} blocks x {side} x {side}",
         "layers": index.manifest["blocks"],
         "eigenvalues of damped R_train": {
             "largest": float(values[0]),
@@ -103,7 +106,7 @@ def hits_facts(path: Path) -> dict[str, Any]:
         "run": first.get("run"),
         "proponents a query": len(first["proponents"]),
         "opponents a query": len(first.get("opponents", [])),
-        "queries whose top proponent is gold": f"{sum(bool(row and row[0]) for row in judged)} of {len(judged)}",
+        "top proponent is gold": f"{sum(bool(row and row[0]) for row in judged)} of {len(judged)} queries",
     }
 
 

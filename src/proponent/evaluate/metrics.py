@@ -1,16 +1,37 @@
-"""Retrieval metrics: pure functions of ranked correctness, arrays in and floats out."""
+"""Retrieval metrics and their uncertainty: pure functions, arrays in and floats out.
+
+``correct`` is always, for each query, whether each retrieved passage is gold, best first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 Ranked = Sequence[Sequence[bool]]
+RESAMPLES = 2000
+CHUNK = 200
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over queries with its 95% bootstrap interval, and the number of queries."""
+
+    mean: float
+    low: float
+    high: float
+    queries: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def reciprocal_ranks(correct: Ranked) -> list[float]:
     """1 / rank of the first gold passage of each query, ranks from 1; 0 where none was retrieved.
 
-    correct: for each query, whether each retrieved passage is gold, best first.
+    Their mean is the MRR.  A tie in score is broken by the order of the list, as it was retrieved.
     """
     return [next((1 / rank for rank, gold in enumerate(row, 1) if gold), 0.0) for row in correct]
 
@@ -20,6 +41,38 @@ def hits_within(correct: Ranked, k: int) -> list[float]:
     return [float(any(row[:k])) for row in correct]
 
 
+def precisions(correct: Ranked, k: int) -> list[float]:
+    """Share of gold passages among the first k of each query; a list shorter than k counts as k long."""
+    return [sum(row[:k]) / k for row in correct]
+
+
 def mean(values: Sequence[float]) -> float:
     """Arithmetic mean; 0 of nothing."""
     return sum(values) / len(values) if values else 0.0
+
+
+def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
+    """Mean of one value a query, with the percentile bootstrap's 95% interval over queries.
+
+    Raises ValueError for no values.
+    """
+    if not values:
+        raise ValueError("nothing to take the mean of")
+    sample = np.asarray(values, dtype=np.float64)
+    draw = np.random.default_rng(seed)
+    means = np.concatenate(
+        [
+            sample[draw.integers(0, len(sample), (CHUNK, len(sample)))].mean(axis=1)
+            for _ in range(RESAMPLES // CHUNK)
+        ]
+    )
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(sample.mean()), float(low), float(high), len(sample))
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Estimate:
+    """Mean of ours − theirs over the same queries, queries resampled in pairs.
+
+    Raises ValueError where the two do not have the same number of values.
+    """
+    return estimate([a - b for a, b in zip(ours, theirs, strict=True)], seed)
