@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from proponent.index.run import Index
 
 if TYPE_CHECKING:
     from proponent.evaluate.demo import Demo
+    from proponent.evaluate.evaluation import Judged
 
 LONGEST_PASSAGE = 400
 
@@ -147,6 +148,42 @@ def print_run_summary(index: Index) -> None:
     )
     for name in skipped["not_finite"]:
         console.print(f"skipped: '{name}' gave a gradient that is not finite", highlight=False, markup=False)
+
+
+def print_judged(judged: Sequence[Judged]) -> None:
+    """Estimates of each file, overall and by group, then what each gains on the first."""
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("", "", "queries", *judged[0].values):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for verdict in judged:
+        overall = verdict.estimates()
+        table.add_row(verdict.name, "all", str(len(verdict.groups)), *map(str, overall.values()))
+        for group, estimates in verdict.by_group():
+            count = str(next(iter(estimates.values())).queries)
+            table.add_row("", group, count, *map(str, estimates.values()), style="dim")
+    for verdict in judged[1:]:
+        difference = verdict.minus(judged[0])
+        count = str(next(iter(difference.values())).queries)
+        table.add_row(f"{verdict.name} − {judged[0].name}", "paired", count, *map(str, difference.values()))
+    console.print(table)
+
+
+def print_patch(found: Mapping[str, Any]) -> None:
+    """Mean effects of hits and of random passages, in percentage points."""
+    kind = " relative" if found["relative"] else ""
+    title = (
+        f"change of the target's probability in percentage points, {found['queries']} queries, "
+        f"learning rate {found['learning_rate']:g}{kind}"
+    )
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for heading in found["hits"]:
+        table.add_column(heading, justify="right")
+    for name in ("hits", "random"):
+        cells = (f"{e['mean']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]" for e in found[name].values())
+        table.add_row(name, *cells)
+    Console().print(table)
 
 
 def print_demo(demo: Demo, shown: int = 3) -> None:

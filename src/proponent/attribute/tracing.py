@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from proponent.gradients.spec import FeatureSpec
 from proponent.index.hessian import whiten
 from proponent.index.inner_products import InnerProduct, Mixed, Plain, Train, scan_queries
 from proponent.index.mix import TaskMix, automatic_mix, task_eigenvalues
+from proponent.index.redamp import Redamped
 from proponent.index.run import Index
 from proponent.index.search import Found, search
 
@@ -50,6 +52,12 @@ class Tracer:
         self._extract = FeatureExtractor(
             self.model, self.plan, self.moments, self.spec.seed, self.spec.batch_tokens
         )
+
+    def redamped(self, damping: float | str) -> Tracer:
+        """The same run and model with another damping of R_train; see ``Redamped``."""
+        other = copy.copy(self)
+        other.index = Redamped(self.index, damping)
+        return other
 
     def features(self, queries: Sequence[Query], output: str = "loss") -> Tensor:
         """Features φ_q [q, d] of queries: gradients of their target tokens, given the prompt.

@@ -145,8 +145,12 @@ class Index:
     @cached_property
     def eigenvalues(self) -> Tensor:
         """Eigenvalues [b, w] of the damped R_train, descending in each block."""
-        values = read_tensors(self._sound(self.folder.spectrum))["eigenvalues"]
-        return damped_eigenvalues(values, float(self.spec["damping"]))
+        return damped_eigenvalues(self.spectrum, float(self.spec["damping"]))
+
+    @cached_property
+    def spectrum(self) -> Tensor:
+        """Eigenvalues [b, w] of the undamped R_train, descending in each block."""
+        return read_tensors(self._sound(self.folder.spectrum))["eigenvalues"]
 
     def hessian(self) -> Hessian:
         """R_train, undamped."""

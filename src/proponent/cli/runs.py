@@ -1,33 +1,15 @@
-"""The command line: one verb for each verb of the library, and one error line for bad input.
-
-Nothing heavy is imported before a verb needs it, so that ``--help`` answers at once.
-"""
+"""Verbs that make a run and look into it."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from proponent.cli.options import Device, Json, Run, Seed, app
 from proponent.errors import InputError
-
-app = typer.Typer(
-    name="proponent",
-    help="Tell which training text made a language model say what it said.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-Run = Annotated[Path, typer.Argument(help="Folder of a run, made by 'proponent index'.", metavar="RUN")]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.", show_default=False)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is random.")]
 
 
 @app.command()
@@ -167,61 +149,3 @@ def check(run: Run) -> None:
     from proponent.index.run import Index
 
     print(f"{run}: sound, {Index(run).check()} files")
-
-
-@app.command()
-def pretrain(
-    corpus: Annotated[
-        list[str],
-        typer.Argument(help="As of 'index'; then the MODEL folder, last.", metavar="CORPUS... MODEL"),
-    ],
-    size: Annotated[str, typer.Option(help="tiny, small, medium or base.")] = "tiny",
-    epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = 14,
-    id_field: Annotated[str | None, typer.Option(help="Field of the ids.", show_default=False)] = None,
-    text_field: Annotated[str | None, typer.Option(help="Field of the text.", show_default="text")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first passages.", show_default=False)] = None,
-    seed: Seed = 0,
-) -> None:
-    """Train a small Llama-shaped model from nothing on a corpus, with Adafactor, checkpoints kept."""
-    if len(corpus) < 2:
-        raise InputError("give a corpus and, last, the model folder: proponent pretrain CORPUS MODEL")
-    *sources, folder = corpus
-    from proponent.corpus.corpus import Corpus
-    from proponent.gradients.pretrain import pretrain as pretrain_model
-    from proponent.progress import OnStderr
-
-    text = Corpus.read(*sources, id_field=id_field, text_field=text_field, limit=limit)
-    made = pretrain_model(text, folder, size, seed=seed, epochs=epochs, progress=OnStderr())
-    print(
-        f"{made.directory}: {made.parameters:,} parameters, {made.tokens:,} tokens, {made.steps:,} steps, "
-        f"loss {made.loss:.3f}"
-    )
-
-
-@app.command()
-def demo(
-    directory: Annotated[Path, typer.Argument(help="Where to put it.", metavar="[DIR]")] = Path(
-        "proponent-demo"
-    ),
-    seed: Seed = 0,
-) -> None:
-    """The whole way on made-up text of real facts: pretrain, index, trace, compare with BM25."""
-    from proponent.evaluate.demo import run_demo
-    from proponent.progress import OnStderr
-    from proponent.show import print_demo
-
-    print_demo(run_demo(directory, seed, OnStderr()))
-
-
-def main() -> None:
-    """Run the command line; bad input ends in one line on stderr and exit code 2."""
-    try:
-        app()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)

@@ -1,0 +1,192 @@
+"""Tail-patch: how much one training step on a passage raises the probability of a query's target.
+
+One Adafactor step on the passage alone changes the weight W [o, i] of a linear module by
+
+    ΔW = −η · s(W) · U / max(1, RMS(U) / c),   U = D_r G D_c = Σ_t (D_r d_t)(D_c x_t)ᵀ
+
+(Shazeer & Stern, 2018, algorithm 4), which has the rank of the passage's tokens.  So the stepped model is
+never built: ``x ΔWᵀ`` is added to the module's output, for many passages and queries in one forward.
+``tail_patch_reference.py`` really steps and restores the weights, for comparison.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from proponent.corpus.batches import batches
+from proponent.corpus.example import EncodedQuery
+from proponent.errors import InputError
+from proponent.gradients.backprop import Batch, backpropagate
+from proponent.gradients.capture import capture
+from proponent.gradients.layers import Matrix
+from proponent.gradients.model import LanguageModel
+from proponent.gradients.moments import SecondMoments
+from proponent.gradients.outputs import loss
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PatchStep:
+    """The optimizer step of a tail-patch: Adafactor's, on the attention and MLP matrices.
+
+    learning_rate: η.  relative: whether η is relative to each matrix's size (s(W) = RMS(W), at least
+    ``floor``), as Adafactor scales parameters, or absolute (s = 1).  clip: largest RMS of U, c.
+    The gradient is of the passage's summed loss; V is the run's and the step does not change it.
+    """
+
+    learning_rate: float = 1e-3
+    relative: bool = True
+    clip: float = 1.0
+    floor: float = 1e-3
+
+    @classmethod
+    def for_model(cls, folder: str, learning_rate: float | None = None) -> PatchStep:
+        """The step of the model's own pretraining where ``pretrain.json`` tells it, else the default.
+
+        learning_rate: overrides η.  Raises InputError where it is not positive.
+        """
+        step, record = cls(), Path(folder) / "pretrain.json"
+        if record.is_file():
+            settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
+            step = cls(learning_rate=settings["learning_rate"], relative=False)
+        if learning_rate is not None:
+            if not learning_rate > 0:
+                raise InputError(f"the learning rate is {learning_rate}; it must be more than 0")
+            step = replace(step, learning_rate=learning_rate)
+        return step
+
+    def size(self, weight: Tensor) -> float:
+        """η · s(W) of a weight."""
+        return self.learning_rate * (max(self.floor, rms(weight)) if self.relative else 1.0)
+
+
+def rms(values: Tensor) -> float:
+    """Root mean square over all entries."""
+    return float(values.float().square().mean().sqrt())
+
+
+class _Factors:
+    """A capture sink that keeps the scaled factors D_c x [n, t, i] and D_r d [n, t, o] of U = dᵀ x."""
+
+    def __init__(self, moments: Mapping[str, SecondMoments], device: torch.device) -> None:
+        self._columns = {name: m.column_scale.to(device) for name, m in moments.items()}
+        self._rows = {name: m.row_scale.to(device) for name, m in moments.items()}
+        self._inputs: dict[str, Tensor] = {}
+        self.modules: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def forward(self, matrix: Matrix, x: Tensor) -> None:
+        self._inputs[matrix.name] = x.float() * self._columns[matrix.name]
+
+    def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
+        rows = self._rows[matrix.name].split(matrix.outputs)[slot]
+        self.modules[matrix.modules[slot]] = (self._inputs[matrix.name], d.float() * rows)
+
+
+class TailPatcher:
+    """Measures steps on passages against queries.
+
+    model: frozen.  matrices: what a step changes.  moments: V of each.  batch_tokens: of a forward.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        matrices: Sequence[Matrix],
+        moments: Mapping[str, SecondMoments],
+        step: PatchStep,
+        batch_tokens: int,
+    ) -> None:
+        self.model, self.matrices, self.moments, self.step = model, matrices, moments, step
+        self._batch_tokens = batch_tokens
+        self._sizes = {
+            path: step.size(model.causal.get_submodule(path).weight) for m in matrices for path in m.modules
+        }
+
+    def probabilities(self, queries: Sequence[EncodedQuery]) -> list[float]:
+        """Probability of each query's target tokens, all of them, given the prompt: no step taken."""
+        found = [0.0] * len(queries)
+        for members in batches([len(q.tokens) for q in queries], self._batch_tokens):
+            for n, value in zip(members, self._measure([queries[n] for n in members]), strict=True):
+                found[n] = value
+        return found
+
+    def patched(
+        self, passages: Sequence[Tokens], pairs: Sequence[tuple[EncodedQuery, int]]
+    ) -> Iterator[tuple[int, float]]:
+        """Probability of the target after a step on a passage, for every (query, passage number) pair.
+
+        Yields (number of the pair, probability), grouped by passages: each passage's gradient is taken
+        once, however many queries ask for it.
+        """
+        asked: dict[int, list[int]] = {}
+        for number, (_, passage) in enumerate(pairs):
+            asked.setdefault(passage, []).append(number)
+        wanted = sorted(asked)
+        for members in batches([len(passages[n]) for n in wanted], self._batch_tokens):
+            group = [wanted[n] for n in members]
+            updates = self._updates([passages[n] for n in group])
+            numbers = [(number, row) for row, n in enumerate(group) for number in asked[n]]
+            for part in batches([len(pairs[number][0].tokens) for number, _ in numbers], self._batch_tokens):
+                rows = torch.tensor([numbers[n][1] for n in part], device=self.model.device)
+                with self._stepped(updates, rows):
+                    values = self._measure([pairs[numbers[n][0]][0] for n in part])
+                yield from zip((numbers[n][0] for n in part), values, strict=True)
+
+    def _updates(self, passages: Sequence[Tokens]) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each module the factors (A [n, t, i], B [n, t, o]) of every passage's ΔW = Bᵀ A."""
+        factors = _Factors(self.moments, self.model.device)
+        with capture(self.model, self.matrices, [factors]):
+            backpropagate(self.model, Batch.of(passages, [1] * len(passages)), loss)
+        updates = {}
+        for path, (x, d) in factors.modules.items():
+            squared = ((x @ x.transpose(1, 2)) * (d @ d.transpose(1, 2))).sum((1, 2)).clamp_min(0)
+            size = (squared / (x.shape[2] * d.shape[2])).sqrt()  # RMS(U) [n]
+            scale = -self._sizes[path] / (size / self.step.clip).clamp_min(1)
+            updates[path] = (x, d * scale[:, None, None])
+        return updates
+
+    @contextmanager
+    def _stepped(self, updates: Mapping[str, tuple[Tensor, Tensor]], rows: Tensor) -> Iterator[None]:
+        """While open, row n of a forward sees the model stepped on passage ``rows[n]``."""
+        handles = [
+            self.model.causal.get_submodule(path).register_forward_hook(_adds(*factors, rows))
+            for path, factors in updates.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @torch.no_grad()
+    def _measure(self, queries: Sequence[EncodedQuery]) -> list[float]:
+        """Target probabilities of queries laid in one batch."""
+        batch = Batch.of([q.tokens for q in queries], [q.boundary for q in queries])
+        scored = batch.predicted[:, 1:].to(self.model.device)
+        tokens = batch.tokens.to(self.model.device)
+        hidden = self.model.hidden(tokens)[:, :-1][scored]
+        losses = loss(self.model.logits(hidden), tokens[:, 1:][scored]).double()
+        row = scored.nonzero()[:, 0]
+        totals = torch.zeros(len(queries), dtype=torch.float64, device=losses.device).index_add_(
+            0, row, losses
+        )
+        return [float(value) for value in (-totals).exp()]
+
+
+def _adds(a: Tensor, b: Tensor, rows: Tensor) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
+    """A forward hook that adds ``x ΔWᵀ = (x Aᵀ) B`` of each row's own passage."""
+
+    def hook(_: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = args[0].float()
+        return output + ((x @ a[rows].transpose(1, 2)) @ b[rows]).to(output.dtype)
+
+    return hook

@@ -1,0 +1,108 @@
+"""Does the model itself say the target?  Greedy generation, and how often its samples do."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from proponent.corpus.example import Query
+from proponent.gradients.model import LanguageModel
+from proponent.index.storage import written_whole
+from proponent.progress import Progress
+
+SPARE_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says to a query.
+
+    text: its greedy continuation.  correct: whether that begins with the target or one of its aliases.
+    share: of the samples at temperature 1 that do, in [0, 1].
+    """
+
+    query_id: str
+    text: str
+    correct: bool
+    share: float
+
+
+def predict(
+    model: LanguageModel, queries: Sequence[Query], samples: int = 20, seed: int = 0
+) -> Iterator[Prediction]:
+    """Generate for every query, greedily and ``samples`` times at temperature 1.
+
+    As many tokens as the longest accepted answer needs, and a few to spare.  A query's samples depend on
+    the seed and its own id alone.
+    """
+    for query in queries:
+        torch.manual_seed(zlib.crc32(f"{seed}/{query.id}".encode()))
+        yield _predict(model, query, samples)
+
+
+def predictions(
+    model: LanguageModel, queries: Sequence[Query], path: Path, progress: Progress
+) -> dict[str, Prediction]:
+    """Predictions of all queries by id, from the file at ``path`` or made and written to it."""
+    if not path.is_file():
+        with progress.stage("generating", len(queries), "queries") as advance:
+            made = []
+            for prediction in predict(model, queries):
+                made.append(prediction)
+                advance(1)
+        with written_whole(path) as aside:
+            aside.write_text("".join(json.dumps(asdict(p)) + "\n" for p in made), encoding="utf-8")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {p.query_id: p for p in (Prediction(**json.loads(line)) for line in lines)}
+
+
+def _predict(model: LanguageModel, query: Query, samples: int) -> Prediction:
+    answers = accepted_answers(query)
+    encoded = [
+        model.encoder.query(Query(query.id, query.prompt, answer, place=query.place), 2**20)
+        for answer in answers
+    ]
+    prompt = encoded[0].tokens[: encoded[0].boundary]
+    length = max(len(e.tokens) - e.boundary for e in encoded) + SPARE_TOKENS
+    greedy = _continue(model, prompt, length, 1, sample=False)[0]
+    drawn = _continue(model, prompt, length, samples, sample=True) if samples else []
+    share = sum(begins_with_answer(text, answers) for text in drawn) / max(1, len(drawn))
+    return Prediction(query.id, greedy, begins_with_answer(greedy, answers), share)
+
+
+@torch.no_grad()
+def _continue(model: LanguageModel, prompt: Sequence[int], length: int, rows: int, sample: bool) -> list[str]:
+    """Continuations of a prompt, decoded."""
+    tokens = torch.tensor([list(prompt)] * rows, device=model.device)
+    made = model.causal.generate(
+        tokens,
+        attention_mask=torch.ones_like(tokens),
+        max_new_tokens=length,
+        do_sample=sample,
+        temperature=1.0 if sample else None,
+        top_p=None,
+        top_k=0 if sample else None,
+        pad_token_id=0,
+    )
+    return [model.encoder.decode(row[len(prompt) :].tolist()) for row in made]
+
+
+def accepted_answers(query: Query) -> list[str]:
+    """The target and its aliases (``entity1_alias``), those that are not empty."""
+    aliases = query.fields.get("entity1_alias") or []
+    return list(dict.fromkeys([query.target, *(str(alias) for alias in aliases if str(alias).strip())]))
+
+
+def begins_with_answer(text: str, answers: Sequence[str]) -> bool:
+    """Whether a text begins with an answer as whole words, whatever the case and the space before it."""
+    said = " ".join(text.casefold().split())
+    return any(
+        re.match(re.escape(" ".join(answer.casefold().split())) + r"(?!\w)", said) is not None
+        for answer in answers
+    )

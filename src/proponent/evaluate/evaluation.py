@@ -1,0 +1,89 @@
+"""Judging attributions against gold: MRR, Recall@10 and precision@10, overall, by group, in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proponent.attribute.attribution import Attribution, Hit
+from proponent.evaluate.gold import Gold
+from proponent.evaluate.metrics import (
+    Estimate,
+    Ranked,
+    estimate,
+    hits_within,
+    paired_difference,
+    precisions,
+    reciprocal_ranks,
+)
+
+METRICS: dict[str, Callable[[Ranked], list[float]]] = {
+    "MRR": reciprocal_ranks,
+    "Recall@10": lambda correct: hits_within(correct, 10),
+    "precision@10": lambda correct: precisions(correct, 10),
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One method's values for every query: metric name → query id → value, and the group of each query."""
+
+    name: str
+    values: Mapping[str, Mapping[str, float]]
+    groups: Mapping[str, str]
+
+    def estimates(self, queries: Sequence[str] | None = None) -> dict[str, Estimate]:
+        """Each metric's mean over these queries (None: all) with its interval."""
+        wanted = list(self.groups) if queries is None else queries
+        return {metric: estimate([by_id[q] for q in wanted]) for metric, by_id in self.values.items()}
+
+    def by_group(self) -> Iterator[tuple[str, dict[str, Estimate]]]:
+        """Estimates of each group, groups in order of their names."""
+        for group in sorted(set(self.groups.values())):
+            yield group, self.estimates([q for q, g in self.groups.items() if g == group])
+
+    def minus(self, other: Judged) -> dict[str, Estimate]:
+        """Paired differences of each metric over the queries that both have; ValueError where none is."""
+        shared = [q for q in self.groups if q in other.groups]
+        return {
+            metric: paired_difference([mine[q] for q in shared], [other.values[metric][q] for q in shared])
+            for metric, mine in self.values.items()
+        }
+
+
+def evaluate(
+    hits: Attribution,
+    gold: Gold,
+    name: str | None = None,
+    group: Callable[[Hit], str] | None = None,
+) -> Judged:
+    """Judge hits against gold passages.
+
+    name: of the method or file, for tables and messages.  group: what queries are told apart by, the
+    relation unless given.  Queries that are no facts with gold passages are left out.
+    Raises InputError where none is left.
+    """
+    called = name or str(hits.settings.get("method", "hits"))
+    known = gold.common(hits, called)
+    correct = [gold.correct(hit) for hit in known]
+    ids = [hit.query.id for hit in known]
+    values = {metric: dict(zip(ids, of(correct), strict=True)) for metric, of in METRICS.items()}
+    told_apart = group or (lambda hit: gold.facts[hit.query.id].relation)
+    return Judged(called, values, {hit.query.id: told_apart(hit) for hit in known})
+
+
+def as_plain(judged: Judged) -> dict[str, Any]:
+    """The estimates as plain values for JSON: overall, then by group."""
+
+    def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+        return {
+            metric: {"mean": e.mean, "low": e.low, "high": e.high, "queries": e.queries}
+            for metric, e in estimates.items()
+        }
+
+    return {
+        "name": judged.name,
+        "overall": plain(judged.estimates()),
+        "groups": {group: plain(estimates) for group, estimates in judged.by_group()},
+    }

@@ -1,0 +1,132 @@
+"""Methods side by side: the paper's Table 1, its top k, the model's own correctness, the step's size."""
+
+from __future__ import annotations
+
+from proponent.attribute.attribution import Attribution
+from proponent.attribute.baselines import bm25, embedding
+from proponent.attribute.tail_patch import PatchStep
+from proponent.evaluate.correctness import predictions
+from proponent.evaluate.experiments.effects import Effects
+from proponent.evaluate.experiments.figures import Figure
+from proponent.evaluate.experiments.results import (
+    RANDOM,
+    TRACKSTAR,
+    Result,
+    patch_effects,
+    points_text,
+    relations,
+)
+from proponent.evaluate.experiments.study import RETRIEVED, Study
+from proponent.evaluate.experiments.tables import Table
+from proponent.evaluate.metrics import Estimate, estimate, paired_difference
+
+TOP = (1, 3, 5, 10)
+RATES = (1e-5, 1e-4, 1e-3, 1e-2)
+
+
+def table1_methods(study: Study) -> dict[str, Attribution]:
+    """Every method of the paper's Table 1, and each correction of TrackStar left out alone."""
+    (no_v,) = study.variants([{"second_moment": "none"}])
+    k = min(RETRIEVED, len(study.index))
+    return {
+        RANDOM: study.control(),
+        "BM25": study.hits("bm25", lambda: bm25(study.corpus, study.queries, k)),
+        "embedding": study.hits("embedding", lambda: embedding(study.corpus, study.queries, k)),
+        "TRAK": study.traced("trak", run=no_v),
+        "gradient dot, no V": study.traced("dot", run=no_v),
+        "gradient cosine, no V": study.traced("cosine", run=no_v),
+        "gradient cosine, V": study.traced("cosine"),
+        "TrackStar without V": study.traced("trackstar,second_moment=no", task=True, run=no_v),
+        "TrackStar, R_train only": study.traced("trackstar"),
+        "TrackStar without unit norm": study.traced("trackstar,unit_norm=no", task=True),
+        TRACKSTAR: study.traced("trackstar", task=True),
+    }
+
+
+def table1(study: Study) -> Result:
+    """MRR, Recall@10 and tail-patch of every method."""
+    hits = table1_methods(study)
+    reported = study.ids(reported=True)
+    judged = {name: study.judged(name, h) for name, h in hits.items()}
+    effects = {name: patch_effects(study, h) for name, h in hits.items()}
+    rows = []
+    for name, verdict in judged.items():
+        found = verdict.estimates(reported)
+        patch = estimate(list(effects[name].values()))
+        best = [effects[TRACKSTAR][query] for query in effects[name]]
+        beside = paired_difference(best, list(effects[name].values()))
+        retrieval = (str(found["MRR"]), str(found["Recall@10"]))
+        rows.append((name, *retrieval, points_text(patch), points_text(beside)))
+    notes = (
+        f"MRR and Recall@10 over {len(reported)} facts of {relations(study, reported)} relations; tail-patch "
+        f"of the top 10, in percentage points, over {len(study.patch_ids)} of them; 95% bootstrap intervals.",
+    )
+    columns = ("method", "MRR", "Recall@10", "tail-patch", "TrackStar minus it")
+    return Result(Table("Retrieval and tail-patch of every method", columns, tuple(rows), notes))
+
+
+def topk(study: Study) -> Result:
+    """Tail-patch over the top 1, 3, 5 and 10."""
+    hits = table1_methods(study)
+    lines: dict[str, list[tuple[float, Estimate]]] = {}
+    for name, h in hits.items():
+        lines[name] = [(k, estimate(list(patch_effects(study, h, k).values()))) for k in TOP]
+    rows = tuple((name, *(points_text(e) for _, e in points)) for name, points in lines.items())
+    columns = ("method", *(f"top {k}" for k in TOP))
+    shown = {n: lines[n] for n in (RANDOM, "BM25", "gradient cosine, V", TRACKSTAR)}
+    title = "Tail-patch of the first k proponents"
+    note = f"Percentage points over {len(study.patch_ids)} facts, 95% bootstrap intervals."
+    figure = Figure(title, "k", "change of probability (points)", shown)
+    return Result(Table(title, columns, rows, (note,)), {"figure": figure})
+
+
+def correctness(study: Study) -> Result:
+    """Everything split by whether the model gets the fact right."""
+    said = predictions(study.tracer.model, study.queries, study.folder / "predictions.jsonl", study.progress)
+    hits = table1_methods(study)
+    right = [id for id in study.ids(reported=True) if said[id].correct]
+    wrong = [id for id in study.ids(reported=True) if not said[id].correct]
+    rows = []
+    for name, h in hits.items():
+        verdict, effects = study.judged(name, h), patch_effects(study, h)
+        cells = [name]
+        for group in (right, wrong):
+            found = verdict.estimates(group) if group else {}
+            patched = [effects[id] for id in group if id in effects]
+            cells += [
+                str(found["MRR"]) if found else "—",
+                str(found["Recall@10"]) if found else "—",
+                points_text(estimate(patched)) if patched else "—",
+            ]
+        rows.append(tuple(cells))
+    columns = (
+        "method",
+        *(f"{m}, {g}" for g in ("right", "wrong") for m in ("MRR", "Recall@10", "tail-patch")),
+    )
+    share = sum(said[id].share for id in right + wrong) / len(right + wrong)
+    note = (
+        f"The model's greedy answer is right for {len(right)} of {len(right) + len(wrong)} facts; of its "
+        f"samples at temperature 1, {share:.1%} are."
+    )
+    return Result(Table("Facts that the model gets right, and wrong", columns, tuple(rows), (note,)))
+
+
+def rates(study: Study) -> Result:
+    """Tail-patch against the learning rate of the step."""
+    hits = {name: h for name, h in table1_methods(study).items() if name in (RANDOM, "BM25", TRACKSTAR)}
+    default = PatchStep.for_model(study.tracer.spec.model)
+    lines: dict[str, list[tuple[float, Estimate]]] = {name: [] for name in hits}
+    for rate in sorted({*RATES, default.learning_rate}):
+        step = PatchStep.for_model(study.tracer.spec.model, rate)
+        own = Effects.open(study.folder / f"effects-{rate:g}.jsonl") if step != default else study.effects
+        for name, h in hits.items():
+            cut = study.cut(h)
+            own.measure(study.patcher_of(step), cut, study.tracer.spec.max_length, study.progress)
+            lines[name].append((rate, estimate(list(own.of(cut, 10).values()))))
+    columns = ("method", *(f"{rate:g}" for rate, _ in lines[TRACKSTAR]))
+    rows = tuple((name, *(points_text(e) for _, e in points)) for name, points in lines.items())
+    title = "Tail-patch of the top 10 against the learning rate"
+    kind = "relative to each matrix's size" if default.relative else "absolute"
+    figure = Figure(title, f"learning rate ({kind})", "points", lines, log=True)
+    note = f"The rate is {kind}; default {default.learning_rate:g}."
+    return Result(Table(title, columns, rows, (note,)), {"figure": figure})

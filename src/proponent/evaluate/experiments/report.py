@@ -1,0 +1,71 @@
+"""All experiments of a run on one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from proponent.errors import InputError
+from proponent.evaluate.experiments.catalogue import EXPERIMENTS
+from proponent.index.run import Index
+from proponent.index.storage import written_whole
+
+STYLE = """
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #8886; text-align: right; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+.scroll { overflow-x: auto }
+img { max-width: 100%; background: white }
+dt { font-weight: 600 } dd { margin: 0 0 .4rem 1rem; overflow-wrap: anywhere }
+"""
+
+
+def write_report(run: Path) -> Path:
+    """Write ``report.html`` in the run's folder of experiments, and return its path.
+
+    Raises InputError where no experiment was run.
+    """
+    index, folder = Index(run), run / "experiments"
+    sections = [part for name in EXPERIMENTS for part in _section(folder / name, EXPERIMENTS[name].__doc__)]
+    if not sections:
+        raise InputError(f"{run}: no experiments yet; run one with: proponent experiment table1 {run}")
+    facts = {
+        "model": index.spec["model"],
+        "rows": f"{len(index):,}",
+        "tokens": f"{index.summary['tokens']:,}",
+        "dimension": f"{index.dim:,}",
+        "spec": json.dumps(dict(index.spec)),
+    }
+    made_of = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd>" for k, v in facts.items())
+    page = (
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<title>proponent: {html.escape(run.name)}</title><style>{STYLE}</style></head><body>"
+        f"<h1>Experiments on {html.escape(run.name)}</h1><dl>{made_of}</dl>{''.join(sections)}"
+        "</body></html>\n"
+    )
+    with written_whole(folder / "report.html") as aside:
+        aside.write_text(page, encoding="utf-8")
+    return folder / "report.html"
+
+
+def _section(folder: Path, about: str | None) -> Iterator[str]:
+    if not (folder / "table.csv").is_file():
+        return
+    yield f"<h2>{html.escape(folder.name)}</h2><p>{html.escape((about or '').strip())}</p>"
+    with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    cells = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    yield f"<div class='scroll'><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
+    for figure in sorted(folder.glob("*.png")):
+        data = base64.b64encode(figure.read_bytes()).decode()
+        yield f"<img alt='{html.escape(folder.name)}: {figure.stem}' src='data:image/png;base64,{data}'>"

@@ -1,0 +1,209 @@
+"""A study: a finished run and its facts, with everything that experiments share, cached on disk.
+
+Nothing is computed twice: hits of a method are a result file, effects of a step are a line each,
+variants of the run are runs of their own.  So every experiment resumes where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from proponent.attribute.attribution import Attribution, Hit
+from proponent.attribute.baselines import random_passages
+from proponent.attribute.indexing import build_indexes
+from proponent.attribute.tail_patch import PatchStep, TailPatcher
+from proponent.attribute.tracing import Tracer
+from proponent.corpus.corpus import Corpus
+from proponent.corpus.example import Example
+from proponent.corpus.queries import Queries
+from proponent.errors import InputError
+from proponent.evaluate.evaluation import Judged, evaluate
+from proponent.evaluate.experiments.effects import Effects
+from proponent.evaluate.gold import Gold
+from proponent.gradients.spec import FeatureSpec
+from proponent.index.run import Index
+from proponent.progress import Progress, Silent
+
+RETRIEVED = 100
+PATCHED = 10
+
+
+@dataclass
+class Study:
+    """One run under examination.
+
+    run: a finished run.  facts: its facts file.  patch_queries: how many queries tail-patch samples.
+    seed: of every sample.  Queries are the facts that have a gold passage in the run.
+    """
+
+    run: Path
+    facts: Path
+    patch_queries: int = 60
+    seed: int = 0
+    device: str | None = None
+    progress: Progress = field(default_factory=Silent)
+    _opened: tuple[Path, Tracer] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is kept."""
+        return self.run / "experiments"
+
+    @cached_property
+    def index(self) -> Index:
+        """The run."""
+        return Index(self.run)
+
+    @cached_property
+    def gold(self) -> Gold:
+        """Gold passages of the facts."""
+        return Gold.read(self.facts)
+
+    @cached_property
+    def queries(self) -> Queries:
+        """Facts with a gold passage in the run; InputError where there is none."""
+        here = {passage.source for passage in self.index.rows()}
+        kept = [q.id for q in Queries.read(self.facts) if self.gold.passages.get(q.id, frozenset()) & here]
+        if not kept:
+            raise InputError(f"{self.facts}: no fact has a gold passage in {self.run}; are these its facts?")
+        return Queries.read(self.facts).subset(kept)
+
+    @cached_property
+    def chosen_on(self) -> frozenset[str]:
+        """Relations that settings may be chosen on: every other one, in an order fixed by hashing."""
+        names = sorted({self.gold.facts[q.id].relation for q in self.queries}, key=_hashed)
+        return frozenset(names[::2])
+
+    def ids(self, reported: bool) -> list[str]:
+        """Ids of the queries of the relations to report on, or of those to choose settings on."""
+        return [
+            q.id for q in self.queries if (self.gold.facts[q.id].relation not in self.chosen_on) == reported
+        ]
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The run's rows as a corpus."""
+        return Corpus.of([Example(row.id, row.text, "the run") for row in self.index.rows()])
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        """The run with its model."""
+        return Tracer(self.index, self.device)
+
+    @cached_property
+    def effects(self) -> Effects:
+        """Tail-patch effects with the default step."""
+        return Effects.open(self.folder / "effects.jsonl")
+
+    @cached_property
+    def patcher(self) -> TailPatcher:
+        """Takes the default step."""
+        return self.patcher_of(PatchStep.for_model(self.tracer.spec.model))
+
+    def patcher_of(self, step: PatchStep) -> TailPatcher:
+        """Takes another step."""
+        if self.tracer.spec.second_moment == "none":
+            raise InputError(f"{self.run}: tail-patch needs second moments; use a run that has them")
+        t = self.tracer
+        return TailPatcher(t.model, t.plan.matrices, t.moments, step, t.spec.batch_tokens)
+
+    def hits(self, name: str, make: Callable[[], Attribution]) -> Attribution:
+        """The hits called ``name``, from their result file or made and written to it."""
+        path = self.folder / "hits" / f"{_file_name(name)}.jsonl"
+        if not path.is_file():
+            self.progress.say(f"hits: {name}")
+            make().write(path)
+        return Attribution.read(path)
+
+    def traced(
+        self,
+        method: str,
+        task: bool = False,
+        mix: float | str = "auto",
+        run: Path | None = None,
+        damping: float | str | None = None,
+    ) -> Attribution:
+        """Hits of a gradient method.
+
+        task: whether the queries themselves are the task of the mix.  run: a variant to trace in, instead
+        of the run itself.  damping: another damping than the run's.
+        """
+        name = method + (f" mix {mix}" if task else "")
+        name += (f" in {run.name}" if run else "") + (f" damping {damping}" if damping is not None else "")
+
+        def trace() -> Attribution:
+            tracer = self._variant_tracer(run) if run else self.tracer
+            tracer = tracer if damping is None else tracer.redamped(damping)
+            k = min(RETRIEVED, len(self.index))
+            return tracer.trace(self.queries, method, k, self.queries if task else None, mix)
+
+        return self.hits(name, trace)
+
+    def _variant_tracer(self, run: Path) -> Tracer:
+        """A variant opened; only the last one is kept, for their factors are large."""
+        if self._opened is None or self._opened[0] != run:
+            self._opened = (run, Tracer(run, self.device))
+        return self._opened[1]
+
+    def variants(self, changes: Sequence[dict[str, Any]]) -> list[Path]:
+        """Folders of runs over the same rows with a changed spec; those not there are built in one pass."""
+        spec = FeatureSpec.from_dict(self.index.spec)
+        folders = [self.run / "variants" / _file_name(str(change)) for change in changes]
+        missing = {
+            folder: replace(spec, **change)
+            for folder, change in zip(folders, changes, strict=True)
+            if not (folder / "done.json").is_file()
+        }
+        if missing:
+            build_indexes(self.corpus, missing, self.device, self.progress)
+        return folders
+
+    def judged(self, name: str, hits: Attribution) -> Judged:
+        """Retrieval metrics of hits."""
+        return evaluate(hits, self.gold, name)
+
+    @cached_property
+    def patch_ids(self) -> list[str]:
+        """Queries that tail-patch is measured on: spread over the relations that are reported on."""
+        return self.spread(self.ids(reported=True), self.patch_queries)
+
+    def spread(self, ids: Sequence[str], wanted: int) -> list[str]:
+        """``wanted`` of the ids, by turns from each relation, each relation's in random order."""
+        draw, by_relation = random.Random(self.seed), dict[str, list[str]]()
+        for id in ids:
+            by_relation.setdefault(self.gold.facts[id].relation, []).append(id)
+        for members in by_relation.values():
+            draw.shuffle(members)
+        turns = (m[n] for n in range(len(ids)) for m in by_relation.values() if n < len(m))
+        return [id for _, id in zip(range(wanted), turns, strict=False)]
+
+    def patched(self, hits: Attribution, k: int = PATCHED) -> list[Hit]:
+        """The hits of the tail-patch's queries, cut to k proponents, their effects measured."""
+        cut = self.cut(hits)
+        self.effects.measure(self.patcher, cut, self.tracer.spec.max_length, self.progress)
+        return [replace(h, proponents=h.proponents[:k]) for h in cut]
+
+    def cut(self, hits: Attribution) -> list[Hit]:
+        """The hits of the tail-patch's queries, with the proponents that it takes steps on."""
+        wanted = set(self.patch_ids)
+        return [replace(h, proponents=h.proponents[:PATCHED]) for h in hits if h.query.id in wanted]
+
+    def control(self) -> Attribution:
+        """Passages drawn by chance, beside which every tail-patch is read."""
+        k = min(RETRIEVED, len(self.index))
+        return self.hits("random", lambda: random_passages(self.corpus, self.queries, k, self.seed))
+
+
+def _hashed(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")

@@ -1,0 +1,52 @@
+"""A table of results, written as Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from proponent.index.storage import written_whole
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: what it shows, the names of its columns, and rows of cells as text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """The table as Markdown, first column to the left and the others to the right, notes below."""
+        lines = [
+            f"**{self.title}**",
+            "",
+            _row(self.columns),
+            _row(["---", *["---:"] * (len(self.columns) - 1)]),
+        ]
+        lines += [_row(row) for row in self.rows]
+        if self.notes:
+            lines += ["", *self.notes]
+        return "\n".join(lines) + "\n"
+
+    def csv(self) -> str:
+        """The table as CSV, one header line."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+    def write(self, folder: Path) -> None:
+        """Write ``table.md`` and ``table.csv``."""
+        for name, text in (("table.md", self.markdown()), ("table.csv", self.csv())):
+            with written_whole(folder / name) as aside:
+                aside.write_text(text, encoding="utf-8")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

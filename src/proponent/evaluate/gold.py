@@ -1,0 +1,60 @@
+"""Gold: which passages state which fact, by the annotations of the corpus (the closed set)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proponent.attribute.attribution import Attribution, Hit
+from proponent.corpus.facts import Fact, read_facts
+from proponent.corpus.sources import read_records
+from proponent.errors import InputError
+
+
+@dataclass(frozen=True)
+class Gold:
+    """Facts by id, and the ids of the passages that state each of them."""
+
+    facts: Mapping[str, Fact]
+    passages: Mapping[str, frozenset[str]]
+
+    @classmethod
+    def read(cls, facts: str | os.PathLike[str], sentences: str | os.PathLike[str] | None = None) -> Gold:
+        """Gold of a facts file: the passages that each fact lists, or, with a sentences file, those whose
+        annotated triples hold it.
+
+        Raises InputError for facts that cannot be used, and where no fact has any passage.
+        """
+        read = {fact.fact_id: fact for fact in read_facts(facts)}
+        if sentences is None:
+            passages = {id: frozenset(fact.trex_sentences) for id, fact in read.items()}
+        else:
+            passages = _by_triples(read, sentences)
+        if not any(passages.values()):
+            raise InputError(
+                f"{os.fspath(facts)}: no fact lists a passage that states it; give the sentences file as well"
+            )
+        return cls(read, passages)
+
+    def correct(self, hit: Hit) -> list[bool]:
+        """Whether each proponent of a hit states its fact, best first.  KeyError for another query's hit."""
+        gold = self.passages[hit.query.id]
+        return [passage.source in gold for passage in hit.proponents]
+
+    def common(self, hits: Attribution, name: str) -> list[Hit]:
+        """The hits whose query is a fact with gold passages; InputError naming the file where none is."""
+        known = [hit for hit in hits if self.passages.get(hit.query.id)]
+        if not known:
+            raise InputError(f"{name}: no query in common with the gold facts; are these the right facts?")
+        return known
+
+
+def _by_triples(facts: Mapping[str, Fact], sentences: str | os.PathLike[str]) -> dict[str, frozenset[str]]:
+    by_triple = {fact.triple: fact.fact_id for fact in facts.values()}
+    found: dict[str, set[str]] = {fact_id: set() for fact_id in facts}
+    for _, record in read_records(sentences):
+        for triple in record.fields.get("fact_triples", ()):
+            if (fact_id := by_triple.get(tuple(triple))) is not None:
+                found[fact_id].add(str(record.fields["sentence_id"]))
+    return {fact_id: frozenset(ids) for fact_id, ids in found.items()}

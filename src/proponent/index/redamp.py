@@ -1,0 +1,76 @@
+"""Another damping on a finished run: no model and no new files, the rows are whitened again as they pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from proponent.errors import InputError
+from proponent.index.hessian import damped_eigenvalues, split_blocks
+from proponent.index.run import Index
+from proponent.index.search import Piece
+from proponent.index.shrinkage import ledoit_wolf, oas
+
+RULES = ("ledoit-wolf", "oas")
+
+
+class Redamped(Index):
+    """A finished run as it would be with another damping.
+
+    damping: relative to the mean eigenvalue, > 0; or ``ledoit-wolf`` or ``oas``, which read it off
+    R_train, a block at a time.  Raises InputError for anything else.
+    """
+
+    def __init__(self, index: Index, damping: float | str) -> None:
+        super().__init__(index.folder.path)
+        if not (damping in RULES or (isinstance(damping, float) and damping > 0)):
+            raise InputError(f"damping is '{damping}'; give a positive number or one of {', '.join(RULES)}")
+        self._damping = damping
+        self._stored = index.factors
+
+    @cached_property
+    def dampings(self) -> list[float]:
+        """The damping of each block, relative to its mean eigenvalue."""
+        if isinstance(self._damping, float):
+            return [self._damping] * self.blocks
+        hessian = self.hessian()
+        assert hessian.fourth is not None
+        shares = [
+            oas(block, hessian.count)
+            if self._damping == "oas"
+            else ledoit_wolf(block, hessian.count, float(fourth))
+            for block, fourth in zip(hessian.blocks, hessian.fourth, strict=True)
+        ]
+        return [share / (1 - share) for share in shares]
+
+    @cached_property
+    def factors(self) -> tuple[Tensor, ...]:
+        """Cholesky factors of R_train with this damping."""
+        hessian = self.hessian()
+        return tuple(
+            replace(hessian, blocks=(block,)).factors(damping)[0]
+            for block, damping in zip(hessian.blocks, self.dampings, strict=True)
+        )
+
+    @cached_property
+    def eigenvalues(self) -> Tensor:
+        """Eigenvalues [b, w] of R_train with this damping."""
+        values = self.spectrum
+        rows = [damped_eigenvalues(values[b : b + 1], d) for b, d in enumerate(self.dampings)]
+        return torch.cat(rows)
+
+    def pieces(self) -> Iterator[Piece]:
+        """All rows, ``ψ' = L'⁻¹ L ψ``."""
+        # one triangular matrix a block, made once, takes the stored whitening to this one
+        turns = [
+            torch.linalg.solve_triangular(new.double(), old.double(), upper=False).float().T.contiguous()
+            for new, old in zip(self.factors, self._stored, strict=True)
+        ]
+        for piece in super().pieces():
+            parts = split_blocks(piece.whitened, self.blocks)
+            whitened = torch.cat([part @ turn for part, turn in zip(parts, turns, strict=True)], 1)
+            yield replace(piece, whitened=whitened, whitened_norm=whitened.norm(dim=1))

@@ -1,0 +1,62 @@
+"""The batched low-rank tail-patch against a model whose weights are really stepped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tests.models import tiny_model
+
+from proponent.attribute.tail_patch import PatchStep, TailPatcher
+from proponent.attribute.tail_patch_reference import stepped_probability, target_probability
+from proponent.corpus.example import EncodedQuery, Query
+from proponent.errors import InputError
+from proponent.gradients.features import sample_moments
+from proponent.gradients.layers import plan_layers
+
+PASSAGES = [(0, 5, 9, 200, 31, 7), (0, 17, 3), (0, 44, 250, 12, 8, 90, 91, 3, 77, 1), (0, 9, 9, 4)]
+
+
+def encoded(tokens: tuple[int, ...], boundary: int) -> EncodedQuery:
+    return EncodedQuery(Query("q", "p", "t"), tokens, boundary)
+
+
+QUERIES = [encoded((0, 5, 9, 201), 3), encoded((0, 7, 7, 13, 15, 2), 4), encoded((0, 3), 1)]
+PAIRS = [(QUERIES[0], 0), (QUERIES[1], 0), (QUERIES[2], 3), (QUERIES[0], 1), (QUERIES[1], 2), (QUERIES[0], 3)]
+STEPS = [PatchStep(0.01), PatchStep(0.003, relative=False), PatchStep(0.02, clip=0.3)]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2"])
+@pytest.mark.parametrize("step", STEPS, ids=["relative", "absolute", "clipped"])
+def test_batched_steps_are_real_steps(family: str, step: PatchStep, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, family)
+    matrices = plan_layers(model, 96, 8).matrices
+    moments = sample_moments(model, plan_layers(model, 96, 8), PASSAGES, 100)
+    before = {name: value.clone() for name, value in model.causal.state_dict().items()}
+    found = dict(TailPatcher(model, matrices, moments, step, batch_tokens=12).patched(PASSAGES, PAIRS))
+    assert sorted(found) == list(range(len(PAIRS)))
+    for number, (query, passage) in enumerate(PAIRS):
+        slow = stepped_probability(model, matrices, moments, step, PASSAGES[passage], query)
+        assert slow != pytest.approx(target_probability(model, query), rel=1e-3)  # the step does something
+        assert found[number] == pytest.approx(slow, rel=1e-3)
+    assert all(torch.equal(value, before[name]) for name, value in model.causal.state_dict().items())
+
+
+def test_probabilities_are_the_models_own(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, "gemma2")
+    matrices = plan_layers(model, 96, 8).matrices
+    moments = sample_moments(model, plan_layers(model, 96, 8), PASSAGES, 100)
+    patcher = TailPatcher(model, matrices, moments, PatchStep(), batch_tokens=8)
+    for query, found in zip(QUERIES, patcher.probabilities(QUERIES), strict=True):
+        assert found == pytest.approx(target_probability(model, query), rel=1e-5)
+
+
+def test_the_step_is_that_of_the_models_own_pretraining(tmp_path: Path) -> None:
+    assert PatchStep.for_model(str(tmp_path)) == PatchStep()
+    assert PatchStep.for_model(str(tmp_path), 0.5) == PatchStep(0.5)
+    (tmp_path / "pretrain.json").write_text(json.dumps({"settings": {"learning_rate": 0.002}}))
+    assert PatchStep.for_model(str(tmp_path)) == PatchStep(0.002, relative=False)
+    with pytest.raises(InputError, match="learning rate"):
+        PatchStep.for_model(str(tmp_path), -1.0)

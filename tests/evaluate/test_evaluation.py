@@ -1,0 +1,111 @@
+"""Judging hits against gold facts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.corpus.example import Query
+from proponent.errors import InputError
+from proponent.evaluate.evaluation import as_plain, evaluate
+from proponent.evaluate.gold import Gold
+
+
+def fact(id: str, relation: str, gold: list[str]) -> dict[str, Any]:
+    subject, predicate, thing = id.split("|")
+    return {
+        "fact_id": id,
+        "entity0": subject,
+        "relation": relation,
+        "entity1": thing,
+        "entity0_uri": subject,
+        "predicate_uri": predicate,
+        "entity1_uri": thing,
+        "trex_sentences": gold,
+        "prompt0": f"{subject} {relation}",
+    }
+
+
+FACTS = [
+    fact("a|p|x", "likes", ["s1", "s2"]),
+    fact("b|p|y", "likes", ["s3"]),
+    fact("c|q|z", "owns", ["s4"]),
+    fact("d|q|w", "owns", []),
+]
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def hit(id: str, *found: str) -> Hit:
+    passages = tuple(ScoredPassage(name, name.split("#")[0], f"text of {name}", 1.0) for name in found)
+    return Hit(Query(id, "prompt", "target"), passages, ())
+
+
+HITS = Attribution(
+    (
+        hit("a|p|x", "s9", "s2", "s1"),
+        hit("b|p|y", "s3#1", "s9", "s8"),
+        hit("c|q|z", "s9", "s8", "s7"),
+        hit("d|q|w", "s9", "s8", "s7"),
+        hit("unknown", "s1"),
+    ),
+    {"method": "m"},
+)
+
+
+def test_metrics_overall_and_by_relation(tmp_path: Path) -> None:
+    judged = evaluate(HITS, Gold.read(write(tmp_path / "facts.jsonl", FACTS)))
+    assert judged.name == "m"
+    # a fact without gold passages and a query that is no fact do not count
+    assert judged.groups == {"a|p|x": "likes", "b|p|y": "likes", "c|q|z": "owns"}
+    overall = judged.estimates()
+    assert overall["MRR"].mean == pytest.approx((0.5 + 1 + 0) / 3)
+    assert overall["Recall@10"].mean == pytest.approx(2 / 3)
+    assert overall["precision@10"].mean == pytest.approx((0.2 + 0.1 + 0) / 3)
+    groups = dict(judged.by_group())
+    assert groups["likes"]["MRR"].mean == 0.75
+    assert groups["owns"]["MRR"].mean == 0.0
+    plain = as_plain(judged)
+    assert plain["groups"]["likes"]["MRR"]["queries"] == 2
+    assert json.loads(json.dumps(plain)) == plain
+
+
+def test_differences_take_the_queries_that_both_have(tmp_path: Path) -> None:
+    gold = Gold.read(write(tmp_path / "facts.jsonl", FACTS))
+    other = Attribution((hit("a|p|x", "s1"), hit("b|p|y", "s9")), {"method": "other"})
+    found = evaluate(other, gold).minus(evaluate(HITS, gold))
+    assert found["MRR"].queries == 2
+    assert found["MRR"].mean == pytest.approx(((1 - 0.5) + (0 - 1)) / 2)
+
+
+def test_gold_from_annotated_sentences(tmp_path: Path) -> None:
+    facts = write(tmp_path / "facts.jsonl", [{**f, "trex_sentences": []} for f in FACTS])
+    sentences = write(
+        tmp_path / "sentences.jsonl",
+        [
+            {"sentence_id": "s1", "text": "t", "fact_triples": [["a", "p", "x"], ["c", "q", "z"]]},
+            {"sentence_id": "s2", "text": "t", "fact_triples": [["a", "p", "y"]]},
+        ],
+    )
+    gold = Gold.read(facts, sentences)
+    assert gold.passages == {
+        "a|p|x": frozenset({"s1"}),
+        "b|p|y": frozenset(),
+        "c|q|z": frozenset({"s1"}),
+        "d|q|w": frozenset(),
+    }
+    with pytest.raises(InputError, match="sentences file"):
+        Gold.read(facts)
+
+
+def test_no_query_in_common(tmp_path: Path) -> None:
+    gold = Gold.read(write(tmp_path / "facts.jsonl", FACTS))
+    with pytest.raises(InputError, match="no query in common"):
+        evaluate(Attribution((hit("unknown", "s1"),)), gold, "hits.jsonl")
