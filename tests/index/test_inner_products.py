@@ -43,7 +43,7 @@ def test_scores_are_those_of_dense_matrices(name: str, unit_norm: bool) -> None:
     products: dict[str, InnerProduct] = {
         "plain": Plain(),
         "train": Train(),
-        "mixed": Mixed(TaskMix.of(whiten(TASK, factors), BLOCKS, MIX)),
+        "mixed": Mixed(TaskMix.of(TASK, factors, MIX)),
     }
     psi = whiten(PASSAGES, factors)
     piece = Piece(0, psi, psi.norm(dim=1), PASSAGES.norm(dim=1))

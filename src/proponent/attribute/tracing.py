@@ -17,7 +17,6 @@ from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
 from proponent.gradients.moments import unpack_moments
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.hessian import whiten
 from proponent.index.inner_products import InnerProduct, Mixed, Plain, Train, scan_queries
 from proponent.index.mix import TaskMix, automatic_mix, task_eigenvalues
 from proponent.index.redamp import Redamped
@@ -79,7 +78,7 @@ class Tracer:
             weight = automatic_mix(self.index.eigenvalues.flatten(), positive)
         else:
             weight = _checked_mix(mix)
-        return TaskMix.of(whiten(features, self.index.factors), self.index.blocks, weight)
+        return TaskMix.of(features, self.index.factors, weight)
 
     def trace(
         self,

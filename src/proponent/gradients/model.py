@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
+import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -21,6 +25,7 @@ from proponent.corpus.encoding import TextEncoder
 from proponent.errors import InputError
 
 FINGERPRINT_SAMPLES = 1024
+HUB_ID = re.compile(r"(?![.~])[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass
@@ -84,11 +89,14 @@ class LanguageModel:
         """SHA-256 over every parameter's name, shape and a strided sample of its values.
 
         A sample of each tensor tells checkpoints of one architecture apart without reading gigabytes.
+        The stride shares no factor with the rows' length, so that the sample visits all columns.
         """
         digest = hashlib.sha256()
         for name, value in self.causal.state_dict().items():
-            flat = value.detach().reshape(-1)
-            sample = flat[:: max(1, flat.numel() // FINGERPRINT_SAMPLES)].float().cpu().contiguous()
+            flat, stride = value.detach().reshape(-1), max(1, value.numel() // FINGERPRINT_SAMPLES)
+            while value.dim() and math.gcd(stride, value.shape[-1]) > 1:
+                stride += 1
+            sample = flat[::stride].float().cpu().contiguous()
             digest.update(f"{name}{tuple(value.shape)}".encode())
             digest.update(sample.numpy().tobytes())
         return digest.hexdigest()
@@ -100,12 +108,13 @@ def load_model(name: str, dtype: str = "float32", device: str | None = None) -> 
     dtype: ``float32`` or ``bfloat16``.  device: a torch device name; None picks CUDA, then MPS, then CPU.
     Raises InputError when the folder is missing, has no weights or lacks some, or is no causal model.
     """
-    if name.startswith((".", "/", "~")) and not os.path.isdir(name):
+    if not os.path.isdir(name) and not HUB_ID.fullmatch(name):
         raise InputError(f"model folder '{name}' does not exist; give a Hugging Face model folder or hub id")
     where = pick_device(device)
     causal = _load_weights(name, getattr(torch, dtype)).to(where).eval().requires_grad_(False)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # the tokenizers package raises bare Exceptions, too
         raise InputError(
             f"model '{name}' has no tokenizer that can be loaded ({_first_line(error)}); "
@@ -157,12 +166,15 @@ def _load_weights(name: str, dtype: torch.dtype) -> Any:
 def _quiet() -> Iterator[None]:
     """Keep transformers' bars and warnings off stderr: what matters of them becomes an error here."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    hub_level = hub_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    hub_logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
+        hub_logging.set_verbosity(hub_level)
         if bars:
             transformers_logging.enable_progress_bar()
 

@@ -79,9 +79,9 @@ def split_blocks(features: Tensor, blocks: int) -> tuple[Tensor, ...]:
 
 
 def whiten(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
-    """ψ = L⁻¹ φ of every block, for features [n, d]."""
+    """ψ = L⁻¹ φ of every block, for features [n, d], in the precision of the features."""
     parts = [
-        torch.linalg.solve_triangular(factor, part.T, upper=False).T
+        torch.linalg.solve_triangular(factor.to(part.dtype), part.T, upper=False).T
         for factor, part in zip(factors, split_blocks(features, len(factors)), strict=True)
     ]
     return torch.cat(parts, 1)

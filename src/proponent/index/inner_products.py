@@ -64,8 +64,9 @@ class Mixed:
 
     def queries(self, features: Tensor, factors: Factors) -> tuple[Tensor, Tensor]:
         """``R'⁻¹ ψ_q`` and ``√(ψ_qᵀ R'⁻¹ ψ_q)``."""
-        whitened = whiten(features, factors)
-        return self.mix.solve(whitened), self.mix.squared_norms(whitened, whitened.square().sum(1)).sqrt()
+        whitened = whiten(features.double(), factors)
+        vectors = self.mix.solve(whitened)
+        return vectors.float(), (vectors * whitened).sum(1).clamp_min(0).sqrt().float()
 
     def passage_norms(self, piece: Piece) -> Tensor:
         """``√(ψ_mᵀ R'⁻¹ ψ_m)``."""

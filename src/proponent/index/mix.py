@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from proponent.index.hessian import split_blocks
+from proponent.index.hessian import split_blocks, whiten
 
 MAX_AUTO_MIX = 0.999
 PAPER_RANK, PAPER_DIM = 1000, 2**16
@@ -36,20 +36,24 @@ class TaskMix:
     strengths: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, whitened: Tensor, blocks: int, mix: float) -> TaskMix:
-        """The mix for task queries whitened to [n, d], n >= 1."""
-        pairs = [_eigenpairs(part) for part in split_blocks(whitened, blocks)]
+    def of(cls, features: Tensor, factors: tuple[Tensor, ...], mix: float) -> TaskMix:
+        """The mix for features [n, d] of a task's queries, n >= 1, and the factors L of R_train."""
+        whitened = whiten(features.double(), factors)
+        pairs = [_eigenpairs(part) for part in split_blocks(whitened, len(factors))]
         return cls(mix, tuple(u for u, _ in pairs), tuple(sigma for _, sigma in pairs))
 
     def solve(self, whitened: Tensor) -> Tensor:
-        """``R'⁻¹ ψ`` of queries ψ [n, d]; float64 inside, because directions nearly cancel for λ near 1."""
+        """``R'⁻¹ ψ`` [n, d] float64 of queries ψ [n, d], which ought to be float64 too.
+
+        What rounding leaves of a query beyond the task's directions is divided by 1 − λ.
+        """
         parts = []
         for part, u, sigma in self._blocks(whitened):
             psi = part.double()
             along = psi @ u  # [n, r]
             beyond = (psi - along @ u.T) / (1 - self.mix)
             parts.append((along / (1 - self.mix + self.mix * sigma)) @ u.T + beyond)
-        return torch.cat(parts, 1).float()
+        return torch.cat(parts, 1)
 
     def squared_norms(self, whitened: Tensor, squared: Tensor) -> Tensor:
         """``ψᵀ R'⁻¹ ψ`` [n] of passages ψ [n, d] whose ``‖ψ‖²`` [n] is known.
