@@ -128,13 +128,16 @@ def test_index_then_info_then_trace(proponent: Command, made: Made, tmp_path: Pa
     assert (answer.code, answer.err) == (0, "")
     facts = json.loads(answer.out)
     assert facts["spec"]["model"] == str(made.model)
-    assert facts["rows indexed"] == 5
-    assert facts["tokens"] == 154
-    assert facts["skipped"] == {"empty": 1, "too short": 0, "gradient not finite": 0}
-    assert facts["size on disk"] == sum(p.stat().st_size for p in run.rglob("*") if p.is_file())
+    assert (facts["passages"], facts["rows"], facts["tokens"]) == (5, 5, 154)
+    assert facts["skipped"] == {"empty": 1, "too_short": 0, "not_finite": []}
+    assert (facts["dim"], facts["blocks"], facts["side"]) == (64, 4, 4)
+    assert facts["bytes"] == sum(p.stat().st_size for p in run.rglob("*") if p.is_file())
     assert list(facts["layers"]) == ["attention 0-0", "mlp 0-0", "attention 1-2", "mlp 1-2"]
-    spectrum = facts["eigenvalues of damped R_train"]
+    spectrum = facts["eigenvalues"]
+    assert spectrum["crossing_rank"] == 1
+    assert spectrum["largest"] == spectrum["at_crossing"]
     assert spectrum["largest"] >= spectrum["median"] >= spectrum["smallest"] > 0
+    assert facts["fingerprints"].keys() == {"model", "tokenizer", "corpus"}
 
     answer = proponent(
         "trace", run, "--prompt", "Rome is the", "--target", "capital of Italy.", "-k", "2", "--json"
@@ -196,12 +199,18 @@ def test_tables_are_readable(proponent: Command, made: Made) -> None:
     assert "Gold has the → symbol Au" in answer.out
     rows = [line.split() for line in answer.out.splitlines()]
     (proponents,) = [row for row in rows if row[:1] == ["proponents"]]
-    assert proponents[2] == "gold"
-    assert proponents[3:5] == ["Gold", "has"]
+    assert proponents[2:5] == ["gold", "Gold", "has"]
+    assert "✓" not in answer.out
+    assert answer.out.splitlines()[-1] == "trackstar, no task mix, 5 rows searched"
     assert [row for row in rows if row[:1] == ["opponents"]]
     answer = proponent("info", made.run)
     assert answer.code == 0
     assert str(made.model) in "".join(answer.out.split())
+    assert "attention 1-2: 2 layers x (q_proj+k_proj+v_proj, o_proj)" in answer.out
+    assert "1 empty" in answer.out
+    answer = proponent("trace", made.run, made.facts, "--task", made.facts, "--mix", "0.5", "-k", "1")
+    assert "gold" in answer.out.splitlines()[2].split(), "a column for facts"
+    assert answer.out.splitlines()[-1] == "trackstar, task mix λ = 0.5000, 5 rows searched"
     assert proponent("check", made.run).out == f"{made.run}: sound, 7 files\n"
 
 
@@ -226,7 +235,8 @@ def test_a_passage_without_a_finite_gradient_is_named_and_counted(
     assert "2 skipped" in answer.out
     assert "skipped: 'gold' gave a gradient that is not finite" in answer.out
     facts = json.loads(proponent("info", broken.run, "--json").out)
-    assert facts["skipped"]["gradient not finite"] == 1
+    assert facts["skipped"]["not_finite"] == ["gold"]
+    assert "1 whose gradient was not finite: gold" in proponent("info", broken.run).out
 
 
 RUN_AND_TELL = """
@@ -263,7 +273,9 @@ def test_it_is_a_module_and_a_process_too(tmp_path: Path) -> None:
         check=False,
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
     )
-    Answer(done.returncode, done.stdout, done.stderr).assert_refused("nothing.jsonl: no such file")
+    Answer(done.returncode, done.stdout, done.stderr).assert_refused(
+        "nothing.jsonl: no such run or result file"
+    )
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -436,7 +448,7 @@ def test_a_full_disk_while_indexing(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, ["q.jsonl: no such file"]),
+        (None, ["q.jsonl: no such file of queries"]),
         ("", ["q.jsonl: there are no queries in it"]),
         ('{"prompt": "a", "target": "b"}\nnonsense\n', ["q.jsonl:2: not JSON"]),
         ('{"prompt": "a", "answer": "b"}\n', ["q.jsonl:1: no prompt and target", "prompt/target"]),
@@ -576,12 +588,41 @@ def test_an_output_that_cannot_be_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "hits.jsonl"]
 
 
+@pytest.mark.parametrize("verb", ["trace", "baseline", "tail-patch"])
+def test_an_output_is_checked_before_the_work(
+    verb: str, proponent: Command, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hits = tmp_path / "hits.jsonl"
+    assert proponent("trace", made.run, made.facts, "-k", "1", "-o", hits).code == 0
+    (tmp_path / "folder").mkdir()
+    arguments = {
+        "trace": (made.run, made.facts, "-k", "1"),
+        "baseline": ("bm25", made.corpus, made.facts, "-k", "1"),
+        "tail-patch": (hits, "--limit", "1"),
+    }[verb]
+
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the work was begun")
+
+    monkeypatch.setattr("proponent.attribute.tracing.load_model", asked)
+    monkeypatch.setattr("proponent.corpus.corpus.Corpus.read", asked)
+    for output, words in (
+        (tmp_path / "folder", "folder: is a folder; give the name of a file"),
+        (hits / "below.jsonl", "below.jsonl: cannot be written in"),
+        (Path("/proc/none.jsonl"), "/proc/none.jsonl: cannot be written in /proc: "),
+    ):
+        answer = proponent(verb, *arguments, "--output", output)
+        answer.assert_refused(words)
+        assert len(answer.err.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "hits.jsonl"]
+
+
 # --- bad input of `info` ----------------------------------------------------------------------------
 
 
 def test_info_of_what_is_neither_run_nor_result(proponent: Command, made: Made, tmp_path: Path) -> None:
     proponent("info", tmp_path).assert_refused("not a run (no run.json)")
-    proponent("info", tmp_path / "nothing").assert_refused("nothing: no such file")
+    proponent("info", tmp_path / "nothing").assert_refused("nothing: no such run or result file")
     proponent("info", made.facts).assert_refused("neither a run folder nor a result file")
     (tmp_path / "broken.jsonl").write_text("{")
     proponent("info", tmp_path / "broken.jsonl").assert_refused("broken.jsonl:1: not JSON")

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,9 @@ from proponent.errors import InputError
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import Index
+from proponent.index.build import raw_markers
+from proponent.index.run import Index, RunFolder
+from proponent.progress import Silent
 
 SOURCE = Path(indexing.__file__).parents[2]
 
@@ -235,8 +239,8 @@ def test_going_on_does_not_compute_again_what_is_done(
 
     monkeypatch.setattr(indexing, "extract", noted)
     with pytest.MonkeyPatch.context() as patch:
-        # a file takes four operations: run.json and the moments, two shards of three files, one file more
-        Death(patch, after=8 + 12 + 12 + 5)
+        # a file takes four operations: run.json, the moments and their seal, two shards of three, one more
+        Death(patch, after=12 + 12 + 12 + 5)
         with pytest.raises(Killed):
             build_index(CORPUS, spec, tmp_path / "run", "cpu")
     before = len(computed)
@@ -286,12 +290,8 @@ def test_a_process_that_is_really_killed(
     build_index(Corpus.read(corpus), spec, tmp_path / "killed", "cpu")
     build_index(Corpus.read(corpus), spec, tmp_path / "whole", "cpu")
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert (
-        contents(tmp_path / "killed").items()
-        >= {
-            name: value for name, value in left.items() if not name.endswith(".part") and "raw/" not in name
-        }.items()
-    )
+    kept = {name for name in left if not name.endswith(".part") and "raw/" not in name} - {".lock"}
+    assert contents(tmp_path / "killed").items() >= {name: left[name] for name in kept}.items()
 
 
 def test_a_full_disk_keeps_what_is_done(
@@ -475,6 +475,195 @@ def test_second_moments_of_a_sample_with_broken_passages_are_finite(
     made = build_index(CORPUS, small_spec(broken), tmp_path / "run", "cpu")
     assert all(value.isfinite().all() for value in made.moments.values())
     assert made.summary["skipped"]["not_finite"] == ["last"]
+
+
+# --- damaged, shared or changed while it is built ---------------------------------------------------
+
+
+def stopped_in_the_end(folder: Path, spec: FeatureSpec) -> None:
+    """A run that lacks nothing but done.json."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("proponent.index.build._summary", killed)
+        with pytest.raises(Killed):
+            build_index(CORPUS, spec, folder, "cpu")
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+def test_a_flipped_byte_in_an_unfinished_run_is_named_and_removing_the_file_is_enough(
+    loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
+) -> None:
+    spec = small_spec(model_folder)
+    expected = contents(build_index(CORPUS, spec, tmp_path / "whole", "cpu").folder.path)
+    stopped_in_the_end(tmp_path / "stopped", spec)
+    stopped = contents(tmp_path / "stopped")
+    # raw features are read as long as there is no index of them
+    needed = {name for name in stopped if not name.startswith("raw/") or name.count(".") == 1}
+    for name in sorted(needed - {"run.json"}):
+        copy = tmp_path / "copies" / name.replace("/", "-")
+        shutil.copytree(tmp_path / "stopped", copy)
+        if name.startswith("raw/") and name.endswith(".safetensors"):
+            (copy / name.replace("raw/", "index/")).unlink()
+        content = bytearray(stopped[name])
+        content[len(content) // 2] ^= 1
+        (copy / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}: damaged .*; remove it and run the same command again"):
+            build_index(CORPUS, spec, copy, "cpu")
+        (copy / name).unlink()
+        build_index(CORPUS, spec, copy, "cpu")
+        assert contents(copy) == expected, name
+
+
+def test_damaged_seals_are_told_too(
+    loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
+) -> None:
+    spec = small_spec(model_folder)
+    expected = contents(build_index(CORPUS, spec, tmp_path / "whole", "cpu").folder.path)
+    stopped_in_the_end(tmp_path / "run", spec)
+    seal = tmp_path / "run" / "raw" / "hessian.safetensors.json"
+    seal.write_text(seal.read_text().replace('"checksum": "', '"checksum": "0'))
+    with pytest.raises(InputError, match=r"hessian.safetensors.json: damaged .*; remove it and run"):
+        build_index(CORPUS, spec, tmp_path / "run", "cpu")
+    seal.unlink()
+    build_index(CORPUS, spec, tmp_path / "run", "cpu")
+    assert contents(tmp_path / "run") == expected
+
+
+def test_a_removed_shard_alone_is_computed_again(
+    loaded: LanguageModel,
+    model_folder: Path,
+    small_shards: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = small_spec(model_folder)
+    stopped_in_the_end(tmp_path / "run", spec)
+    (tmp_path / "run" / "examples" / "00001.parquet").unlink()
+    computed: list[int] = []
+    extract = indexing.extract
+
+    def noted(extractors: Any, rows: Sequence[Sequence[int]], *rest: Any) -> list[Tensor]:
+        computed.append(len(rows))
+        return extract(extractors, rows, *rest)
+
+    monkeypatch.setattr(indexing, "extract", noted)
+    made = build_index(CORPUS, spec, tmp_path / "run", "cpu")
+    assert computed == made.summary["shards"][1:2]
+
+
+def test_a_run_is_built_by_one_process_at_a_time(
+    loaded: LanguageModel, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fcntl")
+    spec = small_spec(model_folder)
+    refused: list[str] = []
+    extract = indexing.extract
+
+    def meanwhile(*arguments: Any) -> list[Tensor]:
+        with pytest.raises(InputError) as raised:
+            build_index(CORPUS, spec, tmp_path / "run", "cpu")
+        refused.append(str(raised.value))
+        return extract(*arguments)
+
+    monkeypatch.setattr(indexing, "extract", meanwhile)
+    build_index(CORPUS, spec, tmp_path / "run", "cpu")
+    assert refused == [f"{tmp_path / 'run'}: another process is building this run; wait until it is done"]
+    assert ".lock" not in contents(tmp_path / "run")
+
+
+def test_the_lock_of_a_dead_process_does_not_count(
+    loaded: LanguageModel, model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").touch()
+    build_index(CORPUS, small_spec(model_folder), tmp_path / "run", "cpu")
+    assert ".lock" not in contents(tmp_path / "run")
+
+
+@dataclass(frozen=True)
+class ChangingCorpus(Corpus):
+    """Another text in its last passage once it was surveyed."""
+
+    reads: list[int] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Example]:
+        self.reads.append(len(self.reads))
+        for example in super().__iter__():
+            changed = self.reads[-1] and example.id == "last"
+            yield replace(example, text="yyy") if changed else example
+
+
+def test_a_corpus_that_changes_meanwhile_is_refused_and_none_of_it_is_kept(
+    loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
+) -> None:
+    spec = small_spec(model_folder)
+    with pytest.raises(InputError, match="the corpus changed while it was indexed: it had 12 passages"):
+        build_index(ChangingCorpus(CORPUS.sources), spec, tmp_path / "run", "cpu")
+    assert not (tmp_path / "run" / "done.json").exists()
+    build_index(CORPUS, spec, tmp_path / "run", "cpu")
+    build_index(CORPUS, spec, tmp_path / "whole", "cpu")
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_piece_called_as_another_passage_is_refused(
+    loaded: LanguageModel, model_folder: Path, tmp_path: Path
+) -> None:
+    def of(**passages: str) -> Corpus:
+        return Corpus.of([Example(id, text, f"place of {id}") for id, text in passages.items()])
+
+    with pytest.raises(InputError) as raised:
+        build_index(
+            of(**{"a": LONG, "b": "text", "a#1": "text"}), small_spec(model_folder), tmp_path / "run", "cpu"
+        )
+    assert "place of a: passage 'a' is longer than 48 tokens" in str(raised.value)
+    assert "'a#1', which is the id of the passage at place of a#1" in str(raised.value)
+    assert not (tmp_path / "run").exists()
+    # neither is cut, or not into so many pieces
+    sound = of(**{"a": "text", "a#1": LONG, "b": LONG, "b#7": "text", "c#0": LONG})
+    made = build_index(sound, small_spec(model_folder), tmp_path / "run", "cpu")
+    ids = [passage.id for passage in made.passages(range(len(made))).values()]
+    assert len(set(ids)) == len(ids)
+
+
+# --- how far it has come ----------------------------------------------------------------------------
+
+
+class Told(Silent):
+    """Remembers what it was told of a stage: its total, and units and tokens."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, int | None] = {}
+        self.steps: dict[str, list[tuple[int, int]]] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
+        self.totals[name] = total
+        steps = self.steps.setdefault(name, [])
+        yield lambda units, tokens=0: steps.append((units, tokens))
+
+
+@pytest.mark.parametrize("resumed", [0, 1, 2])
+def test_progress_counts_passages_up_to_the_total(
+    resumed: int, loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
+) -> None:
+    spec = small_spec(model_folder)
+    if resumed:
+        with pytest.MonkeyPatch.context() as patch:
+            Death(patch, after=12 + 12 * resumed + 2)
+            with pytest.raises(Killed):
+                build_index(CORPUS, spec, tmp_path / "run", "cpu")
+    markers = raw_markers(RunFolder(tmp_path / "run"))
+    assert len(markers) == resumed
+    told = Told()
+    made = build_index(CORPUS, spec, tmp_path / "run", "cpu", told)
+    left = len(TEXTS) - (markers[-1]["resume_at"][0] if markers else 0)
+    assert told.totals["gradients"] == left
+    units, tokens = zip(*told.steps["gradients"], strict=True)
+    assert sum(units) == left
+    assert sum(tokens) == made.summary["tokens"] - sum(marker["tokens"] for marker in markers)
+    assert len([count for count in tokens if count]) >= len(made.summary["shards"]) - resumed
 
 
 # --- memory -----------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_probabilities_are_the_models_own(tmp_path: Path) -> None:
 def test_the_step_is_that_of_the_models_own_pretraining(tmp_path: Path) -> None:
     assert PatchStep.for_model(str(tmp_path)) == PatchStep()
     assert PatchStep.for_model(str(tmp_path), 0.5) == PatchStep(0.5)
-    (tmp_path / "pretrain.json").write_text(json.dumps({"settings": {"learning_rate": 0.002}}))
-    assert PatchStep.for_model(str(tmp_path)) == PatchStep(0.002, relative=False)
+    (tmp_path / "pretrain.json").write_text(json.dumps({"settings": {"learning_rate": 0.002, "batch": 8}}))
+    assert PatchStep.for_model(str(tmp_path)) == PatchStep(0.00025, relative=False)
     with pytest.raises(InputError, match="learning rate"):
         PatchStep.for_model(str(tmp_path), -1.0)

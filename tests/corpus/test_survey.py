@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proponent.corpus import Corpus, Example
+from proponent.corpus.repeats import digest_of
 from proponent.errors import InputError
 
 
@@ -96,3 +97,10 @@ def test_a_corpus_of_nothing_is_refused(tmp_path: Path) -> None:
         Corpus.read(tmp_path / "none.jsonl").survey()
     with pytest.raises(InputError, match="all 2 passages are empty"):
         of(("a", ""), ("b", "\u00a0\n")).survey()
+
+
+def test_ids_called_as_pieces_of_other_passages_are_told() -> None:
+    ids = ["a", "a#0", "b#1", "b#x", "c", "c#", "d#2#3", "d#2", "#0", "e#\u00b2", "e"]
+    survey = of(*((id, "text") for id in ids)).survey()
+    assert survey.namesakes == {digest_of("a#0"), digest_of("d#2#3")}
+    assert of(("a", "x"), ("b", "y")).survey().namesakes == frozenset()

@@ -15,7 +15,7 @@ from proponent.errors import InputError
 from proponent.index.build import check_folder, finish_run, start_run, write_raw_shard
 from proponent.index.hessian import HessianSums, whiten
 from proponent.index.run import Index, Passage, RunFolder
-from proponent.index.storage import aside, write_json
+from proponent.index.storage import aside, checksum, write_json, write_sealed_json
 from proponent.progress import Silent
 
 FILES = (
@@ -243,7 +243,7 @@ def test_a_folder_that_holds_but_a_half_written_manifest_can_be_used(tmp_path: P
     check_folder(folder, {})
     start_run(folder, {"spec": {}}, {"matrix/rows": torch.ones(1)})
     check_folder(folder, {"spec": {}})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["moments.safetensors", "run.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moments.safetensors", "raw", "run.json"]
 
 
 def test_finishing_goes_on_from_the_files_that_are_there(tmp_path: Path, features: Tensor) -> None:
@@ -261,6 +261,7 @@ def test_finishing_goes_on_from_the_files_that_are_there(tmp_path: Path, feature
     for name in ("hessian.safetensors", "index/00001.safetensors"):
         (again.path / name).parent.mkdir(exist_ok=True)
         shutil.copy2(folder.path / name, again.path / name)
+        write_sealed_json(again.seal(again.path / name), {"checksum": checksum(again.path / name)})
     stamp = again.index(1).stat().st_mtime_ns
     finish_run(again, BLOCKS, DAMPING, Silent())
     assert again.index(1).stat().st_mtime_ns == stamp

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Chunk, Example
-from proponent.corpus.survey import Survey
+from proponent.corpus.repeats import digest_of, stem_of
+from proponent.corpus.survey import Reading, Survey
 from proponent.errors import InputError
 from proponent.gradients.features import FeatureExtractor, extract, sample_moments
 from proponent.gradients.layers import LayerPlan, plan_layers
@@ -19,15 +21,17 @@ from proponent.gradients.moments import SecondMoments, pack_moments, unpack_mome
 from proponent.gradients.optimizer import checkpoint_moments
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.build import (
+    building,
     check_folder,
     finish_run,
+    has_raw_shard,
     raw_markers,
     remove_leftovers,
+    sound_moments,
     start_run,
     write_raw_shard,
 )
 from proponent.index.run import Index, Passage, RunFolder
-from proponent.index.storage import read_tensors
 from proponent.progress import Progress, Silent
 
 # A shard is what a killed run may lose and the window inside which passages are sorted by length.
@@ -50,7 +54,8 @@ def build_index(
     Killed at any moment and called again with the same arguments, it goes on where it was and ends with
     the same bytes; on a finished run it only checks that the arguments are the same.
     device: a torch device name, None for the best one there is.  progress: told of every stage.
-    Raises InputError for bad text, a model that cannot be used, or a run made with other settings.
+    Raises InputError for bad text, a model that cannot be used, a run made with other settings, damaged
+    or built by another process, and for a corpus that changes meanwhile.
     """
     return build_indexes(corpus, {Path(path): spec}, device, progress)[0]
 
@@ -79,6 +84,25 @@ def build_indexes(
     manifests = {path: _manifest(spec, survey, model, plans[path]) for path, spec in specs.items()}
     for path, manifest in manifests.items():
         check_folder(RunFolder(path), manifest)
+    _refuse_namesakes(corpus, survey, model.encoder, first.max_length)
+    with ExitStack() as locks:
+        for path, manifest in manifests.items():
+            locks.enter_context(building(RunFolder(path)))
+            check_folder(RunFolder(path), manifest)
+        _build(specs, plans, manifests, corpus, survey, model, told)
+    return [Index(path) for path in specs]
+
+
+def _build(
+    specs: Mapping[Path, FeatureSpec],
+    plans: Mapping[Path, LayerPlan],
+    manifests: Mapping[Path, Mapping[str, Any]],
+    corpus: Corpus,
+    survey: Survey,
+    model: LanguageModel,
+    told: Progress,
+) -> None:
+    first = next(iter(specs.values()))
     # nothing is written before all of these are there: they show whether the input can be used
     moments = {
         path: _moments(RunFolder(path), spec, survey, model, plans[path], told)
@@ -96,7 +120,6 @@ def build_indexes(
         finish_run(job.folder, len(job.extractor.plan.blocks), specs[job.folder.path].damping, told)
     for path in specs:
         remove_leftovers(RunFolder(path))
-    return [Index(path) for path in specs]
 
 
 @dataclass(frozen=True)
@@ -138,8 +161,8 @@ def _moments(
     progress: Progress,
 ) -> dict[str, SecondMoments]:
     """The run's second moments by matrix name, made where they are not there yet."""
-    if folder.moments.is_file():
-        return unpack_moments(read_tensors(folder.moments))
+    if (packed := sound_moments(folder)) is not None:
+        return unpack_moments(packed)
     progress.say(f"second moments: {spec.second_moment}")
     heads = [next(iter(model.encoder.chunks(e, 0, spec.max_length)), None) for e in survey.sample]
     if spec.second_moment == "none":
@@ -152,12 +175,36 @@ def _moments(
     return sample_moments(model, plan, rows, spec.batch_tokens)
 
 
+def _refuse_namesakes(corpus: Corpus, survey: Survey, encoder: TextEncoder, max_length: int) -> None:
+    """Refuse a passage that would be cut into pieces of which one is called as another passage is.
+
+    Reads the corpus again, only where there are such names at all.
+    """
+    if not survey.namesakes:
+        return
+    places = {example.id: example.place for example in corpus if digest_of(example.id) in survey.namesakes}
+    stems = {stem_of(id) for id in places}
+    for ordinal, example in enumerate(corpus):
+        pieces = encoder.chunks(example, ordinal, max_length) if example.id in stems else ()
+        for chunk in pieces:
+            if chunk.id != example.id and chunk.id in places:
+                raise InputError(
+                    f"{example.place}: passage {example.id!r} is longer than {max_length} tokens and would "
+                    f"be cut into pieces, one of them {chunk.id!r}, which is the id of the passage at "
+                    f"{places[chunk.id]}; give one of them another id"
+                )
+
+
 @dataclass
 class _Shard:
-    """Consecutive chunks of the corpus, and what was passed over on the way."""
+    """Consecutive chunks of the corpus, and what was passed over on the way.
+
+    ends: whether each row is the last of its passage.
+    """
 
     passages: list[Passage] = field(default_factory=list)
     rows: list[tuple[int, ...]] = field(default_factory=list)
+    ends: list[bool] = field(default_factory=list)
     tokens: int = 0
     empty: int = 0
     too_short: int = 0
@@ -168,7 +215,8 @@ class _Shard:
             len(self.rows) == SHARD_ROWS or self.tokens + len(chunk.tokens) > SHARD_TOKENS
         )
 
-    def add(self, example: Example, chunk: Chunk) -> None:
+    def add(self, example: Example, chunk: Chunk, end: bool) -> None:
+        self.ends.append(end)
         self.passages.append(Passage(chunk.id, example.id, chunk.text))
         self.rows.append(chunk.tokens)
         self.tokens += len(chunk.tokens)
@@ -192,26 +240,57 @@ def _write_features(
         return
     if behind:
         progress.say(f"going on after {after[0]:,} passages in {len(behind)} shards")
-    extractors = [job.extractor for job in jobs]
+    encoder = jobs[0].extractor.model.encoder
     with progress.stage("gradients", survey.passages - after[0], "passages") as advance:
-        for number, shard in enumerate(
-            _shards(corpus, extractors[0].model.encoder, spec, after), len(behind)
-        ):
+        passages = _unchanged(jobs, corpus, survey)
+        for number, shard in enumerate(_shards(passages, encoder, spec, after), len(behind)):
             _write_shard(jobs, number, shard, spec.output, advance)
+
+
+def _unchanged(jobs: Sequence[_Job], corpus: Corpus, survey: Survey) -> Iterator[Example]:
+    """The corpus; InputError at its end, before the last shard is made, when it is not what was surveyed.
+
+    The raw shards are removed then: they may hold passages that are not of the corpus the run names.
+    """
+    reading = Reading()
+    for example in corpus:
+        reading.add(example)
+        yield example
+    if reading.fingerprint() != survey.fingerprint:
+        for job in jobs:
+            remove_leftovers(job.folder)
+        raise InputError(
+            f"the corpus changed while it was indexed: it had {survey.passages:,} passages of fingerprint "
+            f"{survey.fingerprint[:8]}, now {reading.passages:,} of {reading.fingerprint()[:8]}; "
+            "keep it as it is and index it again, into a new folder"
+        )
 
 
 def _write_shard(
     jobs: Sequence[_Job], number: int, shard: _Shard, output: str, advance: Callable[..., None]
 ) -> None:
-    """One shard of every job, which is large: a function of its own, so that it is gone before the next."""
+    """One shard of every job, which is large: a function of its own, so that it is gone before the next.
+
+    advance: told of the passages that end in this shard, and of those that were passed over.
+    """
+    advance(shard.empty + shard.too_short)
+    jobs = [job for job in jobs if not has_raw_shard(job.folder, number)]
+    if not jobs:
+        advance(sum(shard.ends))
+        return
+
+    def done(rows: Sequence[int]) -> None:
+        advance(sum(shard.ends[n] for n in rows), tokens=sum(len(shard.rows[n]) for n in rows))
+
     extractors = [job.extractor for job in jobs]
-    features = extract(extractors, shard.rows, [1] * len(shard.rows), output, advance)
+    features = extract(extractors, shard.rows, [1] * len(shard.rows), output, done)
     for job, part in zip(jobs, features, strict=True):
-        if not job.folder.raw_marker(number).is_file():
-            write_raw_shard(job.folder, number, shard.passages, part, shard.counts())
+        write_raw_shard(job.folder, number, shard.passages, part, shard.counts())
 
 
-def _shards(corpus: Corpus, encoder: TextEncoder, spec: FeatureSpec, after: Place) -> Iterator[_Shard]:
+def _shards(
+    corpus: Iterable[Example], encoder: TextEncoder, spec: FeatureSpec, after: Place
+) -> Iterator[_Shard]:
     """Cut the corpus into shards, from a place on; the cuts do not depend on where it starts.
 
     A shard is closed by the first chunk that it cannot take, so it counts the passages skipped before it.
@@ -231,6 +310,6 @@ def _shards(corpus: Corpus, encoder: TextEncoder, spec: FeatureSpec, after: Plac
                 shard.resume_at = (ordinal, chunk.part)
                 yield shard
                 shard = _Shard()
-            shard.add(example, chunk)
+            shard.add(example, chunk, chunk is chunks[-1])
     if shard.rows or shard.empty or shard.too_short:
         yield shard

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from proponent.attribute.probability import batch_probabilities, target_probabilities
 from proponent.corpus.batches import batches
 from proponent.corpus.example import EncodedQuery
 from proponent.errors import InputError
@@ -50,14 +51,16 @@ class PatchStep:
 
     @classmethod
     def for_model(cls, folder: str, learning_rate: float | None = None) -> PatchStep:
-        """The step of the model's own pretraining where ``pretrain.json`` tells it, else the default.
+        """One passage's share in a step of the model's own pretraining, else the default step.
 
-        learning_rate: overrides η.  Raises InputError where it is not positive.
+        Where ``pretrain.json`` tells it, η is pretraining's learning rate over its batch size: a whole
+        step on one passage alone overshoots.  learning_rate: overrides η.  Raises InputError where it
+        is not positive.
         """
         step, record = cls(), Path(folder) / "pretrain.json"
         if record.is_file():
             settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
-            step = cls(learning_rate=settings["learning_rate"], relative=False)
+            step = cls(learning_rate=settings["learning_rate"] / settings["batch"], relative=False)
         if learning_rate is not None:
             if not learning_rate > 0:
                 raise InputError(f"the learning rate is {learning_rate}; it must be more than 0")
@@ -113,11 +116,7 @@ class TailPatcher:
 
     def probabilities(self, queries: Sequence[EncodedQuery]) -> list[float]:
         """Probability of each query's target tokens, all of them, given the prompt: no step taken."""
-        found = [0.0] * len(queries)
-        for members in batches([len(q.tokens) for q in queries], self._batch_tokens):
-            for n, value in zip(members, self._measure([queries[n] for n in members]), strict=True):
-                found[n] = value
-        return found
+        return target_probabilities(self.model, queries, self._batch_tokens)
 
     def patched(
         self, passages: Sequence[Tokens], pairs: Sequence[tuple[EncodedQuery, int]]
@@ -138,7 +137,7 @@ class TailPatcher:
             for part in batches([len(pairs[number][0].tokens) for number, _ in numbers], self._batch_tokens):
                 rows = torch.tensor([numbers[n][1] for n in part], device=self.model.device)
                 with self._stepped(updates, rows):
-                    values = self._measure([pairs[numbers[n][0]][0] for n in part])
+                    values = batch_probabilities(self.model, [pairs[numbers[n][0]][0] for n in part])
                 yield from zip((numbers[n][0] for n in part), values, strict=True)
 
     def _updates(self, passages: Sequence[Tokens]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -166,20 +165,6 @@ class TailPatcher:
         finally:
             for handle in handles:
                 handle.remove()
-
-    @torch.no_grad()
-    def _measure(self, queries: Sequence[EncodedQuery]) -> list[float]:
-        """Target probabilities of queries laid in one batch."""
-        batch = Batch.of([q.tokens for q in queries], [q.boundary for q in queries])
-        scored = batch.predicted[:, 1:].to(self.model.device)
-        tokens = batch.tokens.to(self.model.device)
-        hidden = self.model.hidden(tokens)[:, :-1][scored]
-        losses = loss(self.model.logits(hidden), tokens[:, 1:][scored]).double()
-        row = scored.nonzero()[:, 0]
-        totals = torch.zeros(len(queries), dtype=torch.float64, device=losses.device).index_add_(
-            0, row, losses
-        )
-        return [float(value) for value in (-totals).exp()]
 
 
 def _adds(a: Tensor, b: Tensor, rows: Tensor) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from proponent.cli.options import Device, Json, Run, Seed, app
+from proponent.cli.options import Device, Json, Run, Seed, app, require_queries, require_writable
 from proponent.errors import InputError
 
 
@@ -55,6 +55,8 @@ def baseline(
     seed: Seed = 0,
 ) -> None:
     """Retrieve without gradients, into the same result files."""
+    require_writable(output)
+    require_queries(queries)
     from proponent.attribute.baselines import bm25, embedding, random_passages
     from proponent.corpus.corpus import Corpus
     from proponent.corpus.queries import Queries
@@ -82,7 +84,10 @@ def tail_patch(
         ),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Default: pretraining's, else 0.001, relative.", show_default=False)
+        float | None,
+        typer.Option(
+            help="Default: pretraining's over its batch size, or 0.001 relative.", show_default=False
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first queries.", show_default=False)] = None,
     output: Annotated[
@@ -96,6 +101,7 @@ def tail_patch(
     as_json: Json = False,
 ) -> None:
     """How much one training step on a proponent raises the target's probability, beside random passages."""
+    require_writable(output)
     from proponent.evaluate.command import patch_file
     from proponent.progress import OnStderr
     from proponent.show import print_patch

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from proponent.cli.options import Device, Json, Run, Seed, app
+from proponent.cli.options import Device, Json, Run, Seed, app, require_queries, require_writable
 from proponent.errors import InputError
 
 
@@ -98,23 +98,22 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """List the passages that pushed the model towards a target (proponents) and away from it (opponents)."""
-    from proponent.corpus.queries import Queries
-
     if queries is not None and (prompt is not None or target is not None):
         raise InputError("give either QUERIES or --prompt and --target, not both")
-    if queries is not None:
-        asked = Queries.read(queries, limit=limit)
-    elif prompt is not None and target is not None:
-        asked = Queries.of(prompt, target)
-    else:
+    if queries is None and (prompt is None or target is None):
         raise InputError("give QUERIES, or --prompt and --target")
-    shared = Queries.read(task) if task is not None else None
+    require_writable(output)
     from proponent.attribute.tracing import trace as trace_queries
+    from proponent.corpus.queries import Queries
     from proponent.index.run import Index
     from proponent.progress import OnStderr
     from proponent.show import print_hits
 
     opened = Index(run)
+    require_queries(queries)
+    require_queries(task)
+    asked = Queries.read(queries, limit=limit) if queries else Queries.of(str(prompt), str(target))
+    shared = Queries.read(task) if task is not None else None
     hits = trace_queries(opened, asked, method, k, shared, mix, device)
     if (weight := hits.settings["mix"]) is not None:
         OnStderr().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")
@@ -125,7 +124,7 @@ def trace(
         for record in hits.records():
             print(json.dumps(record, ensure_ascii=False))
     elif output is None:
-        print_hits(hits)
+        print_hits(hits, len(opened))
 
 
 @app.command()
@@ -134,13 +133,18 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Tell what a run or a result file holds."""
-    from proponent.show import hits_facts, print_facts, run_facts
+    if not path.exists():
+        raise InputError(f"{path}: no such run or result file")
+    from proponent.show import hits_facts, print_results, print_run, run_facts
 
-    facts = run_facts(path) if path.is_dir() else hits_facts(path)
+    is_run = path.is_dir()
+    facts = run_facts(path) if is_run else hits_facts(path)
     if as_json:
         print(json.dumps(facts, ensure_ascii=False, indent=2))
+    elif is_run:
+        print_run(facts)
     else:
-        print_facts(facts)
+        print_results(facts)
 
 
 @app.command()

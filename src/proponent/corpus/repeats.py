@@ -24,14 +24,18 @@ def digest_of(id: str) -> bytes:
     return blake2b(id.encode(), digest_size=DIGEST).digest()
 
 
+def stem_of(id: str) -> str:
+    """``STEM`` of an id ``STEM#N``, as the pieces of a long passage are called; empty for another id."""
+    stem, _, number = id.rpartition("#")
+    return stem if number.isascii() and number.isdecimal() else ""
+
+
 class IdDigests:
-    """Collects the digests of ids, and tells which of them came more than once."""
+    """Collects the digests of ids, and tells which of them came more than once or look like a piece."""
 
     def __init__(self) -> None:
-        self._buckets = [
-            tempfile.SpooledTemporaryFile(max_size=BUCKET_IN_MEMORY)  # noqa: SIM115 (closed in __exit__)
-            for _ in range(BUCKETS)
-        ]
+        self._buckets = _buckets()
+        self._stems = _buckets()  # for each id STEM#N, the digest of STEM and its own
 
     def __enter__(self) -> IdDigests:
         return self
@@ -39,12 +43,15 @@ class IdDigests:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for bucket in self._buckets:
+        for bucket in (*self._buckets, *self._stems):
             bucket.close()
 
     def add(self, id: str) -> None:
         digest = digest_of(id)
         self._buckets[digest[0] % BUCKETS].write(digest)
+        if stem := stem_of(id):
+            of_stem = digest_of(stem)
+            self._stems[of_stem[0] % BUCKETS].write(of_stem + digest)
 
     def repeated(self) -> set[bytes]:
         """Digests that were added more than once: all those of the first bucket that has any."""
@@ -56,3 +63,19 @@ class IdDigests:
             if same.any():
                 return {row.tobytes() for row in halves[1:][same]}
         return set()
+
+    def namesakes(self) -> set[bytes]:
+        """Digests of the ids ``STEM#N`` whose ``STEM`` was added too: usually none."""
+        found: set[bytes] = set()
+        for bucket, stems in zip(self._buckets, self._stems, strict=True):
+            bucket.seek(0)
+            stems.seek(0)
+            pairs = np.frombuffer(stems.read(), dtype=f"S{DIGEST}").reshape(-1, 2)  # [ids, STEM and STEM#N]
+            ids = np.frombuffer(bucket.read(), dtype=f"S{DIGEST}")
+            # numpy drops the zeros at the end of a byte string
+            found.update(id.ljust(DIGEST, b"\0") for id in pairs[np.isin(pairs[:, 0], ids), 1].tolist())
+        return found
+
+
+def _buckets() -> list[tempfile.SpooledTemporaryFile[bytes]]:
+    return [tempfile.SpooledTemporaryFile(max_size=BUCKET_IN_MEMORY) for _ in range(BUCKETS)]

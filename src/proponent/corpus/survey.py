@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 
 from proponent.corpus.example import Example
@@ -19,12 +19,32 @@ class Survey:
     empty: how many of them are empty.
     fingerprint: sha256 over all ids and texts in their order, as hexadecimal digits.
     sample: a uniform sample of the passages that are not empty, in corpus order.
+    namesakes: digests of the ids ``ID#N`` where ``ID`` is an id too: a piece of it would be called so.
     """
 
     passages: int
     empty: int
     fingerprint: str
     sample: tuple[Example, ...]
+    namesakes: frozenset[bytes] = field(default=frozenset(), repr=False)
+
+
+class Reading:
+    """What was read of a corpus so far: counts, and the fingerprint of all ids and texts in their order."""
+
+    def __init__(self) -> None:
+        self.passages = self.empty = 0
+        self._hash = sha256()
+
+    def add(self, example: Example) -> None:
+        """Take the next passage in."""
+        self._hash.update(_framed(example.id) + _framed(example.text))
+        self.passages += 1
+        self.empty += example.empty
+
+    def fingerprint(self) -> str:
+        """Sha256 of what was read, as hexadecimal digits."""
+        return self._hash.hexdigest()
 
 
 def take_survey(corpus: Iterable[Example], sample: int, seed: int) -> Survey:
@@ -33,25 +53,22 @@ def take_survey(corpus: Iterable[Example], sample: int, seed: int) -> Survey:
     The sample is the passages whose ids hash smallest under the seed: the same whatever the order of
     the corpus. Raises InputError where an id is repeated, naming both places.
     """
-    passages = empty = 0
-    text_hash = sha256()
+    reading = Reading()
     chosen: list[tuple[int, int, Example]] = []  # a heap with the largest hash on top
     with IdDigests() as digests:
         for example in corpus:
             digests.add(example.id)
-            text_hash.update(_framed(example.id) + _framed(example.text))
-            if example.empty:
-                empty += 1
-            elif sample > 0:
-                entry = (-_rank(example.id, seed), passages, example)
+            if sample > 0 and not example.empty:
+                entry = (-_rank(example.id, seed), reading.passages, example)
                 if len(chosen) < sample:
                     heapq.heappush(chosen, entry)
                 elif entry > chosen[0]:
                     heapq.heapreplace(chosen, entry)
-            passages += 1
+            reading.add(example)
         _refuse_repeats(corpus, digests.repeated())
-    in_order = sorted(chosen, key=lambda entry: entry[1])
-    return Survey(passages, empty, text_hash.hexdigest(), tuple(example for _, _, example in in_order))
+        namesakes = frozenset(digests.namesakes())
+    in_order = tuple(example for _, _, example in sorted(chosen, key=lambda entry: entry[1]))
+    return Survey(reading.passages, reading.empty, reading.fingerprint(), in_order, namesakes)
 
 
 def _framed(text: str) -> bytes:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
-from proponent.attribute.attribution import Attribution
+from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import bm25
 from proponent.attribute.indexing import build_index
+from proponent.attribute.probability import target_probabilities
 from proponent.attribute.tracing import Tracer
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.demo import generate
@@ -22,42 +24,64 @@ from proponent.progress import Progress
 # 8 blocks of 32 x 32 for the tiny model's four layers: enough for a few thousand sentences.
 DIM = 2**13
 SHOWN = 12
+KNOWN = 0.5
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well gold passages are found: share of queries with one on top, MRR, Recall@10."""
+
+    top: float
+    mrr: float
+    recall: float
+
+    @classmethod
+    def of(cls, hits: Sequence[Hit]) -> Scores:
+        """The scores of hits; all 0 where there are none."""
+        correct = [hit.record()["proponent_correct"] for hit in hits]
+        return cls(
+            mean(hits_within(correct, 1)), mean(reciprocal_ranks(correct)), mean(hits_within(correct, 10))
+        )
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How well a method finds gold passages: share of queries with one on top, MRR, Recall@10."""
+    """A method's scores over all facts, and over those that the model knows."""
 
     method: str
-    top: float
-    mrr: float
-    recall: float
+    every: Scores
+    known: Scores
 
 
 @dataclass(frozen=True)
 class Demo:
     """What the demo made and found.
 
-    shown: hits of a dozen facts.  retrieval: every method over all ``queries`` facts.
+    shown: hits of a dozen facts.  probabilities: p(target) of every fact, by id.  mix: λ of the task mix.
     """
 
     folder: Path
     shown: Attribution
-    queries: int
+    probabilities: Mapping[str, float]
     mix: float
     retrieval: tuple[Retrieval, ...]
 
+    @property
+    def known(self) -> int:
+        """Number of facts that the model knows: p(target) >= ``KNOWN``."""
+        return sum(p >= KNOWN for p in self.probabilities.values())
+
 
 def run_demo(folder: Path, seed: int, progress: Progress) -> Demo:
-    """Generate, pretrain, index, trace and compare; what is there already is not made again."""
+    """Generate, pretrain, index, trace and compare; the model and the run are not made again."""
     corpus_files = generate(folder / "corpus", seed=seed)
-    progress.say(f"corpus: {corpus_files.counts}")
+    progress.say("corpus: " + ", ".join(f"{count:,} {name}" for name, count in corpus_files.counts.items()))
     corpus = Corpus.read(corpus_files.sentences_path)
     trained = pretrain(corpus, folder / "model", "tiny", seed=seed, progress=progress)
     spec = FeatureSpec(model=str(trained.directory), dim=DIM, max_length=128, batch_tokens=4096, seed=seed)
     index = build_index(corpus, spec, folder / "run", progress=progress)
     queries = Queries.read(corpus_files.facts_path)
-    progress.say(f"tracing {len(queries)} facts")
+    progress.say(f"tracing {len(queries):,} facts")
     tracer = Tracer(index)
     hits = {
         "TrackStar, task mix": tracer.trace(queries, "trackstar", task=queries),
@@ -67,23 +91,27 @@ def run_demo(folder: Path, seed: int, progress: Progress) -> Demo:
     }
     for name, attribution in hits.items():
         attribution.write(folder / "hits" / f"{name.lower().replace(', ', '-').replace(' ', '-')}.jsonl")
+    encoded = [tracer.model.encoder.query(query, spec.max_length) for query in queries]
+    probabilities = target_probabilities(tracer.model, encoded, spec.batch_tokens)
+    known = [n for n, p in enumerate(probabilities) if p >= KNOWN]
     best = hits["TrackStar, task mix"]
-    shown = Attribution(tuple(best[n] for n in _spread(queries, SHOWN)), best.settings)
-    retrieval = tuple(_retrieval(name, attribution) for name, attribution in hits.items())
-    return Demo(folder, shown, len(queries), best.settings["mix"], retrieval)
-
-
-def _spread(queries: Sequence[Query], wanted: int) -> list[int]:
-    """Positions of ``wanted`` queries, taken in turn from the relations."""
-    by_relation: dict[str, list[int]] = {}
-    for position, query in enumerate(queries):
-        by_relation.setdefault(query.fields["relation"], []).append(position)
-    rounds = zip(*(members * wanted for members in by_relation.values()), strict=False)
-    return [position for turn in rounds for position in turn][:wanted]
-
-
-def _retrieval(name: str, hits: Attribution) -> Retrieval:
-    correct = [hit.record()["proponent_correct"] for hit in hits]
-    return Retrieval(
-        name, mean(hits_within(correct, 1)), mean(reciprocal_ranks(correct)), mean(hits_within(correct, 10))
+    shown = tuple(best[n] for n in _spread(queries, known or range(len(queries)), SHOWN))
+    return Demo(
+        folder,
+        Attribution(shown, best.settings),
+        {query.id: p for query, p in zip(queries, probabilities, strict=True)},
+        best.settings["mix"],
+        tuple(
+            Retrieval(name, Scores.of(found), Scores.of([found[n] for n in known]))
+            for name, found in hits.items()
+        ),
     )
+
+
+def _spread(queries: Sequence[Query], positions: Sequence[int], wanted: int) -> list[int]:
+    """At most ``wanted`` of the positions, taken in turn from the relations of their queries."""
+    by_relation: dict[str, list[int]] = {}
+    for position in positions:
+        by_relation.setdefault(queries[position].fields["relation"], []).append(position)
+    turns = zip_longest(*by_relation.values())
+    return [position for turn in turns for position in turn if position is not None][:wanted]

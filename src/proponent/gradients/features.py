@@ -105,12 +105,12 @@ def extract(
     rows: Sequence[Sequence[int]],
     starts: Sequence[int],
     output: str,
-    advance: Callable[..., None] | None = None,
+    done: Callable[[Sequence[int]], None] | None = None,
 ) -> list[Tensor]:
     """Features [n, d] of each extractor, all from one pass of the model that they share.
 
     rows: token ids.  starts: index (>= 1) of the first token of each row that ``output`` scores.
-    advance: told the rows of each batch, and their ``tokens=``, when it is done.
+    done: told the numbers of the rows of each batch when their features are there.
     Float32 on the CPU, in the order of the rows.  A row whose gradient is not finite comes back as it
     is; the caller decides.
     """
@@ -123,8 +123,8 @@ def extract(
             backpropagate(first.model, batch, OUTPUT_FUNCTIONS[output])
         for part, sink in zip(features, sinks, strict=True):
             part[members] = sink.features.flatten(1).cpu()
-        if advance is not None:
-            advance(len(members), tokens=sum(len(rows[n]) for n in members))
+        if done is not None:
+            done(members)
     return features
 
 

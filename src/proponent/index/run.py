@@ -62,6 +62,15 @@ class RunFolder:
         """Folder of features before whitening; gone when the run is finished."""
         return self.path / "raw"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the process that builds the run; gone when none does."""
+        return self.path / ".lock"
+
+    def seal(self, file: Path) -> Path:
+        """Checksum of a file of an unfinished run, from when it was written; gone with ``raw``."""
+        return self.raw / f"{file.relative_to(self.path).as_posix().replace('/', '-')}.json"
+
     def examples(self, shard: int) -> Path:
         """Ids and text of a shard's passages."""
         return self.path / "examples" / f"{shard:05d}.parquet"
@@ -75,7 +84,7 @@ class RunFolder:
         return self.raw / f"{shard:05d}.safetensors"
 
     def raw_marker(self, shard: int) -> Path:
-        """Counts of a raw shard; its presence says that the shard is finished."""
+        """Counts and checksums of a raw shard; its presence says that the shard is finished."""
         return self.raw / f"{shard:05d}.json"
 
 

@@ -6,8 +6,8 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,21 @@ from torch import Tensor
 
 from proponent.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # not there on Windows
+    fcntl = None  # type: ignore[assignment]
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16"}
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, note: Callable[[str], object] | None = None) -> Iterator[Path]:
     """A path to write to that becomes ``path`` when the block ends well and vanishes when it does not.
 
     Written aside, synced, renamed: a reader sees the old file, or none, or the whole new one.
+    note: told the checksum before the file gets its name.
     Raises InputError when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +43,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield part
         with open(part, "rb") as file:
             os.fsync(file.fileno())
+        if note is not None:
+            note(checksum(part))
         os.replace(part, path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -96,7 +104,9 @@ def _content_checksum(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], note: Callable[[str], object] | None = None
+) -> None:
     """Write named float tensors as safetensors; the bytes depend on names and values alone.
 
     Not by its ``save_file``, which writes aside by itself: under a random name, which would stay for good
@@ -117,7 +127,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         }
     ).encode()
     header += b" " * (-len(header) % 8)
-    with written_whole(path) as part, open(part, "wb") as file:
+    with written_whole(path, note) as part, open(part, "wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for name in names:
             file.write(arrays[name].data)
@@ -131,9 +141,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: missing or damaged ({error}); build the run again") from error
 
 
-def write_table(path: Path, columns: Mapping[str, list[Any]], schema: pa.Schema) -> None:
+def write_table(
+    path: Path,
+    columns: Mapping[str, list[Any]],
+    schema: pa.Schema,
+    note: Callable[[str], object] | None = None,
+) -> None:
     """Write columns as one Parquet file."""
-    with written_whole(path) as part:
+    with written_whole(path, note) as part:
         pq.write_table(pa.table(dict(columns), schema=schema), part, compression="zstd")
 
 
@@ -149,3 +164,44 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path, complaint: str) -> Iterator[None]:
+    """Hold a lock file, made with its folder, and remove it at the end; InputError where another holds it.
+
+    The system frees the lock of a process that dies, and the file that it leaves can be locked again.
+    Where there are no such locks nothing is done.
+    """
+    if fcntl is None:
+        yield
+        return
+    made = not path.parent.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _lock(path, complaint)
+    try:
+        yield
+    finally:
+        try:
+            path.unlink(missing_ok=True)
+            if made:
+                with suppress(OSError):  # a run is in it, as it should be
+                    path.parent.rmdir()
+        finally:
+            os.close(descriptor)
+
+
+def _lock(path: Path, complaint: str) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise InputError(complaint) from error
+        except OSError:
+            return descriptor  # a file system without locks
+        # whoever held it may have removed it in between: then this is the lock of no file
+        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+        os.close(descriptor)
