@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from proponent.corpus.example import Query as Query
     from proponent.corpus.queries import Queries as Queries
     from proponent.errors import InputError as InputError
+    from proponent.evaluate.evaluation import evaluate as evaluate
+    from proponent.evaluate.gold import Gold as Gold
+    from proponent.gradients.pretrain import pretrain as pretrain
     from proponent.gradients.spec import FeatureSpec as FeatureSpec
     from proponent.index.run import Index as Index
 
@@ -27,6 +30,7 @@ _HOMES = {
     "Corpus": "proponent.corpus.corpus",
     "Example": "proponent.corpus.example",
     "FeatureSpec": "proponent.gradients.spec",
+    "Gold": "proponent.evaluate.gold",
     "Index": "proponent.index.run",
     "InputError": "proponent.errors",
     "Method": "proponent.attribute.method",
@@ -34,6 +38,8 @@ _HOMES = {
     "Query": "proponent.corpus.example",
     "Tracer": "proponent.attribute.tracing",
     "build_index": "proponent.attribute.indexing",
+    "evaluate": "proponent.evaluate.evaluation",
+    "pretrain": "proponent.gradients.pretrain",
     "trace": "proponent.attribute.tracing",
 }
 

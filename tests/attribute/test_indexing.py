@@ -32,7 +32,7 @@ from tests.attribute.conftest import (
 from tests.models import byte_tokenizer, make_model
 from torch import Tensor
 
-from proponent.attribute import indexing
+from proponent.attribute import indexing, sharding
 from proponent.attribute.indexing import build_index, build_indexes
 from proponent.corpus import Corpus, Example
 from proponent.errors import InputError
@@ -78,8 +78,8 @@ def loaded(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> LanguageModel
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "SHARD_ROWS", 3)
-    monkeypatch.setattr(indexing, "SHARD_TOKENS", 100)
+    monkeypatch.setattr(sharding, "SHARD_ROWS", 3)
+    monkeypatch.setattr(sharding, "SHARD_TOKENS", 100)
 
 
 # --- what is in a run -------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_passages_with_nothing_to_predict_are_counted(tmp_path: Path) -> None:
 def test_shards_are_cut_by_rows(
     shard_rows: int, loaded: LanguageModel, run: SlowRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexing, "SHARD_ROWS", shard_rows)
+    monkeypatch.setattr(sharding, "SHARD_ROWS", shard_rows)
     made = build_index(CORPUS, FeatureSpec.from_dict(run.index.spec), tmp_path / "run", "cpu")
     whole, rest = divmod(len(CHUNKS), shard_rows)
     assert made.summary["shards"] == [shard_rows] * whole + [rest] * (rest > 0)
@@ -151,8 +151,8 @@ def test_shards_are_cut_by_tokens(loaded: LanguageModel, model_folder: Path) -> 
         for chunk in loaded.encoder.chunks(e, n, spec.max_length)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexing, "SHARD_TOKENS", 60)
-        shards = list(indexing._shards(CORPUS, loaded.encoder, spec, indexing.START))
+        patch.setattr(sharding, "SHARD_TOKENS", 60)
+        shards = list(sharding.cut_shards(CORPUS, loaded.encoder, spec.max_length, sharding.START))
     assert [size for shard in shards for size in map(len, shard.rows)] == tokens
     assert all(shard.tokens == sum(map(len, shard.rows)) <= 60 for shard in shards)
     for shard, following in pairwise(shards):
@@ -166,13 +166,13 @@ def test_the_cuts_do_not_depend_on_where_it_goes_on(
     loaded: LanguageModel, model_folder: Path, small_shards: None
 ) -> None:
     spec = small_spec(model_folder)
-    shards = list(indexing._shards(CORPUS, loaded.encoder, spec, indexing.START))
+    shards = list(sharding.cut_shards(CORPUS, loaded.encoder, spec.max_length, sharding.START))
     places = [shard.resume_at for shard in shards]
     assert places[-1] is None
     assert any(place is not None and place[1] > 0 for place in places), "no shard ends inside a long passage"
     for number, place in enumerate(places[:-1], 1):
         assert place is not None
-        assert list(indexing._shards(CORPUS, loaded.encoder, spec, place)) == shards[number:]
+        assert list(sharding.cut_shards(CORPUS, loaded.encoder, spec.max_length, place)) == shards[number:]
 
 
 def test_killed_at_every_moment_it_ends_with_the_same_bytes(
@@ -252,11 +252,11 @@ def test_going_on_does_not_compute_again_what_is_done(
 KILLS_ITSELF = """
 import os, signal, sys
 import torch
-from proponent.attribute import indexing
+from proponent.attribute import indexing, sharding
 from proponent.corpus import Corpus
 from proponent.gradients.spec import FeatureSpec
 torch.set_num_threads(int(sys.argv[4]))
-indexing.SHARD_ROWS = 3
+sharding.SHARD_ROWS = 3
 replace, left = os.replace, 7
 def mortal(*paths):
     global left
@@ -285,7 +285,7 @@ def test_a_process_that_is_really_killed(
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     left = contents(tmp_path / "killed")
     assert any(name.endswith(".part") for name in left)
-    monkeypatch.setattr(indexing, "SHARD_ROWS", 3)
+    monkeypatch.setattr(sharding, "SHARD_ROWS", 3)
     spec = small_spec(model_folder, damping=1.0)
     build_index(Corpus.read(corpus), spec, tmp_path / "killed", "cpu")
     build_index(Corpus.read(corpus), spec, tmp_path / "whole", "cpu")
@@ -672,7 +672,7 @@ def test_progress_counts_passages_up_to_the_total(
 def test_no_more_than_a_shard_of_features_is_alive(
     loaded: LanguageModel, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexing, "SHARD_ROWS", 2)
+    monkeypatch.setattr(sharding, "SHARD_ROWS", 2)
     made: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
     extract = indexing.extract

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from proponent.attribute.sharding import START, Shard, cut_shards
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
-from proponent.corpus.example import Chunk, Example
+from proponent.corpus.example import Example
 from proponent.corpus.repeats import digest_of, stem_of
 from proponent.corpus.survey import Reading, Survey
 from proponent.errors import InputError
@@ -31,15 +32,8 @@ from proponent.index.build import (
     start_run,
     write_raw_shard,
 )
-from proponent.index.run import Index, Passage, RunFolder
+from proponent.index.run import Index, RunFolder
 from proponent.progress import Progress, Silent
-
-# A shard is what a killed run may lose and the window inside which passages are sorted by length.
-SHARD_ROWS = 512
-SHARD_TOKENS = 2**16
-
-Place = tuple[int, int]
-START: Place = (0, 0)
 
 
 def build_index(
@@ -195,41 +189,6 @@ def _refuse_namesakes(corpus: Corpus, survey: Survey, encoder: TextEncoder, max_
                 )
 
 
-@dataclass
-class _Shard:
-    """Consecutive chunks of the corpus, and what was passed over on the way.
-
-    ends: whether each row is the last of its passage.
-    """
-
-    passages: list[Passage] = field(default_factory=list)
-    rows: list[tuple[int, ...]] = field(default_factory=list)
-    ends: list[bool] = field(default_factory=list)
-    tokens: int = 0
-    empty: int = 0
-    too_short: int = 0
-    resume_at: Place | None = None
-
-    def is_full(self, chunk: Chunk) -> bool:
-        return bool(self.rows) and (
-            len(self.rows) == SHARD_ROWS or self.tokens + len(chunk.tokens) > SHARD_TOKENS
-        )
-
-    def add(self, example: Example, chunk: Chunk, end: bool) -> None:
-        self.ends.append(end)
-        self.passages.append(Passage(chunk.id, example.id, chunk.text))
-        self.rows.append(chunk.tokens)
-        self.tokens += len(chunk.tokens)
-
-    def counts(self) -> dict[str, Any]:
-        return {
-            "tokens": self.tokens,
-            "empty": self.empty,
-            "too_short": self.too_short,
-            "resume_at": self.resume_at,
-        }
-
-
 def _write_features(
     jobs: Sequence[_Job], corpus: Corpus, survey: Survey, spec: FeatureSpec, progress: Progress
 ) -> None:
@@ -243,7 +202,7 @@ def _write_features(
     encoder = jobs[0].extractor.model.encoder
     with progress.stage("gradients", survey.passages - after[0], "passages") as advance:
         passages = _unchanged(jobs, corpus, survey)
-        for number, shard in enumerate(_shards(passages, encoder, spec, after), len(behind)):
+        for number, shard in enumerate(cut_shards(passages, encoder, spec.max_length, after), len(behind)):
             _write_shard(jobs, number, shard, spec.output, advance)
 
 
@@ -267,7 +226,7 @@ def _unchanged(jobs: Sequence[_Job], corpus: Corpus, survey: Survey) -> Iterator
 
 
 def _write_shard(
-    jobs: Sequence[_Job], number: int, shard: _Shard, output: str, advance: Callable[..., None]
+    jobs: Sequence[_Job], number: int, shard: Shard, output: str, advance: Callable[..., None]
 ) -> None:
     """One shard of every job, which is large: a function of its own, so that it is gone before the next.
 
@@ -286,30 +245,3 @@ def _write_shard(
     features = extract(extractors, shard.rows, [1] * len(shard.rows), output, done)
     for job, part in zip(jobs, features, strict=True):
         write_raw_shard(job.folder, number, shard.passages, part, shard.counts())
-
-
-def _shards(
-    corpus: Iterable[Example], encoder: TextEncoder, spec: FeatureSpec, after: Place
-) -> Iterator[_Shard]:
-    """Cut the corpus into shards, from a place on; the cuts do not depend on where it starts.
-
-    A shard is closed by the first chunk that it cannot take, so it counts the passages skipped before it.
-    """
-    shard = _Shard()
-    for ordinal, example in enumerate(corpus):
-        if ordinal < after[0]:
-            continue
-        empty = example.empty
-        chunks = [] if empty else list(encoder.chunks(example, ordinal, spec.max_length))
-        shard.empty += empty
-        shard.too_short += not empty and not chunks
-        for chunk in chunks:
-            if (ordinal, chunk.part) < after:
-                continue
-            if shard.is_full(chunk):
-                shard.resume_at = (ordinal, chunk.part)
-                yield shard
-                shard = _Shard()
-            shard.add(example, chunk, chunk is chunks[-1])
-    if shard.rows or shard.empty or shard.too_short:
-        yield shard
