@@ -9,7 +9,8 @@ import pytest
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.corpus.example import Query
-from proponent.show import _readable_block, hits_facts, print_hits, print_results, print_run
+from proponent.show.facts import _readable_block, hits_facts, print_results, print_run
+from proponent.show.hits import print_hits
 
 GOLD = {"trex_sentences": ["a"]}
 RUN = {

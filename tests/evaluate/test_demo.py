@@ -14,7 +14,7 @@ from tests.models import make_model
 from proponent.evaluate import demo as demo_module
 from proponent.evaluate.demo import Demo, run_demo
 from proponent.progress import Silent
-from proponent.show import print_demo
+from proponent.show.scores import print_demo
 
 pytest.importorskip("bm25s")
 

@@ -50,6 +50,6 @@ def demo(
     """The whole way on made-up text of real facts: pretrain, index, trace, compare with BM25."""
     from proponent.evaluate.demo import run_demo
     from proponent.progress import OnStderr
-    from proponent.show import print_demo
+    from proponent.show.scores import print_demo
 
     print_demo(run_demo(directory, seed, OnStderr()))

@@ -32,7 +32,7 @@ def evaluate(
     from proponent.evaluate.command import evaluate_files
     from proponent.evaluate.evaluation import as_plain
     from proponent.progress import OnStderr
-    from proponent.show import print_judged
+    from proponent.show.scores import print_judged
 
     judged = evaluate_files(hits, gold, sentences, split, run, device, OnStderr())
     if as_json:
@@ -104,7 +104,7 @@ def tail_patch(
     require_writable(output)
     from proponent.evaluate.command import patch_file
     from proponent.progress import OnStderr
-    from proponent.show import print_patch
+    from proponent.show.scores import print_patch
 
     found = patch_file(hits, run, learning_rate, limit, output, device, seed, OnStderr())
     if as_json:

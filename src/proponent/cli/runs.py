@@ -66,7 +66,7 @@ def index(
         seed=seed,
     )
     made = build_index(text, spec, run, device, OnStderr())
-    from proponent.show import print_run_summary
+    from proponent.show.facts import print_run_summary
 
     print_run_summary(made)
 
@@ -107,7 +107,7 @@ def trace(
     from proponent.corpus.queries import Queries
     from proponent.index.run import Index
     from proponent.progress import OnStderr
-    from proponent.show import print_hits
+    from proponent.show.hits import print_hits
 
     opened = Index(run)
     require_queries(queries)
@@ -135,7 +135,7 @@ def info(
     """Tell what a run or a result file holds."""
     if not path.exists():
         raise InputError(f"{path}: no such run or result file")
-    from proponent.show import hits_facts, print_results, print_run, run_facts
+    from proponent.show.facts import hits_facts, print_results, print_run, run_facts
 
     is_run = path.is_dir()
     facts = run_facts(path) if is_run else hits_facts(path)
