@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.baselines import bm25, embedding
-from proponent.attribute.tail_patch import PatchStep
 from proponent.evaluate.correctness import predictions
-from proponent.evaluate.experiments.effects import Effects
 from proponent.evaluate.experiments.figures import Figure
 from proponent.evaluate.experiments.results import (
     RANDOM,
@@ -114,15 +114,13 @@ def correctness(study: Study) -> Result:
 def rates(study: Study) -> Result:
     """Tail-patch against the learning rate of the step."""
     hits = {name: h for name, h in table1_methods(study).items() if name in (RANDOM, "BM25", TRACKSTAR)}
-    default = PatchStep.for_model(study.tracer.spec.model)
+    default = study.step
     lines: dict[str, list[tuple[float, Estimate]]] = {name: [] for name in hits}
     for rate in sorted({*RATES, default.learning_rate}):
-        step = PatchStep.for_model(study.tracer.spec.model, rate)
-        own = Effects.open(study.folder / f"effects-{rate:g}.jsonl") if step != default else study.effects
+        step = replace(default, learning_rate=rate)
         for name, h in hits.items():
-            cut = study.cut(h)
-            own.measure(study.patcher_of(step), cut, study.tracer.spec.max_length, study.progress)
-            lines[name].append((rate, estimate(list(own.of(cut, 10).values()))))
+            found = study.effects(h, step).of(study.cut(h), 10)
+            lines[name].append((rate, estimate(list(found.values()))))
     columns = ("method", *(f"{rate:g}" for rate, _ in lines[TRACKSTAR]))
     rows = tuple((name, *(points_text(e) for _, e in points)) for name, points in lines.items())
     title = "Tail-patch of the top 10 against the learning rate"

@@ -25,7 +25,7 @@ class Result:
 
 def patch_effects(study: Study, hits: Attribution, k: int = 10) -> dict[str, float]:
     """Mean tail-patch of the first k proponents, by query id, measured where it is not known yet."""
-    return study.effects.of(study.patched(hits, k), k)
+    return study.effects(hits, study.step).of(study.cut(hits), k)
 
 
 def points_text(found: Estimate) -> str:

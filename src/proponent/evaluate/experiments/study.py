@@ -29,6 +29,7 @@ from proponent.evaluate.experiments.effects import Effects
 from proponent.evaluate.gold import Gold
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Index
+from proponent.index.storage import checksum, read_json, write_json
 from proponent.progress import Progress, Silent
 
 RETRIEVED = 100
@@ -50,6 +51,18 @@ class Study:
     device: str | None = None
     progress: Progress = field(default_factory=Silent)
     _opened: tuple[Path, Tracer] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        made_with = {"facts": checksum(_existing(self.facts)), "seed": self.seed, "retrieved": RETRIEVED}
+        record = self.folder / "study.json"
+        Index(self.run)  # before anything is written: is it a run?
+        if not record.is_file():
+            write_json(record, made_with)
+        elif read_json(record) != made_with:
+            raise InputError(
+                f"{self.folder}: its experiments were made with other facts or another seed; "
+                "give the same ones, or remove the folder to start over"
+            )
 
     @property
     def folder(self) -> Path:
@@ -98,21 +111,20 @@ class Study:
         return Tracer(self.index, self.device)
 
     @cached_property
-    def effects(self) -> Effects:
-        """Tail-patch effects with the default step."""
-        return Effects.open(self.folder / "effects.jsonl")
+    def step(self) -> PatchStep:
+        """The default step of tail-patch."""
+        return PatchStep.for_model(self.tracer.spec.model)
 
-    @cached_property
-    def patcher(self) -> TailPatcher:
-        """Takes the default step."""
-        return self.patcher_of(PatchStep.for_model(self.tracer.spec.model))
-
-    def patcher_of(self, step: PatchStep) -> TailPatcher:
-        """Takes another step."""
+    def effects(self, hits: Attribution, step: PatchStep) -> Effects:
+        """Tail-patch effects of the hits' queries in the sample, with all of this step known so far."""
         if self.tracer.spec.second_moment == "none":
             raise InputError(f"{self.run}: tail-patch needs second moments; use a run that has them")
+        kind = "relative" if step.relative else "absolute"
+        effects = Effects.open(self.folder / f"effects-{step.learning_rate:.6g}-{kind}.jsonl")
         t = self.tracer
-        return TailPatcher(t.model, t.plan.matrices, t.moments, step, t.spec.batch_tokens)
+        patcher = TailPatcher(t.model, t.plan.matrices, t.moments, step, t.spec.batch_tokens)
+        effects.measure(patcher, self.cut(hits), t.spec.max_length, self.progress)
+        return effects
 
     def hits(self, name: str, make: Callable[[], Attribution]) -> Attribution:
         """The hits called ``name``, from their result file or made and written to it."""
@@ -184,12 +196,6 @@ class Study:
         turns = (m[n] for n in range(len(ids)) for m in by_relation.values() if n < len(m))
         return [id for _, id in zip(range(wanted), turns, strict=False)]
 
-    def patched(self, hits: Attribution, k: int = PATCHED) -> list[Hit]:
-        """The hits of the tail-patch's queries, cut to k proponents, their effects measured."""
-        cut = self.cut(hits)
-        self.effects.measure(self.patcher, cut, self.tracer.spec.max_length, self.progress)
-        return [replace(h, proponents=h.proponents[:k]) for h in cut]
-
     def cut(self, hits: Attribution) -> list[Hit]:
         """The hits of the tail-patch's queries, with the proponents that it takes steps on."""
         wanted = set(self.patch_ids)
@@ -199,6 +205,12 @@ class Study:
         """Passages drawn by chance, beside which every tail-patch is read."""
         k = min(RETRIEVED, len(self.index))
         return self.hits("random", lambda: random_passages(self.corpus, self.queries, k, self.seed))
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of facts")
+    return path
 
 
 def _hashed(name: str) -> str:
