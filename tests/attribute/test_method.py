@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
-from proponent.attribute.method import METHODS, Method, describe
+from proponent.attribute.method import METHODS, Method
 from proponent.errors import InputError
 
 
 def test_the_methods_of_the_comparison() -> None:
-    fields = {name: {k: v for k, v in describe(m).items() if k != "name"} for name, m in METHODS.items()}
+    fields = {name: {k: v for k, v in asdict(m).items() if k != "name"} for name, m in METHODS.items()}
     assert fields == {
         "trackstar": {"second_moment": "yes", "hessian": "mixed", "unit_norm": True, "output": "loss"},
         "cosine": {"second_moment": "any", "hessian": "none", "unit_norm": True, "output": "loss"},

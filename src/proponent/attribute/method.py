@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from proponent.errors import InputError
@@ -86,8 +86,3 @@ METHODS = {
         Method("trak", second_moment="no", hessian="train", unit_norm=False, output="margin"),
     )
 }
-
-
-def describe(method: Method) -> dict[str, Any]:
-    """The method as plain values, for result files and tables."""
-    return asdict(method)
