@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to see."""
+"""The one exception that a user is meant to see, and the one line that it makes of others."""
 
 from __future__ import annotations
 
@@ -9,3 +9,9 @@ class InputError(ValueError):
     The message is one line that names what was found, what was expected and the remedy; the command
     line prints it after ``error:`` and exits with code 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line; its type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proponent.attribute.attribution import Attribution
-from proponent.attribute.baselines import bm25, random_passages
+from proponent.attribute.baselines import bm25, embedding, random_passages
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example, Query
 from proponent.errors import InputError
@@ -47,3 +47,12 @@ def test_random_is_without_repetition_and_the_same_for_a_seed() -> None:
 def test_k_is_at_most_the_passages_with_text(k: int) -> None:
     with pytest.raises(InputError, match=f"k is {k}; the corpus holds 3 passages"):
         bm25(CORPUS, QUERIES, k=k)
+
+
+def test_embeddings_know_words_that_are_alike() -> None:
+    pytest.importorskip("sentence_transformers")
+    asked = [Query("k", "A kitten", "naps"), Query("n", "The main city of the Norwegians", "is Oslo")]
+    hits = embedding(CORPUS, asked, k=3)
+    assert [hit.proponents[0].id for hit in hits] == ["cat", "oslo"]
+    assert all(1.001 >= p.score >= -1.001 for hit in hits for p in hit.proponents)
+    assert hits.settings["method"].startswith("embedding")

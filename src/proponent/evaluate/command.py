@@ -73,8 +73,10 @@ def patch_file(
 
     Returns the step and, for ``hits`` and ``random``, the mean change over the first 1, 3, 5 and 10
     proponents in percentage points with its interval.  Raises InputError where there is no run with
-    second moments to take the step with.
+    second moments to take the step with, and where the run does not hold the proponents.
     """
+    if limit is not None and limit < 1:
+        raise InputError(f"a limit of {limit} queries leaves none; give 1 or more")
     hits = Attribution.read(path)
     hits = Attribution(hits.hits[:limit], hits.settings)
     tracer = Tracer(run or _run_of(hits, path), device)
@@ -83,6 +85,7 @@ def patch_file(
     step = PatchStep.for_model(tracer.spec.model, learning_rate)
     patcher = TailPatcher(tracer.model, tracer.plan.matrices, tracer.moments, step, tracer.spec.batch_tokens)
     rows = [Example(row.id, row.text, "the run") for row in tracer.index.rows()]
+    _refuse_strangers(hits, path, tracer)
     most = min(TOP[-1], min(len(hit.proponents) for hit in hits))
     control = random_passages(Corpus.of(rows), [hit.query for hit in hits], min(most, len(rows)), seed)
     ours = [replace(hit, proponents=hit.proponents[:most]) for hit in hits]
@@ -98,6 +101,18 @@ def patch_file(
             for name, found in (("hits", ours), ("random", list(control.hits)))
         },
     }
+
+
+def _refuse_strangers(hits: Attribution, path: Path, tracer: Tracer) -> None:
+    """Refuse proponents that are not of the run, by the id of a row or of the passage it was cut from."""
+    known = {id for row in tracer.index.rows() for id in (row.id, row.source)}
+    for hit in hits:
+        for passage in hit.proponents:
+            if passage.id not in known and passage.source not in known:
+                raise InputError(
+                    f"{path}: passage '{passage.id}', a proponent of query '{hit.query.id}', is not in "
+                    f"{tracer.index.folder.path}; name the run of these passages with --run"
+                )
 
 
 def _run_of(hits: Attribution, path: Path) -> str:

@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from transformers.utils import logging as transformers_logging
 
 from proponent.corpus.encoding import TextEncoder
-from proponent.errors import InputError
+from proponent.errors import InputError, first_line
 
 FINGERPRINT_SAMPLES = 1024
 HUB_ID = re.compile(r"(?![.~])[\w.-]+(/[\w.-]+)?")
@@ -117,7 +117,7 @@ def load_model(name: str, dtype: str = "float32", device: str | None = None) -> 
             tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # the tokenizers package raises bare Exceptions, too
         raise InputError(
-            f"model '{name}' has no tokenizer that can be loaded ({_first_line(error)}); "
+            f"model '{name}' has no tokenizer that can be loaded ({first_line(error)}); "
             "its folder needs a complete tokenizer.json"
         ) from error
     positions = getattr(causal.config, "max_position_embeddings", None)
@@ -133,7 +133,7 @@ def pick_device(device: str | None) -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device '{device}' cannot be used here: {_first_line(error)}") from error
+        raise InputError(f"device '{device}' cannot be used here: {first_line(error)}") from error
     return torch.device(device)
 
 
@@ -146,7 +146,7 @@ def _load_weights(name: str, dtype: torch.dtype) -> Any:
                 name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"model '{name}' cannot be loaded: {_first_line(error)}") from error
+        raise InputError(f"model '{name}' cannot be loaded: {first_line(error)}") from error
     causal, report = loaded
     if mismatched := sorted(report["mismatched_keys"]):
         parameter, found, expected = mismatched[0]
@@ -177,8 +177,3 @@ def _quiet() -> Iterator[None]:
         hub_logging.set_verbosity(hub_level)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

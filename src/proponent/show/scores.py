@@ -53,13 +53,15 @@ def print_patch(found: Mapping[str, Any]) -> None:
         f"change of the target's probability in percentage points, {found['queries']} queries, "
         f"learning rate {found['learning_rate']:g}{kind}"
     )
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for heading in found["hits"]:
+    for heading in ("hits", "random"):
         table.add_column(heading, justify="right")
-    for name in ("hits", "random"):
-        cells = (f"{e['mean']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]" for e in found[name].values())
-        table.add_row(name, *cells)
+    for top, effects in found["hits"].items():
+        both = (effects, found["random"][top])
+        cells = (f"{e['mean']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]" for e in both)
+        table.add_row(top, *cells)
+    Console(highlight=False).print(title, soft_wrap=True)
     Console().print(table)
 
 
