@@ -1,15 +1,18 @@
 """Tail-patch: the batched low-rank path against a loop that steps, measures and restores.
 
-    python benchmarks/tail_patch.py RUN HITS --queries 3 --loop 10
+    python benchmarks/tail_patch.py RUN HITS... --queries 12 --loop 10
 
-measures the top ten proponents of some queries of a result file both ways, in one run, and prints
-steps a second, their ratio, and the largest disagreement of the probabilities.
+measures the top ten proponents of some queries of result files both ways, in one run, and prints
+steps a second, their ratio, and the largest disagreement of the probabilities.  A pair of query and passage
+that several files hold is measured once, a passage that several queries retrieved gives its gradient once;
+the loop gains from neither, so the table says how many pairs and passages there were.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import random
 import statistics
 import time
 
@@ -19,6 +22,7 @@ from proponent.attribute.attribution import Attribution
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
 from proponent.attribute.tail_patch_reference import stepped_probability
 from proponent.attribute.tracing import Tracer
+from proponent.corpus.example import EncodedQuery, Query
 
 
 def main() -> None:
@@ -27,27 +31,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run")
-    parser.add_argument("hits")
-    parser.add_argument("--queries", type=int, default=3)
+    parser.add_argument("hits", nargs="+")
+    parser.add_argument("--queries", type=int, default=12, help="first queries of each file")
     parser.add_argument("--loop", type=int, default=10, help="pairs that the loop takes a round")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     tracer = Tracer(given.run, "cpu")
-    hits = Attribution.read(given.hits)[: given.queries]
     step = PatchStep.for_model(tracer.spec.model)
     patcher = TailPatcher(tracer.model, tracer.plan.matrices, tracer.moments, step, tracer.spec.batch_tokens)
-    encode, longest = tracer.model.encoder, tracer.spec.max_length
-    queries = [encode.query(hit.query, longest) for hit in hits]
-    passages = [encode.passage(p.text, longest) for hit in hits for p in hit.proponents]
-    per_query = len(passages) // len(queries)
-    pairs = [(queries[n // per_query], n) for n in range(len(passages))]
+    passages, pairs = read_pairs(given.hits, given.queries, tracer)
+    print(f"{len(pairs)} pairs of query and passage, {len(passages)} passages")
+    picked = random.Random(0).sample(range(len(pairs)), given.loop)
     ratios, worst = [], 0.0
     for _ in range(given.rounds):
         began = time.perf_counter()
         fast = dict(patcher.patched(passages, pairs))
         fast_rate = len(pairs) / (time.perf_counter() - began)
         began = time.perf_counter()
-        for n, (query, passage) in enumerate(pairs[: given.loop]):
+        for n in picked:
+            query, passage = pairs[n]
             slow = stepped_probability(
                 tracer.model, tracer.plan.matrices, tracer.moments, step, passages[passage], query
             )
@@ -58,6 +60,23 @@ def main() -> None:
     print(f"median ratio {statistics.median(ratios):.1f}; largest relative difference {worst:.1e}")
     machine = platform.processor() or platform.machine()
     print(f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+
+
+def read_pairs(
+    paths: list[str], queries: int, tracer: Tracer
+) -> tuple[list[tuple[int, ...]], list[tuple[EncodedQuery, int]]]:
+    """Tokens of every passage, and every pair of a query and the number of a passage, once each."""
+    encode, longest = tracer.model.encoder, tracer.spec.max_length
+    texts: dict[str, str] = {}
+    asked: dict[tuple[str, str], Query] = {}
+    for path in paths:
+        for hit in Attribution.read(path)[:queries]:
+            for passage in hit.proponents[:10]:
+                texts[passage.id] = passage.text
+                asked[hit.query.id, passage.id] = hit.query
+    numbers = {id: n for n, id in enumerate(texts)}
+    pairs = [(encode.query(query, longest), numbers[id]) for (_, id), query in asked.items()]
+    return [encode.passage(text, longest) for text in texts.values()], pairs
 
 
 if __name__ == "__main__":

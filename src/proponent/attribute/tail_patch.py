@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +136,13 @@ class TailPatcher:
             updates = self._updates([passages[n] for n in group])
             numbers = [(number, row) for row, n in enumerate(group) for number in asked[n]]
             for part in batches([len(pairs[number][0].tokens) for number, _ in numbers], self._batch_tokens):
-                rows = torch.tensor([numbers[n][1] for n in part], device=self.model.device)
-                with self._stepped(updates, rows):
-                    values = batch_probabilities(self.model, [pairs[numbers[n][0]][0] for n in part])
-                yield from zip((numbers[n][0] for n in part), values, strict=True)
+                chosen = sorted((numbers[n] for n in part), key=lambda found: found[1])
+                with self._stepped(updates, [row for _, row in chosen]):
+                    values = batch_probabilities(self.model, [pairs[number][0] for number, _ in chosen])
+                yield from zip((number for number, _ in chosen), values, strict=True)
 
-    def _updates(self, passages: Sequence[Tokens]) -> dict[str, tuple[Tensor, Tensor]]:
-        """For each module the factors (A [n, t, i], B [n, t, o]) of every passage's ΔW = Bᵀ A."""
+    def _updates(self, passages: Sequence[Tokens]) -> dict[str, list[tuple[Tensor, Tensor]]]:
+        """For each module the factors (A [t, i], B [t, o]) of every passage's ΔW = Bᵀ A."""
         factors = _Factors(self.moments, self.model.device)
         with capture(self.model, self.matrices, [factors]):
             backpropagate(self.model, Batch.of(passages, [1] * len(passages)), loss)
@@ -149,15 +150,19 @@ class TailPatcher:
         for path, (x, d) in factors.modules.items():
             squared = ((x @ x.transpose(1, 2)) * (d @ d.transpose(1, 2))).sum((1, 2)).clamp_min(0)
             size = (squared / (x.shape[2] * d.shape[2])).sqrt()  # RMS(U) [n]
-            scale = -self._sizes[path] / (size / self.step.clip).clamp_min(1)
-            updates[path] = (x, d * scale[:, None, None])
+            d.mul_((-self._sizes[path] / (size / self.step.clip).clamp_min(1))[:, None, None])
+            # without the padding, whose d is zero
+            updates[path] = [(x[n, : len(tokens)], d[n, : len(tokens)]) for n, tokens in enumerate(passages)]
         return updates
 
     @contextmanager
-    def _stepped(self, updates: Mapping[str, tuple[Tensor, Tensor]], rows: Tensor) -> Iterator[None]:
-        """While open, row n of a forward sees the model stepped on passage ``rows[n]``."""
+    def _stepped(
+        self, updates: Mapping[str, list[tuple[Tensor, Tensor]]], rows: Sequence[int]
+    ) -> Iterator[None]:
+        """While open, row n of a forward sees the model stepped on passage ``rows[n]``; rows ascend."""
+        spans = [(row, len(list(same))) for row, same in groupby(rows)]
         handles = [
-            self.model.causal.get_submodule(path).register_forward_hook(_adds(*factors, rows))
+            self.model.causal.get_submodule(path).register_forward_hook(_adds(factors, spans))
             for path, factors in updates.items()
         ]
         try:
@@ -167,11 +172,18 @@ class TailPatcher:
                 handle.remove()
 
 
-def _adds(a: Tensor, b: Tensor, rows: Tensor) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
-    """A forward hook that adds ``x ΔWᵀ = (x Aᵀ) B`` of each row's own passage."""
+def _adds(
+    factors: Sequence[tuple[Tensor, Tensor]], spans: Sequence[tuple[int, int]]
+) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
+    """A forward hook that adds ``x ΔWᵀ = (x Aᵀ) B`` of each row's own passage.
+
+    spans: (passage, how many rows), in the rows' order.  Their factors are long, the rows of a passage few:
+    a plain product for each passage moves far less memory than one batched product over gathered factors.
+    """
 
     def hook(_: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x = args[0].float()
-        return output + ((x @ a[rows].transpose(1, 2)) @ b[rows]).to(output.dtype)
+        parts = args[0].float().split([count for _, count in spans])
+        changes = [part @ a.T @ b for part, (a, b) in zip(parts, (factors[n] for n, _ in spans), strict=True)]
+        return output + torch.cat(changes).to(output.dtype)
 
     return hook
