@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,31 @@ def test_many_queries_share_a_scan_and_its_size_changes_nothing(
     assert scans == [2, 2, 1]
     assert [hit.query for hit in parts] == list(TASK)
     torch.testing.assert_close(dense(parts), dense(whole), rtol=0, atol=1e-5)
+
+
+def test_another_trace_of_the_same_queries_needs_no_pass_of_the_model(
+    run: SlowRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "REMEMBERED", len(QUERIES))
+    tracer = Tracer(run.index, "cpu")
+    passes: list[int] = []
+    extract = tracer._extract
+
+    def counted(rows: Sequence[Sequence[int]], starts: Sequence[int], output: str) -> torch.Tensor:
+        passes.append(len(rows))
+        return extract(rows, starts, output)
+
+    monkeypatch.setattr(tracer, "_extract", counted)
+    tracer.trace(QUERIES, k=ALL)
+    tracer.trace(QUERIES, "cosine", k=1)
+    tracer.redamped(2.0).trace(QUERIES, k=1)
+    tracer.trace(QUERIES, k=1, task=QUERIES[:2], mix=0.3)
+    assert passes == [len(QUERIES)]
+    assert torch.equal(tracer.features((*QUERIES, *QUERIES)), tracer.features(QUERIES).repeat(2, 1))
+    tracer.trace(QUERIES, "trackstar,output=margin", k=1)
+    assert passes == [len(QUERIES)] * 2, "another output function is another feature"
+    assert torch.equal(tracer.features(QUERIES), Tracer(run.index, "cpu").features(QUERIES))
+    assert passes == [len(QUERIES)] * 3, "the oldest are forgotten"
 
 
 def test_passages_may_come_in_pieces_of_any_size(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
@@ -25,6 +26,12 @@ from proponent.index.search import Found, search
 
 # Queries that share one scan: their vectors take 0.25 MB each at d = 65,536.
 SCAN_QUERIES = 1024
+# Features of the queries asked last, as many as one scan takes: another λ, damping or method of the same
+# queries then needs no pass of the model.
+REMEMBERED = SCAN_QUERIES
+
+# What a feature is of: the output function, the prompt and the target.
+Asked = tuple[str, str, str]
 
 
 class Tracer:
@@ -51,6 +58,7 @@ class Tracer:
         self._extract = FeatureExtractor(
             self.model, self.plan, self.moments, self.spec.seed, self.spec.batch_tokens
         )
+        self._known: dict[Asked, Tensor] = {}
 
     def redamped(self, damping: float | str) -> Tracer:
         """The same run and model with another damping of R_train; see ``Redamped``."""
@@ -63,6 +71,17 @@ class Tracer:
 
         Raises InputError for a query whose target would be cut off or whose gradient is not finite.
         """
+        asked = [(output, query.prompt, query.target) for query in queries]
+        new = {key: query for key, query in zip(asked, queries, strict=True) if key not in self._known}
+        found = {key: self._known[key] for key in asked if key in self._known}
+        if new:
+            found.update(zip(new, self._new_features(list(new.values()), output), strict=True))
+        self._known.update(found)
+        for oldest in list(self._known)[:-REMEMBERED]:
+            del self._known[oldest]
+        return torch.stack([found[key] for key in asked])
+
+    def _new_features(self, queries: Sequence[Query], output: str) -> Tensor:
         encoded = [self.model.encoder.query(query, self.spec.max_length) for query in queries]
         features = self._extract([q.tokens for q in encoded], [q.boundary for q in encoded], output)
         for query, finite in zip(queries, features.isfinite().all(1).tolist(), strict=True):

@@ -82,10 +82,12 @@ def topk(study: Study) -> Result:
 
 def correctness(study: Study) -> Result:
     """Everything split by whether the model gets the fact right."""
-    said = predictions(study.tracer.model, study.queries, study.folder / "predictions.jsonl", study.progress)
+    reported = study.ids(reported=True)
+    asked = study.queries.subset(reported)
+    said = predictions(study.tracer.model, asked, study.folder / "predictions.jsonl", study.progress)
     hits = table1_methods(study)
-    right = [id for id in study.ids(reported=True) if said[id].correct]
-    wrong = [id for id in study.ids(reported=True) if not said[id].correct]
+    right = [id for id in reported if said[id].correct]
+    wrong = [id for id in reported if not said[id].correct]
     rows = []
     for name, h in hits.items():
         verdict, effects = study.judged(name, h), patch_effects(study, h)
