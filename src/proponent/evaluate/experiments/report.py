@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import html
 import json
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from proponent.errors import InputError
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS
+from proponent.evaluate.experiments.tables import Table
 from proponent.index.run import Index
 from proponent.index.storage import written_whole
 
@@ -21,7 +21,8 @@ table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular
 th, td { padding: .3rem .8rem; border-bottom: 1px solid #8886; text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
 .scroll { overflow-x: auto }
-img { max-width: 100%; background: white }
+img { width: min(100%, 40rem); background: white; display: block; margin: 1rem 0 }
+.note { color: #777; font-size: .9rem }
 dt { font-weight: 600 } dd { margin: 0 0 .4rem 1rem; overflow-wrap: anywhere }
 """
 
@@ -58,14 +59,14 @@ def write_report(run: Path) -> Path:
 def _section(folder: Path, about: str | None) -> Iterator[str]:
     if not (folder / "table.csv").is_file():
         return
+    table = Table.read(folder)
     yield f"<h2>{html.escape(folder.name)}</h2><p>{html.escape((about or '').strip())}</p>"
-    with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
-        head, *rows = csv.reader(file)
-    cells = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in head)
+    cells = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in table.columns)
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
     )
     yield f"<div class='scroll'><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
+    yield from (f"<p class='note'>{html.escape(note)}</p>" for note in table.notes)
     for figure in sorted(folder.glob("*.png")):
         data = base64.b64encode(figure.read_bytes()).decode()
         yield f"<img alt='{html.escape(folder.name)}: {figure.stem}' src='data:image/png;base64,{data}'>"

@@ -41,6 +41,15 @@ class Table:
         writer.writerows(self.rows)
         return text.getvalue()
 
+    @classmethod
+    def read(cls, folder: Path) -> Table:
+        """The table that ``write`` left in a folder."""
+        with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
+            columns, *rows = (tuple(row) for row in csv.reader(file))
+        title, *lines = (folder / "table.md").read_text(encoding="utf-8").splitlines()
+        notes = tuple(line for line in lines if line and not line.startswith("|"))
+        return cls(title.strip("*"), columns, tuple(rows), notes)
+
     def write(self, folder: Path) -> None:
         """Write ``table.md`` and ``table.csv``."""
         for name, text in (("table.md", self.markdown()), ("table.csv", self.csv())):
