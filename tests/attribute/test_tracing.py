@@ -19,6 +19,7 @@ from proponent.attribute.tracing import Tracer, trace
 from proponent.corpus import Corpus, Example, Queries, Query
 from proponent.errors import InputError
 from proponent.index.run import Index
+from proponent.index.search import Scan
 
 TASK = (*QUERIES, Query("t", "The symbol of iron is", "Fe"), Query("u", "The capital of Peru is", "Lima"))
 ALL = len(CHUNKS)
@@ -133,9 +134,9 @@ def test_many_queries_share_a_scan_and_its_size_changes_nothing(
     scans: list[int] = []
     search = tracing.search
 
-    def noted(pieces: object, queries: tracing.ScanQueries, k: int) -> tracing.Found:
-        scans.append(len(queries.vectors))
-        return search(pieces, queries, k)  # type: ignore[arg-type]
+    def noted(pieces: object, scan: Scan, k: int) -> tracing.Found:
+        scans.append(len(scan))
+        return search(pieces, scan, k)  # type: ignore[arg-type]
 
     monkeypatch.setattr(tracing, "search", noted)
     monkeypatch.setattr(tracing, "SCAN_QUERIES", 2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from proponent.index.hessian import HessianSums, whiten
-from proponent.index.inner_products import InnerProduct, Mixed, Plain, Train, scan_queries
+from proponent.index.inner_products import InnerProduct, Mixed, Plain, Train
 from proponent.index.mix import TaskMix
 from proponent.index.search import Piece
 
@@ -47,7 +47,7 @@ def test_scores_are_those_of_dense_matrices(name: str, unit_norm: bool) -> None:
     }
     psi = whiten(PASSAGES, factors)
     piece = Piece(0, psi, psi.norm(dim=1), PASSAGES.norm(dim=1))
-    found = scan_queries(QUERIES, factors, products[name], unit_norm).scores(piece).double()
+    found = products[name].scan(QUERIES, factors, unit_norm).scores(piece).double()
 
     inverse = dense_inverse(name)
     expected = QUERIES.double() @ inverse @ PASSAGES.double().T

@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from proponent.index.hessian import HessianSums, whiten
-from proponent.index.inner_products import Mixed, scan_queries
-from proponent.index.mix import MAX_AUTO_MIX, TaskMix, automatic_mix, crossing_rank, task_eigenvalues
+from proponent.index.inner_products import Mixed
+from proponent.index.mix import (
+    MAX_AUTO_MIX,
+    MixedScan,
+    TaskMix,
+    automatic_mix,
+    crossing_rank,
+    task_eigenvalues,
+)
 from proponent.index.search import Piece
 
 BLOCKS, WIDTH = 3, 16
@@ -52,7 +59,7 @@ class Case:
         factors = sums.mean().factors(self.damping)
         psi = whiten(self.passages, factors)
         inner_product = Mixed(TaskMix.of(self.task, factors, mix))
-        scan = scan_queries(self.queries, factors, inner_product, unit_norm)
+        scan = inner_product.scan(self.queries, factors, unit_norm)
         return scan.scores(Piece(0, psi, psi.norm(dim=1), self.passages.norm(dim=1)))
 
 
@@ -163,10 +170,16 @@ def test_the_mix_matters_here() -> None:
 def test_a_mix_of_zero_is_r_train() -> None:
     whitened = draw(6, 5)
     mix = TaskMix.of(whitened[:3], IDENTITY, 0.0)
-    torch.testing.assert_close(mix.solve(whitened).float(), whitened)
-    torch.testing.assert_close(
-        mix.squared_norms(whitened, whitened.square().sum(1)), whitened.square().sum(1)
-    )
+    piece = Piece(0, whitened, whitened.norm(dim=1), whitened.norm(dim=1))
+    scores = MixedScan(mix, whitened.double(), unit_norm=False).scores(piece)
+    torch.testing.assert_close(scores, whitened @ whitened.T)
+
+
+def test_a_tasks_own_queries_meet_no_passage_by_themselves() -> None:
+    task = template_task(4)
+    mix = TaskMix.of(task, IDENTITY, 0.999)
+    assert len(MixedScan(mix, task.double(), unit_norm=True)._far) == 0
+    assert MixedScan(mix, torch.cat([task, draw(2, 8)]).double(), True)._far.tolist() == [4, 5]
 
 
 def test_directions_are_orthonormal_and_only_those_that_the_task_has() -> None:

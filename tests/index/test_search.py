@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from proponent.index.search import Found, Piece, ScanQueries, search
+from proponent.index.search import Found, Piece, VectorScan, search
 
 ROWS, QUERIES, DIM = 57, 4, 6
 
@@ -51,13 +51,13 @@ def assert_same(found: Found, expected: Found) -> None:
 @pytest.mark.parametrize("k", [1, 5, 56, ROWS])
 def test_the_scan_finds_what_a_full_sort_finds_ties_by_corpus_order(size: int, k: int) -> None:
     rows, vectors = small_integers(0, ROWS), small_integers(1, QUERIES)
-    found = search(pieces(rows, size), ScanQueries(vectors, torch.ones(QUERIES), ones), k)
+    found = search(pieces(rows, size), VectorScan(vectors, torch.ones(QUERIES), ones), k)
     assert_same(found, sorted_whole(vectors @ rows.T, k))
 
 
 def test_k_beyond_the_corpus_gives_all_of_it() -> None:
     rows, vectors = small_integers(2, 3), small_integers(3, 1)
-    found = search(pieces(rows, 2), ScanQueries(vectors, torch.ones(1), ones), 10)
+    found = search(pieces(rows, 2), VectorScan(vectors, torch.ones(1), ones), 10)
     assert_same(found, sorted_whole(vectors @ rows.T, 3))
 
 
@@ -66,7 +66,7 @@ def test_scores_are_divided_by_both_norms() -> None:
     rows[10] = 0
     vectors[2] = 0
     norms = vectors.norm(dim=1)
-    scan = ScanQueries(vectors, norms, lambda piece: piece.whitened_norm)
+    scan = VectorScan(vectors, norms, lambda piece: piece.whitened_norm)
     found = search(pieces(rows, 5), scan, ROWS)
     expected = torch.zeros(QUERIES, ROWS)
     for q in range(QUERIES):
@@ -81,7 +81,7 @@ def test_scores_are_divided_by_both_norms() -> None:
 
 def test_opponents_are_the_lowest_scores_lowest_first() -> None:
     rows = torch.tensor([[1.0], [-3.0], [2.0], [-3.0], [0.0]])
-    found = search(pieces(rows, 2), ScanQueries(torch.ones(1, 1), torch.ones(1), ones), 3)
+    found = search(pieces(rows, 2), VectorScan(torch.ones(1, 1), torch.ones(1), ones), 3)
     assert found.opponent_scores.tolist() == [[-3.0, -3.0, 0.0]]
     assert found.opponent_positions.tolist() == [[1, 3, 4]]
     assert found.proponent_scores.tolist() == [[2.0, 1.0, 0.0]]

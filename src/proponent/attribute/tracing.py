@@ -18,7 +18,7 @@ from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
 from proponent.gradients.moments import unpack_moments
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.inner_products import InnerProduct, Mixed, Plain, Train, scan_queries
+from proponent.index.inner_products import InnerProduct, Mixed, Plain, Train
 from proponent.index.mix import TaskMix, automatic_mix, task_eigenvalues
 from proponent.index.redamp import Redamped
 from proponent.index.run import Index
@@ -122,8 +122,8 @@ class Tracer:
         for start in range(0, len(queries), SCAN_QUERIES):
             part = queries[start : start + SCAN_QUERIES]
             features = self.features(part, method.output)
-            probes = scan_queries(features, self.index.factors, inner_product, method.unit_norm)
-            hits += self._hits(part, search(self.index.pieces(), probes, k))
+            scan = inner_product.scan(features, self.index.factors, method.unit_norm)
+            hits += self._hits(part, search(self.index.pieces(), scan, k))
         settings = {
             "method": method.name,
             "mix": task_mix.mix if task_mix else None,

@@ -7,7 +7,7 @@ makes it interactive").
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from proponent.index.hessian import split_blocks, whiten
+from proponent.index.search import Piece, normalised
 
 MAX_AUTO_MIX = 0.999
 PAPER_RANK, PAPER_DIM = 1000, 2**16
 # Below this share of ‖ψ‖² a difference of float32 sums has lost too many digits.
 CANCELS = 0.05
+# A share of ‖ψ_q‖² under R'⁻¹ that no score shows: its root, 1e-7, is the most that a cosine can change.
+NEGLIGIBLE = 1e-14
 
 
 @dataclass(frozen=True)
@@ -42,30 +45,21 @@ class TaskMix:
         pairs = [_eigenpairs(part) for part in split_blocks(whitened, len(factors))]
         return cls(mix, tuple(u for u, _ in pairs), tuple(sigma for _, sigma in pairs))
 
-    def solve(self, whitened: Tensor) -> Tensor:
-        """``R'⁻¹ ψ`` [n, d] float64 of queries ψ [n, d], which ought to be float64 too.
+    def along(self, whitened: Tensor) -> list[Tensor]:
+        """``Uᵀ ψ`` [n, r] of passages ψ [n, d], by block: all that scores and norms need of them."""
+        return [part @ u for part, u in zip(split_blocks(whitened, len(self._u)), self._u, strict=True)]
 
-        What rounding leaves of a query beyond the task's directions is divided by 1 − λ.
-        """
-        parts = []
-        for part, u, sigma in self._blocks(whitened):
-            psi = part.double()
-            along = psi @ u  # [n, r]
-            beyond = (psi - along @ u.T) / (1 - self.mix)
-            parts.append((along / (1 - self.mix + self.mix * sigma)) @ u.T + beyond)
-        return torch.cat(parts, 1)
-
-    def squared_norms(self, whitened: Tensor, squared: Tensor) -> Tensor:
-        """``ψᵀ R'⁻¹ ψ`` [n] of passages ψ [n, d] whose ``‖ψ‖²`` [n] is known.
+    def squared_norms(self, whitened: Tensor, squared: Tensor, along: Sequence[Tensor]) -> Tensor:
+        """``ψᵀ R'⁻¹ ψ`` [n] of passages ψ [n, d] whose ``‖ψ‖²`` [n] and ``Uᵀ ψ`` are known.
 
         ``(‖ψ‖² − Σ w (u·ψ)²) / (1 − λ)`` with ``w = λσ / (1 − λ + λσ)``, the share of each direction
         that the mix takes away.  Where next to nothing is left, float32 cannot tell how much: those rows
         are computed without the difference.
         """
         removed = torch.zeros(len(whitened), dtype=torch.float64)
-        for part, u, sigma in self._float32_blocks(whitened):
+        for part, sigma in zip(along, self.strengths, strict=True):
             pull = self.mix * sigma
-            removed += (part @ u).double().square() @ (pull / (1 - self.mix + pull))
+            removed += part.double().square() @ (pull / (1 - self.mix + pull))
         left = squared.double() - removed
         near = left < CANCELS * squared
         if near.any():
@@ -75,24 +69,61 @@ class TaskMix:
     def _left(self, whitened: Tensor) -> Tensor:
         """``(1 − λ) ψᵀ R'⁻¹ ψ`` [n] as a sum of positive terms: along the directions, and beyond them."""
         left = torch.zeros(len(whitened), dtype=torch.float64)
-        for part, u, sigma in self._float32_blocks(whitened):
+        parts = split_blocks(whitened, len(self._u))
+        for part, u, sigma in zip(parts, self._u, self.strengths, strict=True):
             along = part @ u  # [n, r]
             left += (part - along @ u.T).double().square().sum(1)
             left += along.double().square() @ ((1 - self.mix) / (1 - self.mix + self.mix * sigma))
         return left
 
-    def _blocks(self, whitened: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        parts = split_blocks(whitened, len(self.directions))
-        return zip(parts, self.directions, self.strengths, strict=True)
-
-    def _float32_blocks(self, whitened: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """The same with directions in float32, for the many passages."""
-        parts = split_blocks(whitened, len(self.directions))
-        return zip(parts, self._float32_directions, self.strengths, strict=True)
-
     @cached_property
-    def _float32_directions(self) -> tuple[Tensor, ...]:
+    def _u(self) -> tuple[Tensor, ...]:
+        """Directions in float32, for the many passages."""
         return tuple(u.float() for u in self.directions)
+
+
+class MixedScan:
+    """Queries as a scan under a task mix sees them: ``ψ_qᵀ R'⁻¹ ψ_m``, by way of the task's directions.
+
+    The passages meet the directions once, and scores and norms both come of that: a task's own queries lie
+    in their span, so a scan costs hardly more than one without a mix.  What a query has beyond the span is
+    divided by 1 − λ and meets the passages by itself.
+
+    whitened: queries ψ [q, d], in float64.
+    """
+
+    def __init__(self, mix: TaskMix, whitened: Tensor, unit_norm: bool) -> None:
+        self._mix, self._unit_norm = mix, unit_norm
+        squared = torch.zeros(len(whitened), dtype=torch.float64)
+        inside, beyond = [], []
+        parts = split_blocks(whitened, len(mix.directions))
+        for part, u, sigma in zip(parts, mix.directions, mix.strengths, strict=True):
+            along = part @ u  # [q, r]
+            inside.append(along / (1 - mix.mix + mix.mix * sigma))
+            beyond.append(part - along @ u.T)
+            squared += (inside[-1] * along).sum(1)
+        rest = torch.cat(beyond, 1) / (1 - mix.mix)
+        apart = rest.square().sum(1) * (1 - mix.mix)
+        squared += apart
+        self._far = (apart > NEGLIGIBLE * squared).nonzero()[:, 0]
+        self._inside, self._rest = [part.float() for part in inside], rest[self._far].float()
+        self._norms = squared.clamp_min(0).sqrt().float()
+
+    def __len__(self) -> int:
+        return len(self._norms)
+
+    def scores(self, piece: Piece) -> Tensor:
+        """Scores [q, c] of a piece's passages; 0 where a norm is 0."""
+        along = self._mix.along(piece.whitened)
+        raw = torch.zeros(len(self), len(piece.whitened))
+        for query, passage in zip(self._inside, along, strict=True):
+            raw.addmm_(query, passage.T)
+        if len(self._far):
+            raw[self._far] += self._rest @ piece.whitened.T
+        if not self._unit_norm:
+            return raw
+        norms = self._mix.squared_norms(piece.whitened, piece.whitened_norm.square(), along).sqrt()
+        return normalised(raw, self._norms, norms)
 
 
 def _eigenpairs(whitened: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,23 +26,41 @@ class Piece:
     feature_norm: Tensor
 
 
-@dataclass(frozen=True)
-class ScanQueries:
-    """Queries as the scan sees them: ``score = vector · ψ / (norm · passage norm)``.
+class Scan(Protocol):
+    """Queries ready to meet the passages; how depends on the inner product."""
 
-    vectors: [q, d].  norms: [q], ones for methods without unit norm.
+    def __len__(self) -> int:
+        """Number of queries q."""
+
+    def scores(self, piece: Piece) -> Tensor:
+        """Scores [q, c] of a piece's passages."""
+
+
+@dataclass(frozen=True)
+class VectorScan:
+    """``score = vector · ψ / (norm · passage norm)``.
+
+    vectors: [q, d].  norms: [q], or None for scores without unit norm.
     passage_norms: gives the other divisor [c] of a piece's passages.
     """
 
     vectors: Tensor
-    norms: Tensor
+    norms: Tensor | None
     passage_norms: Callable[[Piece], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
 
     def scores(self, piece: Piece) -> Tensor:
         """Scores [q, c] of a piece's passages; 0 where a norm is 0."""
         raw = self.vectors @ piece.whitened.T
-        divisor = self.norms[:, None] * self.passage_norms(piece)[None]
-        return torch.where(divisor > 0, raw / divisor, torch.zeros_like(raw))
+        return raw if self.norms is None else normalised(raw, self.norms, self.passage_norms(piece))
+
+
+def normalised(raw: Tensor, queries: Tensor, passages: Tensor) -> Tensor:
+    """Raw scores [q, c] over the norms of queries [q] and passages [c]; 0 where a norm is 0."""
+    divisor = torch.outer(queries, passages)
+    return torch.where(divisor > 0, raw / divisor, torch.zeros_like(raw))
 
 
 class TopRows:
@@ -72,11 +91,11 @@ class Found:
     opponent_positions: Tensor
 
 
-def search(pieces: Iterable[Piece], queries: ScanQueries, k: int) -> Found:
+def search(pieces: Iterable[Piece], scan: Scan, k: int) -> Found:
     """Scan pieces of an index once and keep k proponents and k opponents of every query."""
-    top, bottom = TopRows(len(queries.vectors), k), TopRows(len(queries.vectors), k)
+    top, bottom = TopRows(len(scan), k), TopRows(len(scan), k)
     for piece in pieces:
-        scores = queries.scores(piece)
+        scores = scan.scores(piece)
         top.add(scores, piece.first)
         bottom.add(-scores, piece.first)
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
