@@ -286,7 +286,7 @@ def test_a_process_that_is_really_killed(
     left = contents(tmp_path / "killed")
     assert any(name.endswith(".part") for name in left)
     monkeypatch.setattr(sharding, "SHARD_ROWS", 3)
-    spec = small_spec(model_folder, damping=1.0)
+    spec = small_spec(model_folder, damping="oas")
     build_index(Corpus.read(corpus), spec, tmp_path / "killed", "cpu")
     build_index(Corpus.read(corpus), spec, tmp_path / "whole", "cpu")
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

@@ -70,6 +70,7 @@ def test_bad_corpora(
         (["--batch-tokens", "-5"], ["batch_tokens is -5; it must be at least 1"]),
         (["--damping", "0"], ["damping is 0.0; it must be a positive number"]),
         (["--damping", "nan"], ["damping is nan"]),
+        (["--damping", "best"], ["damping is 'best'; choose one of oas, ledoit-wolf, a positive number"]),
         (["--dtype", "int8"], ["dtype is 'int8'; choose one of float32, bfloat16"]),
         (["--device", "nowhere"], ["device 'nowhere' cannot be used here"]),
         (["--limit", "0"], ["a limit of 0 passages leaves none"]),
@@ -151,7 +152,7 @@ def test_a_corpus_and_a_run_are_needed(proponent: Command, made: Made) -> None:
 def test_a_run_with_other_settings(proponent: Command, made: Made) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.run.rglob("*")}
     answer = proponent(*index_arguments(made, made.run, None, "--damping", "3"))
-    answer.assert_refused(f"{made.run}: this run was made with other settings: spec.damping was 1.0, now 3.0")
+    answer.assert_refused(f"{made.run}: this run was made with other settings: spec.damping was oas, now 3.0")
     assert {path: path.stat().st_mtime_ns for path in made.run.rglob("*")} == before
 
 

@@ -40,6 +40,7 @@ def test_damping_is_a_positive_number(value: float) -> None:
     ("name", "value", "message"),
     [
         ("output", "entropy", "output is 'entropy'; choose one of loss, margin, logit"),
+        ("damping", "best", "damping is 'best'; choose one of oas, ledoit-wolf, a positive number"),
         ("dtype", "float16", "dtype is 'float16'; choose one of float32, bfloat16"),
     ],
 )
@@ -149,7 +150,7 @@ def test_the_digest_sees_every_field(tmp_path: Path) -> None:
 
 def test_the_digest_is_of_sorted_json() -> None:
     text = (
-        '{"batch_tokens": 2048, "damping": 1.0, "dim": 65536, "dtype": "float32", "layer_groups": 8, '
+        '{"batch_tokens": 2048, "damping": "oas", "dim": 65536, "dtype": "float32", "layer_groups": 8, '
         '"max_length": 512, "model": "hub/model", "moment_sample": 256, "output": "loss", '
         '"second_moment": "sample", "seed": 0}'
     )

@@ -36,6 +36,11 @@ def mean_of(values: Tensor) -> Hessian:
     return sums.mean()
 
 
+def every(damping: float) -> Tensor:
+    """The same damping in every block."""
+    return torch.full((BLOCKS,), damping)
+
+
 def exact(values: Tensor, damping: float) -> list[Tensor]:
     """Damped R of every block, in float64."""
     blocks = []
@@ -70,7 +75,7 @@ def test_features_may_come_in_pieces_of_any_size() -> None:
 @pytest.mark.parametrize("damping", [0.01, 1.0, 100.0])
 def test_whitening_is_an_inverse_square_root_of_the_damped_r(rows: int, damping: float) -> None:
     values = features(rows)
-    factors = mean_of(values).factors(damping)
+    factors = mean_of(values).factors(every(damping))
     identity = torch.eye(BLOCKS * WIDTH)
     W = whiten(identity, factors).T.double()  # columns are W e_i
     expected = torch.block_diag(*(torch.linalg.inv(R) for R in exact(values, damping)))
@@ -81,7 +86,7 @@ def test_whitening_is_an_inverse_square_root_of_the_damped_r(rows: int, damping:
 def test_scores_are_those_of_the_symmetric_root(damping: float) -> None:
     """Cholesky's W and R^{-1/2} differ by a rotation, which no inner product sees."""
     values = features()
-    psi = whiten(values, mean_of(values).factors(damping)).double()
+    psi = whiten(values, mean_of(values).factors(every(damping))).double()
     roots = []
     for R in exact(values, damping):
         sigma, vectors = torch.linalg.eigh(R)
@@ -93,7 +98,7 @@ def test_scores_are_those_of_the_symmetric_root(damping: float) -> None:
 
 def test_correlating_undoes_whitening_in_an_inner_product() -> None:
     values = features()
-    factors = mean_of(values).factors(0.1)
+    factors = mean_of(values).factors(every(0.1))
     expected = values[:7].double() @ values.double().T
     found = correlate(values[:7], factors) @ whiten(values, factors).T
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
@@ -101,7 +106,7 @@ def test_correlating_undoes_whitening_in_an_inner_product() -> None:
 
 def test_a_block_does_not_see_the_others() -> None:
     values = features()
-    factors = mean_of(values).factors(1.0)
+    factors = mean_of(values).factors(every(1.0))
     changed = values.clone()
     changed[:, WIDTH : 2 * WIDTH] *= -3
     for transform in (whiten, correlate):
@@ -116,10 +121,10 @@ def test_a_block_of_zeros_is_damped_as_if_its_scale_were_one() -> None:
     values[:, :WIDTH] = 0
     hessian = mean_of(values)
     assert mean_eigenvalue(hessian.blocks[0]) == 1.0
-    factors = hessian.factors(0.25)
+    factors = hessian.factors(every(0.25))
     torch.testing.assert_close(factors[0], 0.5 * torch.eye(WIDTH))
     assert torch.equal(whiten(values, factors)[:, :WIDTH], torch.zeros(40, WIDTH))
-    assert damped_eigenvalues(hessian.eigenvalues(), 0.25)[0].tolist() == [0.25] * WIDTH
+    assert damped_eigenvalues(hessian.eigenvalues(), every(0.25))[0].tolist() == [0.25] * WIDTH
 
 
 @pytest.mark.parametrize("rows", [40, 5])
@@ -136,7 +141,7 @@ def test_eigenvalues_are_descending_and_never_negative(rows: int) -> None:
 
 def test_damped_eigenvalues_are_those_of_the_damped_matrix() -> None:
     values = features()
-    found = damped_eigenvalues(mean_of(values).eigenvalues(), 0.3)
+    found = damped_eigenvalues(mean_of(values).eigenvalues(), every(0.3))
     for row, R in zip(found, exact(values, 0.3), strict=True):
         torch.testing.assert_close(row.double(), torch.linalg.eigvalsh(R).flip(0), rtol=1e-4, atol=0)
 

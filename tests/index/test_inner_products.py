@@ -39,14 +39,15 @@ def dense_inverse(name: str) -> Tensor:
 def test_scores_are_those_of_dense_matrices(name: str, unit_norm: bool) -> None:
     sums = HessianSums(BLOCKS, WIDTH)
     sums.add(PASSAGES)
-    factors = sums.mean().factors(DAMPING)
+    factors = sums.mean().factors(torch.full((BLOCKS,), DAMPING))
     products: dict[str, InnerProduct] = {
         "plain": Plain(),
         "train": Train(),
         "mixed": Mixed(TaskMix.of(TASK, factors, MIX)),
     }
     psi = whiten(PASSAGES, factors)
-    piece = Piece(0, psi, psi.norm(dim=1), PASSAGES.norm(dim=1))
+    scale = torch.linspace(0.1, 3, len(psi))
+    piece = Piece(0, psi / scale[:, None], scale, psi.norm(dim=1), PASSAGES.norm(dim=1))
     found = products[name].scan(QUERIES, factors, unit_norm).scores(piece).double()
 
     inverse = dense_inverse(name)

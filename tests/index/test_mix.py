@@ -56,11 +56,11 @@ class Case:
         """The same from the index that is whitened by R_train alone."""
         sums = HessianSums(BLOCKS, WIDTH)
         sums.add(self.passages)
-        factors = sums.mean().factors(self.damping)
+        factors = sums.mean().factors(torch.full((BLOCKS,), self.damping))
         psi = whiten(self.passages, factors)
         inner_product = Mixed(TaskMix.of(self.task, factors, mix))
         scan = inner_product.scan(self.queries, factors, unit_norm)
-        return scan.scores(Piece(0, psi, psi.norm(dim=1), self.passages.norm(dim=1)))
+        return scan.scores(Piece(0, psi, torch.ones(len(psi)), psi.norm(dim=1), self.passages.norm(dim=1)))
 
 
 IDENTITY = (torch.eye(WIDTH),) * BLOCKS
@@ -170,7 +170,7 @@ def test_the_mix_matters_here() -> None:
 def test_a_mix_of_zero_is_r_train() -> None:
     whitened = draw(6, 5)
     mix = TaskMix.of(whitened[:3], IDENTITY, 0.0)
-    piece = Piece(0, whitened, whitened.norm(dim=1), whitened.norm(dim=1))
+    piece = Piece(0, whitened, torch.ones(6), whitened.norm(dim=1), whitened.norm(dim=1))
     scores = MixedScan(mix, whitened.double(), unit_norm=False).scores(piece)
     torch.testing.assert_close(scores, whitened @ whitened.T)
 

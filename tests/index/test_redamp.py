@@ -11,13 +11,13 @@ from proponent.errors import InputError
 from proponent.index.build import finish_run, start_run, write_raw_shard
 from proponent.index.redamp import Redamped
 from proponent.index.run import Index, Passage, RunFolder
-from proponent.index.shrinkage import ledoit_wolf
+from proponent.index.shrinkage import RULES, ledoit_wolf
 from proponent.progress import Silent
 
 BLOCKS, SIDE, ROWS = 2, 3, 30
 
 
-def build(path: Path, damping: float) -> Index:
+def build(path: Path, damping: float | str) -> Index:
     torch.manual_seed(0)
     features = torch.randn(ROWS, BLOCKS * SIDE**2) * torch.linspace(0.1, 3, BLOCKS * SIDE**2)
     folder = RunFolder(path)
@@ -31,8 +31,8 @@ def build(path: Path, damping: float) -> Index:
     return Index(path)
 
 
-@pytest.mark.parametrize("damping", [0.01, 1.0, 30.0])
-def test_redamped_is_as_if_built_so(damping: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damping", [0.01, 1.0, 30.0, "oas", "ledoit-wolf"])
+def test_redamped_is_as_if_built_so(damping: float | str, tmp_path: Path) -> None:
     found, built = Redamped(build(tmp_path / "a", 0.5), damping), build(tmp_path / "b", damping)
     torch.testing.assert_close(found.eigenvalues, built.eigenvalues)
     for ours, theirs in zip(found.factors, built.factors, strict=True):
@@ -50,8 +50,9 @@ def test_a_rule_reads_the_damping_off_each_block(tmp_path: Path) -> None:
     assert hessian.fourth is not None
     shares = [ledoit_wolf(b, ROWS, float(f)) for b, f in zip(hessian.blocks, hessian.fourth, strict=True)]
     assert 0 < shares[0] < 1
-    assert Redamped(index, "ledoit-wolf").dampings == pytest.approx([s / (1 - s) for s in shares])
-    assert Redamped(index, "oas").dampings != pytest.approx(Redamped(index, "ledoit-wolf").dampings)
+    found = {rule: Redamped(index, rule).dampings.tolist() for rule in RULES}
+    assert found["ledoit-wolf"] == pytest.approx([s / (1 - s) for s in shares])
+    assert found["oas"] != pytest.approx(found["ledoit-wolf"])
 
 
 @pytest.mark.parametrize("damping", ["optimal", 0.0, -1.0])

@@ -47,7 +47,7 @@ def test_rows_come_back_whitened_in_corpus_order(run: RunFolder, features: Tenso
     index = Index(run.path)
     sums = HessianSums(BLOCKS, SIDE**2)
     sums.add(features)
-    whitened = whiten(features, sums.mean().factors(DAMPING))
+    whitened = whiten(features, sums.mean().factors(torch.full((BLOCKS,), DAMPING)))
     pieces = list(index.pieces())
     assert [piece.first for piece in pieces] == [0, 5, 6]
     found = torch.cat([piece.whitened for piece in pieces])
@@ -60,15 +60,13 @@ def test_rows_come_back_whitened_in_corpus_order(run: RunFolder, features: Tenso
     )
 
 
-def test_pieces_of_any_size_hold_the_same_rows(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = torch.cat([piece.whitened for piece in Index(run.path).pieces()])
-    monkeypatch.setattr("proponent.index.run.CHUNK_ROWS", 2)
-    pieces = list(Index(run.path).pieces())
-    assert [(piece.first, len(piece.whitened)) for piece in pieces] == [
-        (0, 2), (2, 2), (4, 1), (5, 1), (6, 2), (8, 2)
-    ]  # fmt: skip
-    assert torch.equal(torch.cat([piece.whitened for piece in pieces]), whole)
-    assert all(len(p.whitened_norm) == len(p.feature_norm) == len(p.whitened) for p in pieces)
+def test_a_part_of_a_piece_is_a_piece(run: RunFolder) -> None:
+    _, _, last = Index(run.path).pieces()
+    part = last.part(1, 3)
+    assert (part.first, len(part)) == (last.first + 1, 2)
+    assert torch.equal(part.whitened, last.whitened[1:3])
+    assert torch.equal(part.whitened_norm, last.whitened_norm[1:3])
+    assert torch.equal(part.feature_norm, last.feature_norm[1:3])
 
 
 def test_r_train_is_the_mean_over_all_shards(run: RunFolder, features: Tensor) -> None:
@@ -206,9 +204,9 @@ def test_an_unfinished_run(run: RunFolder) -> None:
 
 def test_a_run_of_another_format(run: RunFolder, features: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(run.path)
-    monkeypatch.setattr("proponent.index.build.FORMAT", 2)
+    monkeypatch.setattr("proponent.index.build.FORMAT", 1)
     write_run(run.path, features)
-    with pytest.raises(InputError, match="run format 2, this version reads format 1"):
+    with pytest.raises(InputError, match="run format 1, this version reads format 2"):
         Index(run.path)
 
 

@@ -14,13 +14,13 @@ ROWS, QUERIES, DIM = 57, 4, 6
 
 
 def ones(piece: Piece) -> Tensor:
-    return torch.ones(len(piece.whitened))
+    return torch.ones(len(piece))
 
 
 def pieces(rows: Tensor, size: int) -> Iterator[Piece]:
     for first in range(0, len(rows), size):
         part = rows[first : first + size]
-        yield Piece(first, part, part.norm(dim=1), part.norm(dim=1))
+        yield Piece(first, part.half(), torch.ones(len(part)), part.norm(dim=1), part.norm(dim=1))
 
 
 def small_integers(seed: int, rows: int) -> Tensor:
@@ -53,6 +53,19 @@ def test_the_scan_finds_what_a_full_sort_finds_ties_by_corpus_order(size: int, k
     rows, vectors = small_integers(0, ROWS), small_integers(1, QUERIES)
     found = search(pieces(rows, size), VectorScan(vectors, torch.ones(QUERIES), ones), k)
     assert_same(found, sorted_whole(vectors @ rows.T, k))
+
+
+@pytest.mark.parametrize("size", [5, 57])
+@pytest.mark.parametrize("decoded", [1, 4, 100])
+@pytest.mark.parametrize("few", [0, 8])
+def test_rows_decoded_at_a_time_change_nothing(
+    few: int, decoded: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FEW_QUERIES", few), ("ROWS_FOR_FEW", decoded), ("ROWS_FOR_MANY", decoded)):
+        monkeypatch.setattr(f"proponent.index.search.{name}", value)
+    rows, vectors = small_integers(0, ROWS), small_integers(1, QUERIES)
+    found = search(pieces(rows, size), VectorScan(vectors, None, ones), 7)
+    assert_same(found, sorted_whole(vectors @ rows.T, 7))
 
 
 def test_k_beyond_the_corpus_gives_all_of_it() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from proponent.index.shrinkage import LARGEST, ledoit_wolf, oas
+from proponent.gradients.spec import DAMPING_RULES
+from proponent.index.shrinkage import LARGEST, RULES, SMALLEST, dampings, ledoit_wolf, oas
 
 
 def sample(count: int, width: int, tail: float) -> torch.Tensor:
@@ -31,7 +32,7 @@ def test_oas_is_its_definition() -> None:
     R = phi.T @ phi / 300
     tr, tr2 = R.trace(), (R @ R).trace()
     expected = ((1 - 2 / 12) * tr2 + tr**2) / ((300 + 1 - 2 / 12) * (tr2 - tr**2 / 12))
-    assert oas(R.float(), 300) == pytest.approx(float(expected), rel=1e-5)
+    assert oas(R.float(), 300, 0.0) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_more_passages_need_less_and_heavier_tails_more() -> None:
@@ -45,6 +46,19 @@ def test_more_passages_need_less_and_heavier_tails_more() -> None:
 
 def test_what_has_no_direction_shrinks_wholly() -> None:
     assert ledoit_wolf(torch.eye(4), 10, 16.0) == LARGEST
-    assert oas(torch.eye(4), 10) == LARGEST
+    assert oas(torch.eye(4), 10, 16.0) == LARGEST
     one = torch.tensor([[1.0, 2.0]])
-    assert ledoit_wolf(one.T @ one, 1, 25.0) == 0.0  # one passage is its own mean: no noise to be seen
+    # one passage is its own mean: Ledoit-Wolf sees no noise, and OAS nothing but noise
+    assert ledoit_wolf(one.T @ one, 1, 25.0) == SMALLEST
+    assert oas(one.T @ one, 1, 25.0) == LARGEST
+
+
+def test_the_rules_are_those_of_the_spec() -> None:
+    assert tuple(RULES) == DAMPING_RULES
+
+
+def test_a_number_is_the_damping_of_every_block() -> None:
+    blocks, fourth = (torch.eye(3), torch.ones(3, 3)), torch.ones(2)
+    assert dampings(0.3, blocks, 9, fourth).tolist() == [0.3, 0.3]
+    shares = [oas(block, 9, 1.0) for block in blocks]
+    assert dampings("oas", blocks, 9, fourth).tolist() == pytest.approx([s / (1 - s) for s in shares])

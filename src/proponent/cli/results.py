@@ -116,7 +116,10 @@ def tail_patch(
 @app.command()
 def experiment(
     name: Annotated[
-        str, typer.Argument(help="table1, dimension, outputs, topk, correctness, lambda, damping, rate.")
+        str,
+        typer.Argument(
+            help="table1, dimension, outputs, topk, correctness, lambda, damping, rate, specificity."
+        ),
     ],
     run: Run,
     facts: Annotated[Path, typer.Option(help="Facts with the ids of their gold passages.")],

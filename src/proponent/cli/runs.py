@@ -33,7 +33,13 @@ def index(
     ] = "loss",
     max_length: Annotated[int, typer.Option(help="Longest chunk of a passage, in tokens.")] = 512,
     batch_tokens: Annotated[int, typer.Option(help="Tokens in a batch, padding included.")] = 2048,
-    damping: Annotated[float, typer.Option(help="Of R_train, relative to its mean eigenvalue.")] = 1.0,
+    damping: Annotated[
+        str,
+        typer.Option(
+            help="Of R_train: 'oas' or 'ledoit-wolf', read off the data, or relative to its mean eigenvalue.",
+            metavar="oas|ledoit-wolf|NUMBER",
+        ),
+    ] = "oas",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     id_field: Annotated[str | None, typer.Option(help="Field of the ids.", show_default=False)] = None,
     text_field: Annotated[str | None, typer.Option(help="Field of the text.", show_default="text")] = None,
@@ -61,7 +67,7 @@ def index(
         output=output_function,
         max_length=max_length,
         batch_tokens=batch_tokens,
-        damping=damping,
+        damping=_number_or_rule(damping),
         dtype=dtype,
         seed=seed,
     )
@@ -153,3 +159,10 @@ def check(run: Run) -> None:
     from proponent.index.run import Index
 
     print(f"{run}: sound, {Index(run).check()} files")
+
+
+def _number_or_rule(damping: str) -> float | str:
+    try:
+        return float(damping)
+    except ValueError:
+        return damping

@@ -14,6 +14,7 @@ from typing import Any
 from proponent.errors import InputError
 
 OUTPUTS = ("loss", "margin", "logit")
+DAMPING_RULES = ("oas", "ledoit-wolf")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -30,7 +31,8 @@ class FeatureSpec:
         of an optimizer checkpoint (a Hugging Face Trainer's ``optimizer.pt``).
     output: function of the passages' tokens whose gradient is taken: ``loss``, ``margin`` or ``logit``.
     max_length: longest chunk in tokens.  batch_tokens: tokens that one batch may hold, padding included.
-    damping: what is added to R_train's diagonal, relative to each block's mean eigenvalue; > 0.
+    damping: what is added to R_train's diagonal, relative to each block's mean eigenvalue: a number > 0,
+        or ``oas`` or ``ledoit-wolf``, which read it off R_train, a block at a time.
     dtype: ``float32`` or ``bfloat16``, the model's and the activations'; features are float32.
 
     Raises InputError for a value outside its range.
@@ -44,7 +46,7 @@ class FeatureSpec:
     output: str = "loss"
     max_length: int = 512
     batch_tokens: int = 2048
-    damping: float = 1.0
+    damping: float | str = "oas"
     dtype: str = "float32"
     seed: int = 0
 
@@ -62,7 +64,9 @@ class FeatureSpec:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.max_length < 2:
             raise InputError("max_length is 1; a chunk needs at least 2 tokens to predict one")
-        if not (self.damping > 0 and math.isfinite(self.damping)):
+        if isinstance(self.damping, str):
+            _check_choice("damping", self.damping, (*DAMPING_RULES, "a positive number"))
+        elif not (self.damping > 0 and math.isfinite(self.damping)):
             raise InputError(f"damping is {self.damping}; it must be a positive number")
         _check_choice("output", self.output, OUTPUTS)
         _check_choice("dtype", self.dtype, DTYPES)

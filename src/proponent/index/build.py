@@ -17,6 +17,7 @@ from proponent.errors import InputError
 from proponent.index.codes import decode_rows, encode_rows
 from proponent.index.hessian import Hessian, HessianSums, pack_triangles, symmetric, unpack_triangles, whiten
 from proponent.index.run import FORMAT, Passage, RunFolder
+from proponent.index.shrinkage import dampings
 from proponent.index.storage import (
     aside,
     checksum,
@@ -166,7 +167,7 @@ def raw_markers(folder: RunFolder) -> list[dict[str, Any]]:
     return markers
 
 
-def finish_run(folder: RunFolder, blocks: int, damping: float, progress: Progress) -> None:
+def finish_run(folder: RunFolder, blocks: int, damping: float | str, progress: Progress) -> None:
     """Turn finished raw shards into the searchable index and mark the run as done.
 
     Each file is written whole and skipped when it is there, so a killed run goes on from the last one.
@@ -179,7 +180,7 @@ def finish_run(folder: RunFolder, blocks: int, damping: float, progress: Progres
     if not _is_sealed(folder, folder.hessian):
         _write_hessian(raw, blocks, progress)
     if not all(_is_sealed(folder, file) for file in (folder.spectrum, folder.whitening)):
-        _write_whitening(folder, damping, progress)
+        _write_whitening(folder, damping, sum(shards), progress)
     _write_index(raw, progress)
     write_sealed_json(folder.done, _summary(raw))
     remove_leftovers(folder)
@@ -225,19 +226,22 @@ def _write_hessian(raw: _RawShards, blocks: int, progress: Progress) -> None:
     write_tensors(folder.hessian, tensors, _sealing(folder, folder.hessian))
 
 
-def _write_whitening(folder: RunFolder, damping: float, progress: Progress) -> None:
+def _write_whitening(folder: RunFolder, damping: float | str, rows: int, progress: Progress) -> None:
     """Cholesky factors and eigenvalues, a block at a time: their float64 copies are large."""
     factors: list[Tensor] = []
     eigenvalues: list[Tensor] = []
+    chosen: list[Tensor] = []
     _sealed_checksum(folder, folder.hessian)
-    triangles = unpack_triangles("block", read_tensors(folder.hessian))
+    stored = read_tensors(folder.hessian)
+    triangles = unpack_triangles("block", stored)
     with progress.stage("Cholesky factors and eigenvalues", len(triangles), "blocks") as advance:
-        for triangle in triangles:
-            block = Hessian((symmetric(triangle),), 0)
-            factors.extend(block.factors(damping))
+        for triangle, fourth in zip(triangles, stored["fourth"].split(1), strict=True):
+            block = Hessian((symmetric(triangle),), rows, fourth)
+            chosen.append(dampings(damping, block.blocks, rows, fourth))
+            factors.extend(block.factors(chosen[-1]))
             eigenvalues.append(block.eigenvalues())
             advance(1)
-    spectrum = {"eigenvalues": torch.cat(eigenvalues)}
+    spectrum = {"eigenvalues": torch.cat(eigenvalues), "dampings": torch.cat(chosen)}
     write_tensors(folder.spectrum, spectrum, _sealing(folder, folder.spectrum))
     packed = pack_triangles("factor", tuple(factors))
     write_tensors(folder.whitening, packed, _sealing(folder, folder.whitening))

@@ -42,13 +42,16 @@ class Hessian:
     count: int
     fourth: Tensor | None = None
 
-    def factors(self, damping: float) -> tuple[Tensor, ...]:
+    def factors(self, dampings: Tensor) -> tuple[Tensor, ...]:
         """Lower Cholesky factors L [w, w] float32 of ``R + damping · mean eigenvalue · I``, by block.
 
-        ``W = L⁻¹`` whitens: ``WᵀW = (R + εI)⁻¹``.  Factored in float64, since a small damping leaves a
-        condition number that float32 does not survive.
+        dampings: of each block [b].  ``W = L⁻¹`` whitens: ``WᵀW = (R + εI)⁻¹``.  Factored in float64, since
+        a small damping leaves a condition number that float32 does not survive.
         """
-        return tuple(torch.linalg.cholesky(_damped(block, damping)).float() for block in self.blocks)
+        return tuple(
+            torch.linalg.cholesky(_damped(block, damping)).float()
+            for block, damping in zip(self.blocks, dampings.tolist(), strict=True)
+        )
 
     def eigenvalues(self) -> Tensor:
         """Eigenvalues [b, w] of the undamped blocks, descending, >= 0."""
@@ -61,10 +64,11 @@ def mean_eigenvalue(block: Tensor) -> float:
     return mean if mean > 0 else 1.0
 
 
-def damped_eigenvalues(eigenvalues: Tensor, damping: float) -> Tensor:
-    """Eigenvalues [b, w] of the damped blocks, from those of the undamped ones."""
+def damped_eigenvalues(eigenvalues: Tensor, dampings: Tensor) -> Tensor:
+    """Eigenvalues [b, w] of the blocks with dampings [b], from those of the undamped ones."""
     mean = eigenvalues.mean(1, keepdim=True)
-    return eigenvalues + damping * torch.where(mean > 0, mean, torch.ones_like(mean))
+    mean = torch.where(mean > 0, mean, torch.ones_like(mean))
+    return eigenvalues + dampings[:, None].to(mean.dtype) * mean
 
 
 def _damped(block: Tensor, damping: float) -> Tensor:

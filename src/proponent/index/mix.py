@@ -113,16 +113,19 @@ class MixedScan:
         return len(self._norms)
 
     def scores(self, piece: Piece) -> Tensor:
-        """Scores [q, c] of a piece's passages; 0 where a norm is 0."""
-        along = self._mix.along(piece.whitened)
-        raw = torch.zeros(len(self), len(piece.whitened))
+        """Scores [q, c] of the passages of a piece whose codes are float32; 0 where a norm is 0."""
+        along = self._mix.along(piece.codes)
+        raw = torch.zeros(len(self), len(piece))
         for query, passage in zip(self._inside, along, strict=True):
             raw.addmm_(query, passage.T)
         if len(self._far):
-            raw[self._far] += self._rest @ piece.whitened.T
+            raw[self._far] += self._rest @ piece.codes.T
         if not self._unit_norm:
-            return raw
-        norms = self._mix.squared_norms(piece.whitened, piece.whitened_norm.square(), along).sqrt()
+            return raw * piece.scale
+        # of the rows as they are coded: their scale falls out of a cosine
+        norms = self._mix.squared_norms(
+            piece.codes, (piece.whitened_norm / piece.scale).square(), along
+        ).sqrt()
         return normalised(raw, self._norms, norms)
 
 

@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.index.hessian import damped_eigenvalues, split_blocks
+from proponent.index.hessian import split_blocks
 from proponent.index.run import Index
 from proponent.index.search import Piece
-from proponent.index.shrinkage import ledoit_wolf, oas
-
-RULES = ("ledoit-wolf", "oas")
+from proponent.index.shrinkage import RULES, dampings
 
 
 class Redamped(Index):
     """A finished run as it would be with another damping.
 
-    damping: relative to the mean eigenvalue, > 0; or ``ledoit-wolf`` or ``oas``, which read it off
+    damping: relative to the mean eigenvalue, > 0; or ``oas`` or ``ledoit-wolf``, which read it off
     R_train, a block at a time.  Raises InputError for anything else.
     """
 
@@ -33,35 +31,16 @@ class Redamped(Index):
         self._stored = index.factors
 
     @cached_property
-    def dampings(self) -> list[float]:
-        """The damping of each block, relative to its mean eigenvalue."""
-        if isinstance(self._damping, float):
-            return [self._damping] * self.blocks
+    def dampings(self) -> Tensor:
+        """The damping of each block [b], relative to its mean eigenvalue."""
         hessian = self.hessian()
         assert hessian.fourth is not None
-        shares = [
-            oas(block, hessian.count)
-            if self._damping == "oas"
-            else ledoit_wolf(block, hessian.count, float(fourth))
-            for block, fourth in zip(hessian.blocks, hessian.fourth, strict=True)
-        ]
-        return [share / (1 - share) for share in shares]
+        return dampings(self._damping, hessian.blocks, hessian.count, hessian.fourth)
 
     @cached_property
     def factors(self) -> tuple[Tensor, ...]:
         """Cholesky factors of R_train with this damping."""
-        hessian = self.hessian()
-        return tuple(
-            replace(hessian, blocks=(block,)).factors(damping)[0]
-            for block, damping in zip(hessian.blocks, self.dampings, strict=True)
-        )
-
-    @cached_property
-    def eigenvalues(self) -> Tensor:
-        """Eigenvalues [b, w] of R_train with this damping."""
-        values = self.spectrum
-        rows = [damped_eigenvalues(values[b : b + 1], d) for b, d in enumerate(self.dampings)]
-        return torch.cat(rows)
+        return self.hessian().factors(self.dampings)
 
     def pieces(self) -> Iterator[Piece]:
         """All rows, ``ψ' = L'⁻¹ L ψ``."""
@@ -73,4 +52,5 @@ class Redamped(Index):
         for piece in super().pieces():
             parts = split_blocks(piece.whitened, self.blocks)
             whitened = torch.cat([part @ turn for part, turn in zip(parts, turns, strict=True)], 1)
-            yield replace(piece, whitened=whitened, whitened_norm=whitened.norm(dim=1))
+            norms, ones = whitened.norm(dim=1), torch.ones(len(piece))
+            yield replace(piece, codes=whitened, scale=ones, whitened_norm=norms)

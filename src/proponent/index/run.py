@@ -13,12 +13,12 @@ from typing import Any
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.index.codes import decode_rows
 from proponent.index.hessian import Hessian, damped_eigenvalues, symmetric, unpack_triangles
-from proponent.index.search import CHUNK_ROWS, Piece
+from proponent.index.search import Piece
 from proponent.index.storage import checksum, read_json, read_sealed_json, read_table, read_tensors
 
-FORMAT = 1
+FORMAT = 2
+COLUMNS = ("codes", "scale", "whitened_norm", "feature_norm")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RunFolder:
 
     @property
     def spectrum(self) -> Path:
-        """Eigenvalues of R_train."""
+        """Eigenvalues of R_train, and the damping of its blocks."""
         return self.path / "spectrum.safetensors"
 
     @property
@@ -154,7 +154,12 @@ class Index:
     @cached_property
     def eigenvalues(self) -> Tensor:
         """Eigenvalues [b, w] of the damped R_train, descending in each block."""
-        return damped_eigenvalues(self.spectrum, float(self.spec["damping"]))
+        return damped_eigenvalues(self.spectrum, self.dampings)
+
+    @cached_property
+    def dampings(self) -> Tensor:
+        """Damping of each block [b], relative to its mean eigenvalue."""
+        return read_tensors(self._sound(self.folder.spectrum))["dampings"]
 
     @cached_property
     def spectrum(self) -> Tensor:
@@ -168,18 +173,12 @@ class Index:
         return Hessian(tuple(symmetric(triangle) for triangle in triangles), len(self), tensors["fourth"])
 
     def pieces(self) -> Iterator[Piece]:
-        """All rows in corpus order, a few at a time, decoded."""
+        """All rows in corpus order, a shard at a time, as they are stored."""
         first = 0
         for shard, rows in enumerate(self.summary["shards"]):
-            encoded = read_tensors(self._sound(self.folder.index(shard)))
-            for start in range(0, rows, CHUNK_ROWS):
-                stop = min(rows, start + CHUNK_ROWS)
-                yield Piece(
-                    first + start,
-                    decode_rows(encoded, start, stop),
-                    encoded["whitened_norm"][start:stop],
-                    encoded["feature_norm"][start:stop],
-                )
+            if rows:  # a shard whose gradients were all broken has none
+                stored = read_tensors(self._sound(self.folder.index(shard)))
+                yield Piece(first, *(stored[name] for name in COLUMNS))
             first += rows
 
     def rows(self) -> Iterator[Passage]:

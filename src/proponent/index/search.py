@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-CHUNK_ROWS = 128
+# Rows that are decoded at a time: for few queries they have to stay in the processor's caches between
+# decoding and use, for many a matrix product wants more of them.
+FEW_QUERIES = 8
+ROWS_FOR_FEW, ROWS_FOR_MANY = 16, 256
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive rows of the index, decoded.
+    """Consecutive rows of the index: ``ψ = codes · scale``.
 
-    first: position of the first row in the index.  whitened: ψ [c, d].
-    whitened_norm: ‖ψ‖ [c].  feature_norm: ‖φ‖ [c], before whitening.
+    first: position of the first row in the index.  codes: [c, d], float16 as they are stored or float32.
+    scale: [c].  whitened_norm: ‖ψ‖ [c].  feature_norm: ‖φ‖ [c], before whitening.
     """
 
     first: int
-    whitened: Tensor
+    codes: Tensor
+    scale: Tensor
     whitened_norm: Tensor
     feature_norm: Tensor
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def whitened(self) -> Tensor:
+        """ψ [c, d] float32, a copy."""
+        return self.codes.float() * self.scale[:, None]
+
+    def part(self, start: int, stop: int) -> Piece:
+        """Rows start..stop of the piece."""
+        columns = (self.codes, self.scale, self.whitened_norm, self.feature_norm)
+        return Piece(self.first + start, *(column[start:stop] for column in columns))
 
 
 class Scan(Protocol):
@@ -33,7 +50,7 @@ class Scan(Protocol):
         """Number of queries q."""
 
     def scores(self, piece: Piece) -> Tensor:
-        """Scores [q, c] of a piece's passages."""
+        """Scores [q, c] of the passages of a piece whose codes are float32."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +69,8 @@ class VectorScan:
         return len(self.vectors)
 
     def scores(self, piece: Piece) -> Tensor:
-        """Scores [q, c] of a piece's passages; 0 where a norm is 0."""
-        raw = self.vectors @ piece.whitened.T
+        """Scores [q, c] of the passages of a piece whose codes are float32; 0 where a norm is 0."""
+        raw = (self.vectors @ piece.codes.T) * piece.scale
         return raw if self.norms is None else normalised(raw, self.norms, self.passage_norms(piece))
 
 
@@ -94,8 +111,19 @@ class Found:
 def search(pieces: Iterable[Piece], scan: Scan, k: int) -> Found:
     """Scan pieces of an index once and keep k proponents and k opponents of every query."""
     top, bottom = TopRows(len(scan), k), TopRows(len(scan), k)
+    rows = ROWS_FOR_FEW if len(scan) < FEW_QUERIES else ROWS_FOR_MANY
+    buffer = torch.empty(0, 0)
     for piece in pieces:
-        scores = scan.scores(piece)
+        if buffer.shape[1] != piece.codes.shape[1]:
+            buffer = torch.empty(rows, piece.codes.shape[1])
+        scores = torch.cat([scan.scores(part) for part in _decoded(piece, buffer)], 1)
         top.add(scores, piece.first)
         bottom.add(-scores, piece.first)
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
+
+
+def _decoded(piece: Piece, buffer: Tensor) -> Iterator[Piece]:
+    """As many rows of a piece at a time as the buffer [r, d] takes; they are gone when the next ones come."""
+    for start in range(0, len(piece), len(buffer)):
+        part = piece.part(start, start + len(buffer))
+        yield replace(part, codes=buffer[: len(part)].copy_(part.codes))

@@ -7,13 +7,30 @@ Gradients are not centred: R is their second moment, and so are the formulas.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import torch
 from torch import Tensor
 
-LARGEST = 0.999  # of ρ: with a single passage the formulas ask for all
+# Of ρ: a few passages, or one, may make the formulas ask for all or nothing, which cannot be factored.
+LARGEST, SMALLEST = 0.999, 1e-6
+
+
+def dampings(damping: float | str, blocks: Sequence[Tensor], count: int, fourth: Tensor) -> Tensor:
+    """The damping of each block [b], relative to its mean eigenvalue, float64.
+
+    damping: a number, or the name of a rule.  blocks: R [w, w].  count: features that R is the mean over.
+    fourth: mean of ‖φ‖⁴ in each block [b].
+    """
+    if not isinstance(damping, str):
+        return torch.full((len(blocks),), float(damping), dtype=torch.float64)
+    rule = RULES[damping]
+    shares = [rule(block, count, float(f)) for block, f in zip(blocks, fourth, strict=True)]
+    return torch.tensor([share / (1 - share) for share in shares], dtype=torch.float64)
 
 
 def ledoit_wolf(block: Tensor, count: int, fourth: float) -> float:
-    """ρ in [0, 0.999] of Ledoit & Wolf (2004, lemma 3.1 to 3.4), for one block R [w, w].
+    """ρ in [1e-6, 0.999] of Ledoit & Wolf (2004, lemma 3.1 to 3.4), for one block R [w, w].
 
     count: features n that R is the mean over.  fourth: mean of ‖φ‖⁴ over them.
     The mean of ``‖φφᵀ − R‖²`` is ``fourth − ‖R‖²``, so no second pass over the features is needed.
@@ -24,8 +41,8 @@ def ledoit_wolf(block: Tensor, count: int, fourth: float) -> float:
     return _bounded(noise, spread)
 
 
-def oas(block: Tensor, count: int) -> float:
-    """ρ in [0, 0.999] of the oracle approximating shrinkage (Chen, Wiesel, Eldar & Hero, 2010, eq. 23).
+def oas(block: Tensor, count: int, _: float) -> float:
+    """ρ in [1e-6, 0.999] of the oracle approximating shrinkage (Chen, Wiesel, Eldar & Hero, 2010, eq. 23).
 
     It takes features for Gaussian; gradients have heavier tails.
     """
@@ -42,4 +59,7 @@ def _moments(block: Tensor) -> tuple[float, float, int]:
 
 
 def _bounded(part: float, whole: float) -> float:
-    return LARGEST if whole <= 0 else min(LARGEST, max(0.0, part / whole))
+    return LARGEST if whole <= 0 else min(LARGEST, max(SMALLEST, part / whole))
+
+
+RULES: dict[str, Callable[[Tensor, int, float], float]] = {"oas": oas, "ledoit-wolf": ledoit_wolf}

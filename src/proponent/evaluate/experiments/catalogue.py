@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proponent.evaluate.experiments.comparisons import correctness, rates, table1, topk
+from proponent.evaluate.experiments.comparisons import correctness, rates, specificity, table1, topk
 from proponent.evaluate.experiments.results import Result
 from proponent.evaluate.experiments.study import Study
 from proponent.evaluate.experiments.sweeps import damping, dimension, lambdas, outputs
@@ -18,4 +18,5 @@ EXPERIMENTS: dict[str, Callable[[Study], Result]] = {
     "dimension": dimension,
     "outputs": outputs,
     "rate": rates,
+    "specificity": specificity,
 }

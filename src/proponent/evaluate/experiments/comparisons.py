@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from proponent.attribute.attribution import Attribution
+from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import bm25, embedding
 from proponent.evaluate.correctness import predictions
 from proponent.evaluate.experiments.figures import Figure
@@ -48,7 +48,7 @@ def table1(study: Study) -> Result:
     hits = table1_methods(study)
     reported = study.ids(reported=True)
     judged = {name: study.judged(name, h) for name, h in hits.items()}
-    effects = {name: patch_effects(study, h) for name, h in hits.items()}
+    effects = patch_effects(study, hits)
     rows = []
     for name, verdict in judged.items():
         found = verdict.estimates(reported)
@@ -68,9 +68,10 @@ def table1(study: Study) -> Result:
 def topk(study: Study) -> Result:
     """Tail-patch over the top 1, 3, 5 and 10."""
     hits = table1_methods(study)
-    lines: dict[str, list[tuple[float, Estimate]]] = {}
-    for name, h in hits.items():
-        lines[name] = [(k, estimate(list(patch_effects(study, h, k).values()))) for k in TOP]
+    lines: dict[str, list[tuple[float, Estimate]]] = {name: [] for name in hits}
+    for k in TOP:
+        for name, effects in patch_effects(study, hits, k=k).items():
+            lines[name].append((k, estimate(list(effects.values()))))
     rows = tuple((name, *(points_text(e) for _, e in points)) for name, points in lines.items())
     columns = ("method", *(f"top {k}" for k in TOP))
     shown = {n: lines[n] for n in (RANDOM, "BM25", "gradient cosine, V", TRACKSTAR)}
@@ -88,9 +89,9 @@ def correctness(study: Study) -> Result:
     hits = table1_methods(study)
     right = [id for id in reported if said[id].correct]
     wrong = [id for id in reported if not said[id].correct]
-    rows = []
+    rows, measured = [], patch_effects(study, hits)
     for name, h in hits.items():
-        verdict, effects = study.judged(name, h), patch_effects(study, h)
+        verdict, effects = study.judged(name, h), measured[name]
         cells = [name]
         for group in (right, wrong):
             found = verdict.estimates(group) if group else {}
@@ -113,6 +114,41 @@ def correctness(study: Study) -> Result:
     return Result(Table("Facts that the model gets right, and wrong", columns, tuple(rows), (note,)))
 
 
+def specificity(study: Study) -> Result:
+    """Tail-patch of a query's proponents on that query, and on the next one of the same relation.
+
+    What helps the neighbour as much is of the relation, or of the prompt's form, and not of the fact.
+    """
+    methods = table1_methods(study)
+    own = patch_effects(study, methods)
+    other = patch_effects(study, {name: _swapped(study, hits) for name, hits in methods.items()})
+    rows = []
+    for name in methods:
+        ids = list(other[name])
+        pair = [[effects[id] for id in ids] for effects in (own[name], other[name])]
+        cells = (estimate(pair[0]), estimate(pair[1]), paired_difference(*pair))
+        rows.append((name, *map(points_text, cells)))
+    note = f"Percentage points over {len(ids)} facts, top 10, 95% bootstrap intervals."
+    columns = ("method", "own query", "next of the relation", "own minus next")
+    return Result(
+        Table("Tail-patch on a query's own and its neighbour's proponents", columns, tuple(rows), (note,))
+    )
+
+
+def _swapped(study: Study, hits: Attribution) -> Attribution:
+    """Hits of the tail-patch's queries as if each were of the next query of its relation, in a ring."""
+    by_relation: dict[str, list[Hit]] = {}
+    for hit in study.cut(hits):
+        by_relation.setdefault(study.gold.facts[hit.query.id].relation, []).append(hit)
+    swapped = [
+        replace(hit, query=following.query)
+        for group in by_relation.values()
+        if len(group) > 1
+        for hit, following in zip(group, (*group[1:], group[0]), strict=True)
+    ]
+    return Attribution(tuple(swapped), hits.settings)
+
+
 def rates(study: Study) -> Result:
     """Tail-patch against the learning rate of the step."""
     hits = {name: h for name, h in table1_methods(study).items() if name in (RANDOM, "BM25", TRACKSTAR)}
@@ -120,9 +156,8 @@ def rates(study: Study) -> Result:
     lines: dict[str, list[tuple[float, Estimate]]] = {name: [] for name in hits}
     for rate in sorted({*RATES, default.learning_rate}):
         step = replace(default, learning_rate=rate)
-        for name, h in hits.items():
-            found = study.effects(h, step).of(study.cut(h), 10)
-            lines[name].append((rate, estimate(list(found.values()))))
+        for name, effects in patch_effects(study, hits, step).items():
+            lines[name].append((rate, estimate(list(effects.values()))))
     columns = ("method", *(f"{rate:g}" for rate, _ in lines[TRACKSTAR]))
     rows = tuple((name, *(points_text(e) for _, e in points)) for name, points in lines.items())
     title = "Tail-patch of the top 10 against the learning rate"

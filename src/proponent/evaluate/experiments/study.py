@@ -115,15 +115,15 @@ class Study:
         """The default step of tail-patch."""
         return PatchStep.for_model(self.tracer.spec.model)
 
-    def effects(self, hits: Attribution, step: PatchStep) -> Effects:
-        """Tail-patch effects of the hits' queries in the sample, with all of this step known so far."""
+    def effects(self, hits: Sequence[Hit], step: PatchStep) -> Effects:
+        """Tail-patch effects of all proponents of the hits, with all of this step known so far."""
         if self.tracer.spec.second_moment == "none":
             raise InputError(f"{self.run}: tail-patch needs second moments; use a run that has them")
         kind = "relative" if step.relative else "absolute"
         effects = Effects.open(self.folder / f"effects-{step.learning_rate:.6g}-{kind}.jsonl")
         t = self.tracer
         patcher = TailPatcher(t.model, t.plan.matrices, t.moments, step, t.spec.batch_tokens)
-        effects.measure(patcher, self.cut(hits), t.spec.max_length, self.progress)
+        effects.measure(patcher, hits, t.spec.max_length, self.progress)
         return effects
 
     def hits(self, name: str, make: Callable[[], Attribution]) -> Attribution:

@@ -16,7 +16,7 @@ from proponent.evaluate.experiments.results import (
 from proponent.evaluate.experiments.study import Study
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.metrics import Estimate, estimate
-from proponent.index.redamp import RULES
+from proponent.index.shrinkage import RULES
 
 LAMBDAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 DAMPINGS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
@@ -38,7 +38,8 @@ def lambdas(study: Study) -> Result:
 
 def damping(study: Study) -> Result:
     """MRR and Recall@10 against the damping of R_train, and the rules that read it off the data."""
-    found = {str(d): study.traced("trackstar", task=True, damping=d) for d in (*DAMPINGS, *RULES)}
+    settings: tuple[float | str, ...] = (*DAMPINGS, *RULES)
+    found = {str(d): study.traced("trackstar", task=True, damping=d) for d in settings}
     table, lines = _both_halves(study, found, "damping")
     points = {
         name: [(float(label), e) for label, e in line if label not in RULES] for name, line in lines.items()
@@ -54,13 +55,17 @@ def dimension(study: Study) -> Result:
     folders = dict(zip(changed, study.variants([{"dim": d} for d in changed]), strict=True))
     reported = study.ids(reported=True)
     rows, mrr, patch = [], [], []
-    for d in sorted({*changed, own}):
-        hits = study.traced("trackstar", task=True, run=folders.get(d))
-        found = study.judged(str(d), hits).estimates(reported)
-        effect = estimate(list(patch_effects(study, hits).values()))
-        rows.append((f"{d:,}", str(found["MRR"]), str(found["Recall@10"]), points_text(effect)))
-        mrr.append((float(d), found["MRR"]))
-        patch.append((float(d), effect))
+    hits = {
+        f"{d:,}": study.traced("trackstar", task=True, run=folders.get(d)) for d in sorted({*changed, own})
+    }
+    effects = patch_effects(study, hits)
+    for name, of_d in hits.items():
+        d = float(name.replace(",", ""))
+        found = study.judged(name, of_d).estimates(reported)
+        effect = estimate(list(effects[name].values()))
+        rows.append((name, str(found["MRR"]), str(found["Recall@10"]), points_text(effect)))
+        mrr.append((d, found["MRR"]))
+        patch.append((d, effect))
     columns = ("d", "MRR", "Recall@10", "tail-patch")
     figures = {
         "mrr": Figure("MRR against the feature dimension", "d", "MRR", {TRACKSTAR: mrr}, log=True),
@@ -74,17 +79,18 @@ def dimension(study: Study) -> Result:
 def outputs(study: Study) -> Result:
     """Loss, margin and logit as the output function of queries, and of passages and queries."""
     reported = study.ids(reported=True)
-    rows = []
+    cases = {}
     variants = {o: study.variants([{"output": o}])[0] for o in ("margin", "logit")}
     for output in ("loss", "margin", "logit"):
         method = f"trackstar,output={output}"
-        cases = {f"query {output}, passages loss": study.traced(method, task=True)}
+        cases[f"query {output}, passages loss"] = study.traced(method, task=True)
         if output in variants:
             cases[f"both {output}"] = study.traced(method, task=True, run=variants[output])
-        for name, hits in cases.items():
-            found = study.judged(name, hits).estimates(reported)
-            effect = estimate(list(patch_effects(study, hits).values()))
-            rows.append((name, str(found["MRR"]), str(found["Recall@10"]), points_text(effect)))
+    rows, effects = [], patch_effects(study, cases)
+    for name, hits in cases.items():
+        found = study.judged(name, hits).estimates(reported)
+        effect = estimate(list(effects[name].values()))
+        rows.append((name, str(found["MRR"]), str(found["Recall@10"]), points_text(effect)))
     columns = ("output function", "MRR", "Recall@10", "tail-patch")
     return Result(Table("Output functions", columns, tuple(rows)))
 
