@@ -89,7 +89,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         ("dimension", 2, ["mrr", "tail-patch"]),
         ("outputs", 5, []),
         ("rate", 3, ["figure"]),
-        ("specificity", 11, []),
+        ("specificity", 5, []),
     ],
 )
 def test_each_writes_its_table_and_figures(

@@ -21,6 +21,7 @@ from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.metrics import Estimate, estimate, paired_difference
 
 TOP = (1, 3, 5, 10)
+COMPARED = ("BM25", "TRAK", "gradient cosine, V", "TrackStar, R_train only", TRACKSTAR)
 RATES = (1e-5, 1e-4, 1e-3, 1e-2)
 
 
@@ -119,16 +120,16 @@ def specificity(study: Study) -> Result:
 
     What helps the neighbour as much is of the relation, or of the prompt's form, and not of the fact.
     """
-    methods = table1_methods(study)
+    methods = {name: hits for name, hits in table1_methods(study).items() if name in COMPARED}
     own = patch_effects(study, methods)
     other = patch_effects(study, {name: _swapped(study, hits) for name, hits in methods.items()})
     rows = []
     for name in methods:
-        ids = list(other[name])
-        pair = [[effects[id] for id in ids] for effects in (own[name], other[name])]
-        cells = (estimate(pair[0]), estimate(pair[1]), paired_difference(*pair))
+        theirs = list(other[name].values())
+        ours = [own[name][id] for id in other[name]]
+        cells = (estimate(ours), estimate(theirs), paired_difference(ours, theirs))
         rows.append((name, *map(points_text, cells)))
-    note = f"Percentage points over {len(ids)} facts, top 10, 95% bootstrap intervals."
+    note = f"Percentage points over {len(theirs)} facts, top 10, 95% bootstrap intervals."
     columns = ("method", "own query", "next of the relation", "own minus next")
     return Result(
         Table("Tail-patch on a query's own and its neighbour's proponents", columns, tuple(rows), (note,))
