@@ -53,12 +53,15 @@ def embedding(corpus: Corpus, queries: Sequence[Query], k: int = 10, model: str 
         raise InputError(
             "embeddings need sentence-transformers; install it with: pip install 'proponent[embedding]'"
         ) from error
+    from proponent.gradients.model import quiet
+
     passages = _passages(corpus, k)
     name = model or _bundled_model() or SENTENCE_MODEL
-    try:
-        encoder = SentenceTransformer(name, device="cpu")
-    except (OSError, ValueError) as error:
-        raise InputError(f"embedding model '{name}' cannot be loaded: {first_line(error)}") from error
+    with quiet():
+        try:
+            encoder = SentenceTransformer(name, device="cpu")
+        except (OSError, ValueError) as error:
+            raise InputError(f"embedding model '{name}' cannot be loaded: {first_line(error)}") from error
     vectors = [
         np.asarray(encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False))
         for texts in ([passage.text for passage in passages], _texts(queries))

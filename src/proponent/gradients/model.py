@@ -113,7 +113,7 @@ def load_model(name: str, dtype: str = "float32", device: str | None = None) -> 
     where = pick_device(device)
     causal = _load_weights(name, getattr(torch, dtype)).to(where).eval().requires_grad_(False)
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # the tokenizers package raises bare Exceptions, too
         raise InputError(
@@ -140,7 +140,7 @@ def pick_device(device: str | None) -> torch.device:
 def _load_weights(name: str, dtype: torch.dtype) -> Any:
     """The model on the CPU; a missing or partial set of weights is an error, never random weights."""
     try:
-        with _quiet():
+        with quiet():
             AutoConfig.from_pretrained(name)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
@@ -163,7 +163,7 @@ def _load_weights(name: str, dtype: torch.dtype) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' bars and warnings off stderr: what matters of them becomes an error here."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     hub_level = hub_logging.get_verbosity()

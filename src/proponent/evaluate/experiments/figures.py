@@ -43,7 +43,7 @@ class Figure:
                 xs = [x for x, _ in points]
                 means = [e.mean for _, e in points]
                 errors = [[e.mean - e.low for _, e in points], [e.high - e.mean for _, e in points]]
-                shade = str(0.65 * number / max(1, len(self.lines) - 1)) if len(self.lines) > 1 else "0"
+                shade = str(0.5 * number / max(1, len(self.lines) - 1)) if len(self.lines) > 1 else "0"
                 axes.errorbar(
                     xs,
                     means,
