@@ -7,14 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proponent.corpus import batches
+from proponent.corpus.batches import FULL_ENOUGH, RAGGED
 
 LENGTHS = st.lists(st.integers(1, 60))
 BUDGETS = st.integers(1, 200)
 
 
 def test_a_case_by_hand() -> None:
-    # by length: 9 | 5 5 (two rows of 5 in 12) | 4 3 2 (three rows of 4) | 1
-    assert batches([5, 1, 9, 4, 5, 3, 2], token_budget=12) == [[2], [0, 4], [3, 5, 6], [1]]
+    # by length: 9 | 5 5 (two rows of 5 in 12) | 4 (3 is a quarter shorter, and 4 of 12 is enough) | 3 | 2 1
+    assert batches([5, 1, 9, 4, 5, 3, 2], token_budget=12) == [[2], [0, 4], [3], [5], [6, 1]]
+    # 50 | then 48 49 47 are alike, with 20 in the same batch until a quarter of 400 is reached
+    assert batches([48, 20, 49, 47, 20], token_budget=400) == [[2, 0, 3], [1, 4]]
+    assert batches([30, 20, 19], token_budget=400) == [[0, 1, 2]]
     assert batches([], token_budget=12) == []
     with pytest.raises(ValueError, match="token budget of 0"):
         batches([1], token_budget=0)
@@ -36,11 +40,12 @@ def test_the_budget_holds_unless_one_example_breaks_it(lengths: list[int], budge
 
 @given(LENGTHS, BUDGETS)
 def test_no_batch_holds_less_than_it_could(lengths: list[int], budget: int) -> None:
-    """Lengths fall from batch to batch, and the next batch's first row would have broken the budget."""
+    """Lengths fall from batch to batch; a batch is full, or full enough and the next row is shorter."""
     for batch, following in pairwise(batches(lengths, budget)):
-        longest = lengths[batch[0]]
-        assert min(lengths[index] for index in batch) >= max(lengths[index] for index in following)
-        assert (len(batch) + 1) * longest > budget
+        longest, after = lengths[batch[0]], lengths[following[0]]
+        assert min(lengths[index] for index in batch) >= after
+        full = (len(batch) + 1) * longest > budget
+        assert full or (len(batch) * longest >= FULL_ENOUGH * budget and after < (1 - RAGGED) * longest)
 
 
 @given(st.lists(st.integers(1, 60), min_size=1), st.integers(60, 400))

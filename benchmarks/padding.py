@@ -1,0 +1,51 @@
+"""Padding: tokens that the index pass computes over tokens that count.
+
+    python benchmarks/padding.py MODEL CORPUS... --tokens 512 1024 2048
+
+Cuts each corpus into shards and batches as `proponent index` does; needs the tokenizer alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from proponent.attribute.sharding import START, cut_shards
+from proponent.corpus.batches import batches
+from proponent.corpus.corpus import Corpus
+from proponent.corpus.encoding import TextEncoder
+
+
+def main() -> None:
+    """Count and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("corpora", nargs="+")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[512, 1024, 2048])
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--limit", type=int, default=20000)
+    given = parser.parse_args()
+    encoder = TextEncoder(AutoTokenizer.from_pretrained(given.model))
+    print("| corpus | rows | tokens a row | " + " | ".join(f"{t:,} a batch" for t in given.tokens) + " |")
+    print("| --- | ---: | ---: |" + " ---: |" * len(given.tokens))
+    for name in given.corpora:
+        corpus = Corpus.read(name, limit=given.limit)
+        shards = [
+            [len(row) for row in shard.rows] for shard in cut_shards(corpus, encoder, given.max_length, START)
+        ]
+        rows, counted = sum(map(len, shards)), sum(map(sum, shards))
+        shares = [f"{sum(computed(lengths, t) for lengths in shards) / counted:.3f}" for t in given.tokens]
+        print(f"| {Path(name).name} | {rows:,} | {counted / rows:.1f} | {' | '.join(shares)} |")
+
+
+def computed(lengths: list[int], budget: int) -> int:
+    """Tokens of all batches of a shard, padding included."""
+    return sum(len(members) * lengths[members[0]] for members in batches(lengths, budget))
+
+
+if __name__ == "__main__":
+    main()
