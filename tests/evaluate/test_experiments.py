@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.facts import fact_record
 from tests.models import make_model
 
 from proponent.attribute.attribution import Attribution
@@ -28,23 +29,16 @@ PLACES = {"Oslo": "Norway", "Rome": "Italy", "Lima": "Peru", "Cairo": "Egypt"}
 
 
 def write_facts(path: Path) -> Path:
-    records: list[dict[str, Any]] = []
-    for relation in ("capital", "city", "seat", "port"):
-        for subject, thing in PLACES.items():
-            records.append(
-                {
-                    "fact_id": f"{subject}|{relation}|{thing}",
-                    "entity0": subject,
-                    "relation": relation,
-                    "entity1": thing,
-                    "entity0_uri": subject,
-                    "predicate_uri": relation,
-                    "entity1_uri": thing,
-                    "entity1_alias": [thing],
-                    "trex_sentences": [f"{relation}-{subject}"],
-                    "prompt0": f"{subject} is a {relation} of",
-                }
-            )
+    records = [
+        fact_record(
+            f"{subject}|{relation}|{thing}",
+            (subject, relation, thing),
+            [f"{relation}-{subject}"],
+            f"{subject} is a {relation} of",
+        )
+        for relation in ("capital", "city", "seat", "port")
+        for subject, thing in PLACES.items()
+    ]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
 
@@ -137,12 +131,21 @@ def test_what_is_there_is_not_made_again(made: tuple[Path, Path], monkeypatch: p
     monkeypatch.setattr(Tracer, "trace", refused)
     again = run_experiment("table1", Study(run, facts, patch_queries=4, device="cpu"))
     assert again == first
-    # in a batch of its own a step differs in its last digits
-    before, after = (
-        {(r["query"], r["passage"]): r["points"] for r in map(json.loads, text.splitlines())}
-        for text in (measured, effects.read_bytes())
-    )
-    assert after == pytest.approx(before, rel=1e-3, abs=1e-9)
+    assert effects.read_bytes() == measured
+
+
+def test_a_killed_measurement_ends_with_the_same_bytes(made: tuple[Path, Path]) -> None:
+    run, facts = made
+    for left_by_others in (run / "experiments").glob("effects-*.jsonl"):
+        left_by_others.unlink()
+    run_experiment("table1", Study(run, facts, patch_queries=4, device="cpu"))
+    (effects,) = (run / "experiments").glob("effects-*.jsonl")
+    whole = effects.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for kept in (0, 1, len(lines) // 3, len(lines) - 2):
+        effects.write_bytes(b"".join(lines[:kept]) + lines[kept][:9])
+        run_experiment("table1", Study(run, facts, patch_queries=4, device="cpu"))
+        assert effects.read_bytes() == whole
 
 
 def test_relations_to_choose_on_are_not_reported_on(made: tuple[Path, Path]) -> None:

@@ -12,7 +12,7 @@ never built: ``x ΔWᵀ`` is added to the module's output, for many passages and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -120,26 +120,36 @@ class TailPatcher:
         return target_probabilities(self.model, queries, self._batch_tokens)
 
     def patched(
-        self, passages: Sequence[Tokens], pairs: Sequence[tuple[EncodedQuery, int]]
+        self,
+        passages: Sequence[Tokens],
+        pairs: Sequence[tuple[EncodedQuery, int]],
+        wanted: Collection[int] | None = None,
     ) -> Iterator[tuple[int, float]]:
-        """Probability of the target after a step on a passage, for every (query, passage number) pair.
+        """Probability of the target after a step on a passage, for (query, passage number) pairs.
 
+        wanted: numbers of the pairs to measure, all unless given.  The others shape the batches all the
+        same, so that the last digits of a pair do not depend on which others are wanted.
         Yields (number of the pair, probability), grouped by passages: each passage's gradient is taken
         once, however many queries ask for it.
         """
+        chosen = set(range(len(pairs)) if wanted is None else wanted)
         asked: dict[int, list[int]] = {}
         for number, (_, passage) in enumerate(pairs):
             asked.setdefault(passage, []).append(number)
-        wanted = sorted(asked)
-        for members in batches([len(passages[n]) for n in wanted], self._batch_tokens):
-            group = [wanted[n] for n in members]
+        stepped = sorted(asked)
+        for members in batches([len(passages[n]) for n in stepped], self._batch_tokens):
+            group = [stepped[n] for n in members]
+            if not any(number in chosen for n in group for number in asked[n]):
+                continue
             updates = self._updates([passages[n] for n in group])
             numbers = [(number, row) for row, n in enumerate(group) for number in asked[n]]
             for part in batches([len(pairs[number][0].tokens) for number, _ in numbers], self._batch_tokens):
-                chosen = sorted((numbers[n] for n in part), key=lambda found: found[1])
-                with self._stepped(updates, [row for _, row in chosen]):
-                    values = batch_probabilities(self.model, [pairs[number][0] for number, _ in chosen])
-                yield from zip((number for number, _ in chosen), values, strict=True)
+                rows = sorted((numbers[n] for n in part), key=lambda found: found[1])
+                with self._stepped(updates, [row for _, row in rows]):
+                    values = batch_probabilities(self.model, [pairs[number][0] for number, _ in rows])
+                for (number, _), value in zip(rows, values, strict=True):
+                    if number in chosen:
+                        yield number, value
 
     def _updates(self, passages: Sequence[Tokens]) -> dict[str, list[tuple[Tensor, Tensor]]]:
         """For each module the factors (A [t, i], B [t, o]) of every passage's ΔW = Bᵀ A."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from proponent.attribute.attribution import Hit
 from proponent.attribute.tail_patch import TailPatcher
-from proponent.corpus.example import Query
 from proponent.progress import Progress
 
 Key = tuple[str, str]
@@ -41,29 +40,28 @@ class Effects:
         return effects
 
     def measure(self, patcher: TailPatcher, hits: Iterable[Hit], max_length: int, progress: Progress) -> None:
-        """Measure every (query, proponent) of the hits that is not known yet."""
-        missing: dict[Key, tuple[Query, str]] = {}
-        for hit in hits:
-            for passage in hit.proponents:
-                key = (hit.query.id, passage.id)
-                if key not in self.known:
-                    missing[key] = (hit.query, passage.text)
+        """Measure every (query, proponent) of the hits that is not known yet.
+
+        Interrupted and called again with the same hits, it ends with the same bytes.
+        """
+        asked = {(hit.query.id, p.id): (hit.query, p.text) for hit in hits for p in hit.proponents}
+        keys = list(asked)
+        missing = [number for number, key in enumerate(keys) if key not in self.known]
         if not missing:
             return
-        encoder, keys = patcher.model.encoder, list(missing)
-        queries = {key[0]: query for key, (query, _) in missing.items()}
-        encoded = {id: encoder.query(query, max_length) for id, query in queries.items()}
+        encoder = patcher.model.encoder
+        encoded = {query.id: encoder.query(query, max_length) for query, _ in asked.values()}
         before = dict(zip(encoded, patcher.probabilities(list(encoded.values())), strict=True))
-        texts = {key[1]: text for key, (_, text) in missing.items()}
+        texts = {key[1]: text for key, (_, text) in asked.items()}
         numbers = {id: n for n, id in enumerate(texts)}
         passages = [encoder.passage(text, max_length) for text in texts.values()]
         pairs = [(encoded[query_id], numbers[passage_id]) for query_id, passage_id in keys]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with (
             self.path.open("a", encoding="utf-8") as file,
-            progress.stage("tail-patch", len(pairs), "steps") as advance,
+            progress.stage("tail-patch", len(missing), "steps") as advance,
         ):
-            for number, after in patcher.patched(passages, pairs):
+            for number, after in patcher.patched(passages, pairs, missing):
                 key = keys[number]
                 self.known[key] = 100 * (after - before[key[0]])
                 record = {"query": key[0], "passage": key[1], "points": self.known[key]}
