@@ -47,7 +47,6 @@ def test_redamped_is_as_if_built_so(damping: float | str, tmp_path: Path) -> Non
 def test_a_rule_reads_the_damping_off_each_block(tmp_path: Path) -> None:
     index = build(tmp_path / "a", 1.0)
     hessian = index.hessian()
-    assert hessian.fourth is not None
     shares = [ledoit_wolf(b, ROWS, float(f)) for b, f in zip(hessian.blocks, hessian.fourth, strict=True)]
     assert 0 < shares[0] < 1
     found = {rule: Redamped(index, rule).dampings.tolist() for rule in RULES}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from proponent.gradients.spec import DAMPING_RULES
+from proponent.index.hessian import Hessian
 from proponent.index.shrinkage import LARGEST, RULES, SMALLEST, dampings, ledoit_wolf, oas
 
 
@@ -58,7 +59,7 @@ def test_the_rules_are_those_of_the_spec() -> None:
 
 
 def test_a_number_is_the_damping_of_every_block() -> None:
-    blocks, fourth = (torch.eye(3), torch.ones(3, 3)), torch.ones(2)
-    assert dampings(0.3, blocks, 9, fourth).tolist() == [0.3, 0.3]
-    shares = [oas(block, 9, 1.0) for block in blocks]
-    assert dampings("oas", blocks, 9, fourth).tolist() == pytest.approx([s / (1 - s) for s in shares])
+    hessian = Hessian((torch.eye(3), torch.ones(3, 3)), 9, torch.ones(2))
+    assert dampings(0.3, hessian).tolist() == [0.3, 0.3]
+    shares = [oas(block, 9, 1.0) for block in hessian.blocks]
+    assert dampings("oas", hessian).tolist() == pytest.approx([s / (1 - s) for s in shares])

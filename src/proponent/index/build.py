@@ -207,7 +207,7 @@ class _RawShards:
         if shard not in self._checked:
             _same(path, self.markers[shard]["checksums"]["features"])
             self._checked.add(shard)
-        return decode_rows(read_tensors(path), 0, self.rows[shard])
+        return decode_rows(**read_tensors(path))
 
 
 def _write_hessian(raw: _RawShards, blocks: int, progress: Progress) -> None:
@@ -221,7 +221,6 @@ def _write_hessian(raw: _RawShards, blocks: int, progress: Progress) -> None:
             advance(rows)
     assert sums is not None
     hessian = sums.mean()
-    assert hessian.fourth is not None
     tensors = {**pack_triangles("block", hessian.blocks), "fourth": hessian.fourth}
     write_tensors(folder.hessian, tensors, _sealing(folder, folder.hessian))
 
@@ -237,7 +236,7 @@ def _write_whitening(folder: RunFolder, damping: float | str, rows: int, progres
     with progress.stage("Cholesky factors and eigenvalues", len(triangles), "blocks") as advance:
         for triangle, fourth in zip(triangles, stored["fourth"].split(1), strict=True):
             block = Hessian((symmetric(triangle),), rows, fourth)
-            chosen.append(dampings(damping, block.blocks, rows, fourth))
+            chosen.append(dampings(damping, block))
             factors.extend(block.factors(chosen[-1]))
             eigenvalues.append(block.eigenvalues())
             advance(1)

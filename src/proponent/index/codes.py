@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -20,6 +18,6 @@ def encode_rows(rows: Tensor) -> dict[str, Tensor]:
     return {"codes": (rows / scale[:, None]).half(), "scale": scale}
 
 
-def decode_rows(encoded: Mapping[str, Tensor], start: int, stop: int) -> Tensor:
-    """Rows start..stop of an encoded shard, [stop - start, d] float32."""
-    return encoded["codes"][start:stop].float() * encoded["scale"][start:stop, None]
+def decode_rows(codes: Tensor, scale: Tensor) -> Tensor:
+    """The inverse of ``encode_rows``: rows [n, d] float32, a copy."""
+    return codes.float() * scale[:, None]

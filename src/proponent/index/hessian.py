@@ -35,12 +35,12 @@ class Hessian:
     """A block-diagonal autocorrelation of features, undamped.
 
     blocks: b symmetric matrices [w, w] float32.  count: features that it is the mean over.
-    fourth: mean of ‖φ‖⁴ in each block [b], which tells how noisy R is; None where it is not known.
+    fourth: mean of ‖φ‖⁴ in each block [b], which tells how noisy R is.
     """
 
     blocks: tuple[Tensor, ...]
     count: int
-    fourth: Tensor | None = None
+    fourth: Tensor
 
     def factors(self, dampings: Tensor) -> tuple[Tensor, ...]:
         """Lower Cholesky factors L [w, w] float32 of ``R + damping · mean eigenvalue · I``, by block.

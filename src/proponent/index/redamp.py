@@ -33,9 +33,7 @@ class Redamped(Index):
     @cached_property
     def dampings(self) -> Tensor:
         """The damping of each block [b], relative to its mean eigenvalue."""
-        hessian = self.hessian()
-        assert hessian.fourth is not None
-        return dampings(self._damping, hessian.blocks, hessian.count, hessian.fourth)
+        return dampings(self._damping, self.hessian())
 
     @cached_property
     def factors(self) -> tuple[Tensor, ...]:

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from proponent.index.codes import decode_rows
+
 # Rows that are decoded at a time: for few queries they have to stay in the processor's caches between
 # decoding and use, for many a matrix product wants more of them.
 FEW_QUERIES = 8
@@ -35,7 +37,7 @@ class Piece:
     @property
     def whitened(self) -> Tensor:
         """ψ [c, d] float32, a copy."""
-        return self.codes.float() * self.scale[:, None]
+        return decode_rows(self.codes, self.scale)
 
     def part(self, start: int, stop: int) -> Piece:
         """Rows start..stop of the piece."""

@@ -7,25 +7,26 @@ Gradients are not centred: R is their second moment, and so are the formulas.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from proponent.index.hessian import Hessian
 
 # Of ρ: a few passages, or one, may make the formulas ask for all or nothing, which cannot be factored.
 LARGEST, SMALLEST = 0.999, 1e-6
 
 
-def dampings(damping: float | str, blocks: Sequence[Tensor], count: int, fourth: Tensor) -> Tensor:
-    """The damping of each block [b], relative to its mean eigenvalue, float64.
+def dampings(damping: float | str, hessian: Hessian) -> Tensor:
+    """The damping of each block [b] of R, relative to its mean eigenvalue, float64.
 
-    damping: a number, or the name of a rule.  blocks: R [w, w].  count: features that R is the mean over.
-    fourth: mean of ‖φ‖⁴ in each block [b].
+    damping: a number, or the name of a rule.
     """
     if not isinstance(damping, str):
-        return torch.full((len(blocks),), float(damping), dtype=torch.float64)
-    rule = RULES[damping]
-    shares = [rule(block, count, float(f)) for block, f in zip(blocks, fourth, strict=True)]
+        return torch.full((len(hessian.blocks),), float(damping), dtype=torch.float64)
+    rule, fourth = RULES[damping], hessian.fourth.tolist()
+    shares = [rule(block, hessian.count, f) for block, f in zip(hessian.blocks, fourth, strict=True)]
     return torch.tensor([share / (1 - share) for share in shares], dtype=torch.float64)
 
 
