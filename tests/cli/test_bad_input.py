@@ -70,7 +70,10 @@ def test_bad_corpora(
         (["--batch-tokens", "-5"], ["batch_tokens is -5; it must be at least 1"]),
         (["--damping", "0"], ["damping is 0.0; it must be a positive number"]),
         (["--damping", "nan"], ["damping is nan"]),
-        (["--damping", "best"], ["damping is 'best'; choose one of oas, ledoit-wolf, a positive number"]),
+        (
+            ["--damping", "best"],
+            ["damping is 'best'; choose one of oas, ledoit-wolf, or give a positive number"],
+        ),
         (["--dtype", "int8"], ["dtype is 'int8'; choose one of float32, bfloat16"]),
         (["--device", "nowhere"], ["device 'nowhere' cannot be used here"]),
         (["--limit", "0"], ["a limit of 0 passages leaves none"]),

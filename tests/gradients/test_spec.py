@@ -40,7 +40,7 @@ def test_damping_is_a_positive_number(value: float) -> None:
     ("name", "value", "message"),
     [
         ("output", "entropy", "output is 'entropy'; choose one of loss, margin, logit"),
-        ("damping", "best", "damping is 'best'; choose one of oas, ledoit-wolf, a positive number"),
+        ("damping", "best", "damping is 'best'; choose one of oas, ledoit-wolf, or give a positive number"),
         ("dtype", "float16", "dtype is 'float16'; choose one of float32, bfloat16"),
     ],
 )
@@ -125,6 +125,11 @@ def test_a_spec_of_defaults_alone() -> None:
 def test_a_spec_that_cannot_be_read_back(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         FeatureSpec.from_dict(values)
+
+
+def test_words_of_a_message_are_no_damping() -> None:
+    with pytest.raises(InputError, match="damping is 'a positive number'; choose one of oas"):
+        FeatureSpec("m", damping="a positive number")
 
 
 def test_the_digest_sees_every_field(tmp_path: Path) -> None:

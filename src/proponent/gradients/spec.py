@@ -64,10 +64,7 @@ class FeatureSpec:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.max_length < 2:
             raise InputError("max_length is 1; a chunk needs at least 2 tokens to predict one")
-        if isinstance(self.damping, str):
-            _check_choice("damping", self.damping, (*DAMPING_RULES, "a positive number"))
-        elif not (self.damping > 0 and math.isfinite(self.damping)):
-            raise InputError(f"damping is {self.damping}; it must be a positive number")
+        _check_damping(self.damping)
         _check_choice("output", self.output, OUTPUTS)
         _check_choice("dtype", self.dtype, DTYPES)
 
@@ -102,6 +99,14 @@ class FeatureSpec:
 def _absolute_if_folder(model: str) -> str:
     """A folder's absolute path, so that a run can be traced from another directory; else unchanged."""
     return os.path.abspath(model) if os.path.isdir(model) else model
+
+
+def _check_damping(value: float | str) -> None:
+    rules = ", ".join(DAMPING_RULES)
+    if isinstance(value, str) and value not in DAMPING_RULES:
+        raise InputError(f"damping is '{value}'; choose one of {rules}, or give a positive number")
+    if not isinstance(value, str) and not (value > 0 and math.isfinite(value)):
+        raise InputError(f"damping is {value}; it must be a positive number")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
