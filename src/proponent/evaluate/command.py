@@ -21,6 +21,7 @@ from proponent.evaluate.evaluation import Judged, evaluate
 from proponent.evaluate.experiments.effects import Effects
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import estimate
+from proponent.index.run import Index, Passage
 from proponent.progress import Progress
 
 TOP = (1, 3, 5, 10)
@@ -79,15 +80,17 @@ def patch_file(
         raise InputError(f"a limit of {limit} queries leaves none; give 1 or more")
     hits = Attribution.read(path)
     hits = Attribution(hits.hits[:limit], hits.settings)
-    tracer = Tracer(run or _run_of(hits, path), device)
-    if tracer.spec.second_moment == "none":
-        raise InputError(f"{tracer.index.folder.path}: tail-patch needs second moments; name another --run")
+    index = Index(run or _run_of(hits, path))
+    if index.spec["second_moment"] == "none":
+        raise InputError(f"{index.folder.path}: tail-patch needs second moments; name another --run")
+    rows = list(index.rows())
+    _refuse_strangers(hits, path, index, rows)
+    tracer = Tracer(index, device)
     step = PatchStep.for_model(tracer.spec.model, learning_rate)
     patcher = TailPatcher(tracer.model, tracer.plan.matrices, tracer.moments, step, tracer.spec.batch_tokens)
-    rows = [Example(row.id, row.text, "the run") for row in tracer.index.rows()]
-    _refuse_strangers(hits, path, tracer)
+    corpus = Corpus.of([Example(row.id, row.text, "the run") for row in rows])
     most = min(TOP[-1], min(len(hit.proponents) for hit in hits))
-    control = random_passages(Corpus.of(rows), [hit.query for hit in hits], min(most, len(rows)), seed)
+    control = random_passages(corpus, [hit.query for hit in hits], min(most, len(rows)), seed)
     ours = [replace(hit, proponents=hit.proponents[:most]) for hit in hits]
     with TemporaryDirectory() as scratch:
         effects = Effects.open(output or Path(scratch) / "effects.jsonl")
@@ -103,15 +106,15 @@ def patch_file(
     }
 
 
-def _refuse_strangers(hits: Attribution, path: Path, tracer: Tracer) -> None:
+def _refuse_strangers(hits: Attribution, path: Path, index: Index, rows: Sequence[Passage]) -> None:
     """Refuse proponents that are not of the run, by the id of a row or of the passage it was cut from."""
-    known = {id for row in tracer.index.rows() for id in (row.id, row.source)}
+    known = {id for row in rows for id in (row.id, row.source)}
     for hit in hits:
         for passage in hit.proponents:
             if passage.id not in known and passage.source not in known:
                 raise InputError(
                     f"{path}: passage '{passage.id}', a proponent of query '{hit.query.id}', is not in "
-                    f"{tracer.index.folder.path}; name the run of these passages with --run"
+                    f"{index.folder.path}; name the run of these passages with --run"
                 )
 
 

@@ -61,8 +61,9 @@ def print_patch(found: Mapping[str, Any]) -> None:
         both = (effects, found["random"][top])
         cells = (f"{e['mean']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]" for e in both)
         table.add_row(top, *cells)
-    Console(highlight=False).print(title, soft_wrap=True)
-    Console().print(table)
+    console = Console(highlight=False)
+    console.print(title, soft_wrap=True)
+    console.print(table)
 
 
 def print_demo(demo: Demo, passages: int = 3) -> None:

@@ -120,7 +120,8 @@ def specificity(study: Study) -> Result:
 
     What helps the neighbour as much is of the relation, or of the prompt's form, and not of the fact.
     """
-    methods = {name: hits for name, hits in table1_methods(study).items() if name in COMPARED}
+    found = table1_methods(study)
+    methods = {name: found[name] for name in COMPARED}
     own = patch_effects(study, methods)
     other = patch_effects(study, {name: _swapped(study, hits) for name, hits in methods.items()})
     rows = []

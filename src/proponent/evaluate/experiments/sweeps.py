@@ -55,17 +55,15 @@ def dimension(study: Study) -> Result:
     folders = dict(zip(changed, study.variants([{"dim": d} for d in changed]), strict=True))
     reported = study.ids(reported=True)
     rows, mrr, patch = [], [], []
-    hits = {
-        f"{d:,}": study.traced("trackstar", task=True, run=folders.get(d)) for d in sorted({*changed, own})
-    }
+    dims = sorted({*changed, own})
+    hits = {str(d): study.traced("trackstar", task=True, run=folders.get(d)) for d in dims}
     effects = patch_effects(study, hits)
-    for name, of_d in hits.items():
-        d = float(name.replace(",", ""))
-        found = study.judged(name, of_d).estimates(reported)
-        effect = estimate(list(effects[name].values()))
-        rows.append((name, str(found["MRR"]), str(found["Recall@10"]), points_text(effect)))
-        mrr.append((d, found["MRR"]))
-        patch.append((d, effect))
+    for d in dims:
+        found = study.judged(str(d), hits[str(d)]).estimates(reported)
+        effect = estimate(list(effects[str(d)].values()))
+        rows.append((f"{d:,}", str(found["MRR"]), str(found["Recall@10"]), points_text(effect)))
+        mrr.append((float(d), found["MRR"]))
+        patch.append((float(d), effect))
     columns = ("d", "MRR", "Recall@10", "tail-patch")
     figures = {
         "mrr": Figure("MRR against the feature dimension", "d", "MRR", {TRACKSTAR: mrr}, log=True),
