@@ -11,12 +11,11 @@ the loop gains from neither, so the table says how many pairs and passages there
 from __future__ import annotations
 
 import argparse
-import platform
 import random
 import statistics
 import time
 
-import torch
+from side_by_side import machine
 
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
@@ -58,8 +57,7 @@ def main() -> None:
         ratios.append(fast_rate / slow_rate)
         print(f"batched {fast_rate:.2f} steps/s, loop {slow_rate:.2f} steps/s, ratio {ratios[-1]:.1f}")
     print(f"median ratio {statistics.median(ratios):.1f}; largest relative difference {worst:.1e}")
-    machine = platform.processor() or platform.machine()
-    print(f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(machine())
 
 
 def read_pairs(

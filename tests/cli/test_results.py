@@ -9,26 +9,11 @@ from typing import Any
 
 import pytest
 from tests.cli.running import PASSAGES, Command, Made, write_lines
-
-
-def fact(id: str, subject: str, relation: str, thing: str, prompt: str) -> dict[str, Any]:
-    return {
-        "fact_id": id,
-        "entity0": subject,
-        "relation": relation,
-        "entity1": thing,
-        "entity0_uri": subject,
-        "predicate_uri": relation,
-        "entity1_uri": thing,
-        "entity1_alias": [thing],
-        "trex_sentences": [id],
-        "prompt0": prompt,
-    }
-
+from tests.facts import fact_record
 
 FACTS = [
-    fact("paris", "France", "capital", "Paris", "France's capital is"),
-    fact("gold", "gold", "symbol", "Au", "The symbol of gold is"),
+    fact_record("paris", ("France", "capital", "Paris"), ["paris"], "France's capital is"),
+    fact_record("gold", ("gold", "symbol", "Au"), ["gold"], "The symbol of gold is"),
 ]
 
 
@@ -62,10 +47,16 @@ def test_evaluate_compares_files_with_the_first(
     assert first["overall"]["MRR"]["mean"] == 1.0
     assert first["overall"]["Recall@10"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "queries": 2}
     assert set(first["groups"]) == {"capital", "symbol"}
+    ranks = [
+        1 + record["proponent_correct"].index(True) if True in record["proponent_correct"] else float("inf")
+        for record in map(json.loads, traced.read_text().splitlines())
+    ]
+    expected = sum(1 / rank for rank in ranks) / 2
+    assert second["overall"]["MRR"]["mean"] == pytest.approx(expected)
     answer = proponent("evaluate", hits, traced, "--gold", facts)
-    assert f"{traced} minus {hits}" in answer.out
-    assert f"{1:.3f}" in answer.out
-    assert second["overall"]["MRR"]["mean"] <= 1
+    (_, difference) = answer.out.split(f"{traced} minus {hits}\n")
+    paired = difference.splitlines()[1].split()
+    assert paired[:3] == ["paired", "2", f"{expected - 1:.3f}"]
 
 
 def test_evaluate_splits_by_whether_the_model_is_right(

@@ -16,8 +16,9 @@ BUDGETS = st.integers(1, 200)
 def test_a_case_by_hand() -> None:
     # by length: 9 | 5 5 (two rows of 5 in 12) | 4 (3 is a quarter shorter, and 4 of 12 is enough) | 3 | 2 1
     assert batches([5, 1, 9, 4, 5, 3, 2], token_budget=12) == [[2], [0, 4], [3], [5], [6, 1]]
-    # 50 | then 48 49 47 are alike, with 20 in the same batch until a quarter of 400 is reached
+    # 49 48 47 are alike; 20 is much shorter, and 3 x 49 is more than a quarter of 400
     assert batches([48, 20, 49, 47, 20], token_budget=400) == [[2, 0, 3], [1, 4]]
+    # 30 and 2 x 30 are less than a quarter of 400
     assert batches([30, 20, 19], token_budget=400) == [[0, 1, 2]]
     assert batches([], token_budget=12) == []
     with pytest.raises(ValueError, match="token budget of 0"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.facts import fact_record
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.corpus.example import Query
@@ -17,17 +18,7 @@ from proponent.evaluate.gold import Gold
 
 def fact(id: str, relation: str, gold: list[str]) -> dict[str, Any]:
     subject, predicate, thing = id.split("|")
-    return {
-        "fact_id": id,
-        "entity0": subject,
-        "relation": relation,
-        "entity1": thing,
-        "entity0_uri": subject,
-        "predicate_uri": predicate,
-        "entity1_uri": thing,
-        "trex_sentences": gold,
-        "prompt0": f"{subject} {relation}",
-    }
+    return fact_record(id, (subject, predicate, thing), gold, f"{subject} {relation}", relation)
 
 
 FACTS = [
