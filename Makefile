@@ -27,6 +27,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 clean:
 	rm -rf .venv build dist proponent-demo src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

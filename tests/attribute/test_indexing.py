@@ -483,7 +483,7 @@ def test_second_moments_of_a_sample_with_broken_passages_are_finite(
 def stopped_in_the_end(folder: Path, spec: FeatureSpec) -> None:
     """A run that lacks nothing but done.json."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("proponent.index.build._summary", killed)
+        patch.setattr("proponent.index.finish._summary", killed)
         with pytest.raises(Killed):
             build_index(CORPUS, spec, folder, "cpu")
 

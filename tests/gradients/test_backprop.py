@@ -16,7 +16,6 @@ from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import Matrix, find_matrices, plan_layers
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import SecondMoments
-from proponent.gradients.outputs import loss
 from proponent.gradients.reference import weight_gradients
 
 Shared = Callable[[str], LanguageModel]
@@ -71,7 +70,7 @@ def test_captured_factors_multiply_to_the_gradient(family: str, shared_model: Sh
     row = [0, 5, 9, 200, 31, 7]
     sink, second = Factors(), Factors()
     with capture(model, matrices, [sink, second]):
-        backpropagate(model, Batch.of([row], [1]), loss)
+        backpropagate(model, Batch.of([row], [1]))
     expected = weight_gradients(model, matrices, row, 1)
     for matrix in matrices:
         d = torch.cat([sink.slopes[matrix.name, slot] for slot in range(len(matrix.modules))], -1)[0]
@@ -106,7 +105,7 @@ def test_only_the_logits_that_are_needed(shared_model: Shared, monkeypatch: pyte
     monkeypatch.setattr(LanguageModel, "logits", count)
     monkeypatch.setattr("proponent.gradients.backprop.LOGIT_BUDGET", 2 * model.vocabulary + 1)
     with capture(model, find_matrices(model), [Factors()]):
-        backpropagate(model, Batch.of([[5, 6, 7, 8], [9, 4], [3, 2, 1]], [1, 1, 2]), loss)
+        backpropagate(model, Batch.of([[5, 6, 7, 8], [9, 4], [3, 2, 1]], [1, 1, 2]))
     assert asked == [2, 2, 1]
 
 

@@ -19,10 +19,7 @@ logit_rows = st.lists(st.floats(-6, 6), min_size=4, max_size=4)
 
 def slope(output: str, logits: Tensor, target: int) -> Tensor:
     """Gradient [v] of one output with respect to logits [1, v]."""
-    leaf = logits.clone().requires_grad_()
-    OUTPUT_FUNCTIONS[output](leaf, torch.tensor([target])).sum().backward()
-    assert leaf.grad is not None
-    return leaf.grad[0]
+    return OUTPUT_FUNCTIONS[output].slope(logits, torch.tensor([target]))[0]
 
 
 def test_values_by_hand() -> None:
@@ -41,6 +38,17 @@ def test_gradients_by_hand() -> None:
     for output, values in expected.items():
         assert slope(output, HALF, 0).tolist() == pytest.approx(values)
     assert slope("margin", HALF, 1).tolist() == pytest.approx([2 / 3, -1.0, 1 / 3])
+
+
+@pytest.mark.parametrize("output", OUTPUT_FUNCTIONS)
+def test_slopes_are_those_of_autograd(output: str) -> None:
+    logits = torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([0, 4, 2, 2, 1, 3, 0])
+    function, leaf = OUTPUT_FUNCTIONS[output], logits.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(function.value(leaf, targets).sum(), leaf)
+    kept = logits.clone()
+    torch.testing.assert_close(function.slope(logits, targets), expected)
+    assert torch.equal(logits, kept)
 
 
 @given(logit_rows, st.integers(0, 3))
@@ -74,7 +82,7 @@ def test_a_certain_prediction_keeps_its_margin(height: float) -> None:
 @pytest.mark.parametrize("output", OUTPUT_FUNCTIONS)
 def test_a_hopeless_prediction_stays_finite(output: str) -> None:
     logits = torch.tensor([[-1000.0, 0.0, 0.0]])
-    assert OUTPUT_FUNCTIONS[output](logits, torch.tensor([0])).item() == pytest.approx(1000, rel=1e-3)
+    assert OUTPUT_FUNCTIONS[output].value(logits, torch.tensor([0])).item() == pytest.approx(1000, rel=1e-3)
     assert slope(output, logits, 0).isfinite().all()
 
 
@@ -87,8 +95,8 @@ def test_every_output_falls_as_the_target_becomes_likelier(output: str) -> None:
 def test_rows_do_not_mix(output: str) -> None:
     logits = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
     targets = torch.tensor([2, 0])
-    both = OUTPUT_FUNCTIONS[output](logits, targets)
+    both = OUTPUT_FUNCTIONS[output].value(logits, targets)
     for n in range(2):
         torch.testing.assert_close(
-            OUTPUT_FUNCTIONS[output](logits[n : n + 1], targets[n : n + 1])[0], both[n]
+            OUTPUT_FUNCTIONS[output].value(logits[n : n + 1], targets[n : n + 1])[0], both[n]
         )

@@ -21,7 +21,7 @@ def objective(model: LanguageModel, row: list[int], start: int, output: str) -> 
     """The output function summed over the tokens from ``start``, one token at a time."""
     with torch.no_grad():
         logits = model.causal(input_ids=torch.tensor([row]), use_cache=False).logits[0].double()
-    function = OUTPUT_FUNCTIONS[output]
+    function = OUTPUT_FUNCTIONS[output].value
     return sum(function(logits[t - 1 : t], torch.tensor([row[t]])).item() for t in range(start, len(row)))
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from proponent.index.build import finish_run, start_run, write_raw_shard
+from proponent.index.build import start_run, write_raw_shard
+from proponent.index.finish import finish_run
 from proponent.index.run import Passage, RunFolder
 from proponent.progress import Silent
 

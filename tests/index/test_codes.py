@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proponent.index.codes import decode_rows, encode_rows
+from proponent.index.codes import TOGETHER, decode_rows, decode_shard, encode_rows, encode_shard
 
 WIDTH = 300
 
@@ -40,7 +40,9 @@ def test_a_row_of_one_coordinate_does_not_overflow() -> None:
 def test_zeros_stay_zeros() -> None:
     rows = torch.zeros(2, WIDTH)
     rows[1] = 5.0
-    assert torch.equal(decode_rows(**encode_rows(rows)), rows)
+    found = decode_rows(**encode_rows(rows))
+    assert not found[0].any()
+    torch.testing.assert_close(found[1], rows[1])
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 2), (1, 4), (3, 9), (0, 9)])
@@ -48,3 +50,11 @@ def test_any_range_of_rows_can_be_decoded(start: int, stop: int) -> None:
     encoded = encode_rows(torch.randn(9, WIDTH, generator=torch.Generator().manual_seed(1)))
     part = {name: values[start:stop] for name, values in encoded.items()}
     assert torch.equal(decode_rows(**part), decode_rows(**encoded)[start:stop])
+
+
+def test_a_shard_is_encoded_as_its_rows_are() -> None:
+    rows = torch.randn(2 * TOGETHER + 3, WIDTH, generator=torch.Generator().manual_seed(2))
+    encoded, whole = encode_shard(rows), encode_rows(rows)
+    assert all(torch.equal(encoded[name], whole[name]) for name in whole)
+    assert torch.equal(decode_shard(**encoded), decode_rows(**whole))
+    assert decode_shard(**encode_shard(rows[:0])).shape == (0, WIDTH)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from proponent.errors import InputError
-from proponent.index.build import finish_run, start_run, write_raw_shard
+from proponent.index.build import start_run, write_raw_shard
+from proponent.index.finish import finish_run
 from proponent.index.redamp import Redamped
 from proponent.index.run import Index, Passage, RunFolder
 from proponent.index.shrinkage import RULES, ledoit_wolf

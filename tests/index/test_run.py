@@ -12,7 +12,8 @@ from tests.index.conftest import BLOCKS, DAMPING, SHARDS, SIDE, write_run
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.index.build import check_folder, finish_run, start_run, write_raw_shard
+from proponent.index.build import check_folder, start_run, write_raw_shard
+from proponent.index.finish import finish_run
 from proponent.index.hessian import HessianSums, whiten
 from proponent.index.run import Index, Passage, RunFolder
 from proponent.index.storage import aside, checksum, write_json, write_sealed_json

@@ -16,12 +16,17 @@ import torch
 
 from proponent.errors import InputError
 from proponent.index.storage import (
+    Layout,
     aside,
     checksum,
+    like,
+    read_columns,
     read_json,
     read_sealed_json,
     read_table,
+    read_tensor,
     read_tensors,
+    tensors_written,
     write_json,
     write_sealed_json,
     write_table,
@@ -150,6 +155,42 @@ def test_the_same_values_give_the_same_bytes(tmp_path: Path) -> None:
     write_tensors(tmp_path / "a", {"x": torch.ones(3), "y": torch.zeros(2)})
     write_tensors(tmp_path / "b", {"y": torch.zeros(2), "x": torch.ones(3)})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_tensors_written_one_at_a_time_give_the_same_bytes(tmp_path: Path) -> None:
+    tensors = {"codes": torch.ones(3, 5).half(), "scale": torch.arange(3.0), "sums": torch.zeros(2).double()}
+    write_tensors(tmp_path / "whole", tensors)
+    with tensors_written(tmp_path / "parts", {name: like(value) for name, value in tensors.items()}) as put:
+        for name in ("scale", "sums", "codes"):
+            put(name, tensors[name])
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "parts").read_bytes()
+
+
+@pytest.mark.parametrize("given", [{"x": torch.ones(3)}, {"x": torch.ones(3), "y": torch.zeros(3)}])
+def test_tensors_that_are_missing_or_of_another_shape_leave_no_file(
+    tmp_path: Path, given: dict[str, torch.Tensor]
+) -> None:
+    layouts = {"x": Layout(torch.float32, (3,)), "y": Layout(torch.float32, (2,))}
+
+    def write() -> None:
+        with tensors_written(tmp_path / "file", layouts) as put:
+            for name, value in given.items():
+                put(name, value)
+
+    with pytest.raises(ValueError, match="y"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_of_a_file_can_be_read_alone(tmp_path: Path) -> None:
+    whole = torch.arange(12.0).reshape(3, 4)
+    write_tensors(tmp_path / "file", {"a": whole, "b": torch.zeros(0, 4)})
+    assert torch.equal(read_tensor(tmp_path / "file", "a"), whole)
+    assert torch.equal(read_columns(tmp_path / "file", "a", 1, 3), whole[:, 1:3])
+    assert read_columns(tmp_path / "file", "b", 1, 3).shape == (0, 2)
+    (tmp_path / "file").write_bytes((tmp_path / "file").read_bytes()[:-1])
+    with pytest.raises(InputError, match="missing or damaged"):
+        read_columns(tmp_path / "file", "a", 1, 3)
 
 
 def test_tensors_of_two_widths_are_aligned_and_plain_safetensors(tmp_path: Path) -> None:

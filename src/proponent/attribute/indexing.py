@@ -24,14 +24,13 @@ from proponent.gradients.spec import FeatureSpec
 from proponent.index.build import (
     building,
     check_folder,
-    finish_run,
     has_raw_shard,
     raw_markers,
-    remove_leftovers,
     sound_moments,
     start_run,
     write_raw_shard,
 )
+from proponent.index.finish import finish_run, remove_leftovers
 from proponent.index.run import Index, RunFolder
 from proponent.progress import Progress, Silent
 

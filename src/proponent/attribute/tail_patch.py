@@ -31,7 +31,6 @@ from proponent.gradients.capture import capture
 from proponent.gradients.layers import Matrix
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import SecondMoments
-from proponent.gradients.outputs import loss
 
 Tokens = tuple[int, ...]
 
@@ -84,15 +83,26 @@ class _Factors:
     def __init__(self, moments: Mapping[str, SecondMoments], device: torch.device) -> None:
         self._columns = {name: m.column_scale.to(device) for name, m in moments.items()}
         self._rows = {name: m.row_scale.to(device) for name, m in moments.items()}
-        self._inputs: dict[str, Tensor] = {}
-        self.modules: dict[str, tuple[Tensor, Tensor]] = {}
+        self.inputs: dict[str, Tensor] = {}  # by matrix
+        self.slopes: dict[str, Tensor] = {}  # by module
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
-        self._inputs[matrix.name] = x.float() * self._columns[matrix.name]
+        self.inputs[matrix.name] = x.float() * self._columns[matrix.name]
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
         rows = self._rows[matrix.name].split(matrix.outputs)[slot]
-        self.modules[matrix.modules[slot]] = (self._inputs[matrix.name], d.float() * rows)
+        self.slopes[matrix.modules[slot]] = d.float() * rows
+
+
+@dataclass(frozen=True)
+class _Update:
+    """The factors of every passage's ``ΔW = Bᵀ A`` of one matrix.
+
+    inner: A [t, i] of each passage.  outer: B [t, o] of each passage, for every module.
+    """
+
+    inner: list[Tensor]
+    outer: dict[str, list[Tensor]]
 
 
 class TailPatcher:
@@ -151,30 +161,36 @@ class TailPatcher:
                     if number in chosen:
                         yield number, value
 
-    def _updates(self, passages: Sequence[Tokens]) -> dict[str, list[tuple[Tensor, Tensor]]]:
-        """For each module the factors (A [t, i], B [t, o]) of every passage's ΔW = Bᵀ A."""
+    def _updates(self, passages: Sequence[Tokens]) -> list[_Update]:
+        """The update of every matrix by each passage."""
         factors = _Factors(self.moments, self.model.device)
         with capture(self.model, self.matrices, [factors]):
-            backpropagate(self.model, Batch.of(passages, [1] * len(passages)), loss)
-        updates = {}
-        for path, (x, d) in factors.modules.items():
-            squared = ((x @ x.transpose(1, 2)) * (d @ d.transpose(1, 2))).sum((1, 2)).clamp_min(0)
-            size = (squared / (x.shape[2] * d.shape[2])).sqrt()  # RMS(U) [n]
-            d.mul_((-self._sizes[path] / (size / self.step.clip).clamp_min(1))[:, None, None])
-            # without the padding, whose d is zero
-            updates[path] = [(x[n, : len(tokens)], d[n, : len(tokens)]) for n, tokens in enumerate(passages)]
+            backpropagate(self.model, Batch.of(passages, [1] * len(passages)))
+        lengths = [len(tokens) for tokens in passages]
+        updates = []
+        for matrix in self.matrices:
+            x = factors.inputs.pop(matrix.name)
+            outer = {}
+            gram = x @ x.transpose(1, 2)  # [n, t, t]
+            for path in matrix.modules:
+                d = factors.slopes.pop(path)
+                squared = (gram * (d @ d.transpose(1, 2))).sum((1, 2)).clamp_min(0)
+                size = (squared / (x.shape[2] * d.shape[2])).sqrt()  # RMS(U) [n]
+                d.mul_((-self._sizes[path] / (size / self.step.clip).clamp_min(1))[:, None, None])
+                outer[path] = _unpadded(d, lengths)
+            updates.append(_Update(_unpadded(x, lengths), outer))
         return updates
 
     @contextmanager
-    def _stepped(
-        self, updates: Mapping[str, list[tuple[Tensor, Tensor]]], rows: Sequence[int]
-    ) -> Iterator[None]:
+    def _stepped(self, updates: Sequence[_Update], rows: Sequence[int]) -> Iterator[None]:
         """While open, row n of a forward sees the model stepped on passage ``rows[n]``; rows ascend."""
         spans = [(row, len(list(same))) for row, same in groupby(rows)]
-        handles = [
-            self.model.causal.get_submodule(path).register_forward_hook(_adds(factors, spans))
-            for path, factors in updates.items()
-        ]
+        handles = []
+        for update in updates:
+            inner = _Inner(update.inner, spans)
+            for path, outer in update.outer.items():
+                module = self.model.causal.get_submodule(path)
+                handles.append(module.register_forward_hook(_adds(inner, [outer[n] for n, _ in spans])))
         try:
             yield
         finally:
@@ -182,18 +198,38 @@ class TailPatcher:
                 handle.remove()
 
 
-def _adds(
-    factors: Sequence[tuple[Tensor, Tensor]], spans: Sequence[tuple[int, int]]
-) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
-    """A forward hook that adds ``x ΔWᵀ = (x Aᵀ) B`` of each row's own passage.
+def _unpadded(values: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+    """The rows of [n, t, ...] without their padding, where gradients are zero."""
+    return [row[:length] for row, length in zip(values, lengths, strict=True)]
 
-    spans: (passage, how many rows), in the rows' order.  Their factors are long, the rows of a passage few:
+
+class _Inner:
+    """``x Aᵀ`` of each row's own passage, worked out once for all modules that read the same x.
+
+    spans: (passage, how many rows), in the rows' order.  The factors are long, the rows of a passage few:
     a plain product for each passage moves far less memory than one batched product over gathered factors.
     """
 
+    def __init__(self, factors: Sequence[Tensor], spans: Sequence[tuple[int, int]]) -> None:
+        self._factors = [factors[n].T for n, _ in spans]
+        self._counts = [count for _, count in spans]
+        self._read: Tensor | None = None
+        self._parts: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """x: [n, t, i].  Returns for every span [rows, t, tokens of the passage]."""
+        if self._read is not x:
+            parts = x.float().split(self._counts)
+            self._parts = [part @ factor for part, factor in zip(parts, self._factors, strict=True)]
+            self._read = x
+        return self._parts
+
+
+def _adds(inner: _Inner, outer: Sequence[Tensor]) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
+    """A forward hook that adds ``x ΔWᵀ = (x Aᵀ) B`` of each row's own passage; outer: B of every span."""
+
     def hook(_: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        parts = args[0].float().split([count for _, count in spans])
-        changes = [part @ a.T @ b for part, (a, b) in zip(parts, (factors[n] for n, _ in spans), strict=True)]
+        changes = [part @ b for part, b in zip(inner(args[0]), outer, strict=True)]
         return output + torch.cat(changes).to(output.dtype)
 
     return hook

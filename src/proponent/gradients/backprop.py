@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.outputs import OutputFunction
+from proponent.gradients.outputs import OUTPUT_FUNCTIONS, OutputFunction
 
 LOGIT_BUDGET = 2**24
 
@@ -41,7 +41,7 @@ class Batch:
         return cls(tokens, predicted)
 
 
-def backpropagate(model: LanguageModel, batch: Batch, output: OutputFunction) -> None:
+def backpropagate(model: LanguageModel, batch: Batch, output: str = "loss") -> None:
     """Run the batch forward and back; whoever captures the model's layers sees both.
 
     The scalar that is differentiated is the output function summed over all scored tokens.  A token
@@ -54,7 +54,7 @@ def backpropagate(model: LanguageModel, batch: Batch, output: OutputFunction) ->
     targets = tokens[:, 1:][scored]  # [m]
     rows = max(1, LOGIT_BUDGET // model.vocabulary)
     slopes = [
-        _slope(model, part, aims, output)
+        _slope(model, part, aims, OUTPUT_FUNCTIONS[output])
         for part, aims in zip(hidden.detach().split(rows), targets.split(rows), strict=True)
     ]
     hidden.backward(torch.cat(slopes))
@@ -63,5 +63,6 @@ def backpropagate(model: LanguageModel, batch: Batch, output: OutputFunction) ->
 def _slope(model: LanguageModel, hidden: Tensor, targets: Tensor, output: OutputFunction) -> Tensor:
     """Gradient [m, h] of the summed output with respect to hidden states [m, h]."""
     leaf = hidden.requires_grad_()
-    (slope,) = torch.autograd.grad(output(model.logits(leaf), targets).sum(), leaf)
+    logits = model.logits(leaf)
+    (slope,) = torch.autograd.grad(logits, leaf, output.slope(logits.detach(), targets))
     return slope

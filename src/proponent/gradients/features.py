@@ -14,7 +14,6 @@ from proponent.gradients.capture import capture
 from proponent.gradients.layers import LayerPlan, Matrix
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import MomentSums, SecondMoments
-from proponent.gradients.outputs import OUTPUT_FUNCTIONS, loss
 from proponent.gradients.projection import gaussian_projection
 
 
@@ -41,22 +40,33 @@ class FeatureSums:
     def __init__(
         self, sides: Mapping[str, FoldedSides], shape: tuple[int, ...], device: torch.device
     ) -> None:
-        self.features = torch.zeros(shape, device=device)
+        rows, blocks, *side = shape
+        # a tensor a block: batched products are slow where their target is strided
+        self._blocks = [torch.zeros(rows, *side, device=device) for _ in range(blocks)]
         self._sides = sides
         self._inputs: dict[str, Tensor] = {}
-        self._slopes: dict[str, list[Tensor]] = {}
+        self._slopes: dict[str, Tensor] = {}
+        self._missing: dict[str, int] = {}
+
+    @property
+    def features(self) -> Tensor:
+        """Features [n, d] of the batch, once the model has gone back through it."""
+        return torch.stack(self._blocks, 1).flatten(1)
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
         """Project x [n, t, i] to [n, t, p]."""
         self._inputs[matrix.name] = (x @ self._sides[matrix.name].inside).float()
+        self._missing[matrix.name] = len(matrix.modules)
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
         """Project d [n, t, o] to [n, t, p]; when the last module has come, add the matrix's gradient."""
-        slopes = self._slopes.setdefault(matrix.name, [])
-        slopes.append((d @ self._sides[matrix.name].outside[slot]).float())
-        if len(slopes) == len(matrix.modules):
-            x, slope = self._inputs.pop(matrix.name), torch.stack(self._slopes.pop(matrix.name)).sum(0)
-            self.features[:, self._sides[matrix.name].block].baddbmm_(slope.transpose(1, 2), x)
+        sides, name = self._sides[matrix.name], matrix.name
+        slope = (d @ sides.outside[slot]).float()
+        self._slopes[name] = self._slopes[name].add_(slope) if name in self._slopes else slope
+        self._missing[name] -= 1
+        if not self._missing[name]:
+            x, slope = self._inputs.pop(name), self._slopes.pop(name)
+            self._blocks[sides.block].baddbmm_(slope.transpose(1, 2), x)
 
 
 class FeatureExtractor:
@@ -120,9 +130,9 @@ def extract(
         batch = Batch.of([rows[n] for n in members], [starts[n] for n in members])
         sinks = [extractor.sums(len(members)) for extractor in extractors]
         with capture(first.model, first.plan.matrices, sinks):
-            backpropagate(first.model, batch, OUTPUT_FUNCTIONS[output])
+            backpropagate(first.model, batch, output)
         for part, sink in zip(features, sinks, strict=True):
-            part[members] = sink.features.flatten(1).cpu()
+            part[members] = sink.features.cpu()
         if done is not None:
             done(members)
     return features
@@ -138,5 +148,5 @@ def sample_moments(
     sums = MomentSums(plan.matrices)
     with capture(model, plan.matrices, [sums]):
         for members in batches([len(row) for row in rows], batch_tokens):
-            backpropagate(model, Batch.of([rows[n] for n in members], [1] * len(members)), loss)
+            backpropagate(model, Batch.of([rows[n] for n in members], [1] * len(members)))
     return sums.moments(len(rows))

@@ -30,7 +30,7 @@ def weight_gradients(
         weight.requires_grad_(True)
     try:
         logits = model.causal(input_ids=tokens, use_cache=False).logits[0].float()
-        scalar = OUTPUT_FUNCTIONS[output](logits[start - 1 : -1], tokens[0, start:]).sum()
+        scalar = OUTPUT_FUNCTIONS[output].value(logits[start - 1 : -1], tokens[0, start:]).sum()
         slopes = dict(zip(weights, torch.autograd.grad(scalar, list(weights.values())), strict=True))
     finally:
         for weight in weights.values():

@@ -99,23 +99,32 @@ def correlate(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def pack_triangles(name: str, blocks: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Lower triangles of [w, w] blocks, row by row, as tensors ``NAME/B`` [w * (w + 1) / 2]."""
-    below = torch.ones_like(blocks[0], dtype=torch.bool).tril_()
-    return {f"{name}/{b}": block[below] for b, block in enumerate(blocks)}
+def packed_size(width: int) -> int:
+    """Entries w (w + 1) / 2 of a lower triangle [w, w]."""
+    return width * (width + 1) // 2
+
+
+def pack_triangle(block: Tensor) -> Tensor:
+    """The lower triangle of a block [w, w], row by row, [w * (w + 1) / 2]."""
+    packed = torch.empty(packed_size(len(block)), dtype=block.dtype)
+    for row, part in enumerate(packed.split([*range(1, len(block) + 1)])):
+        part.copy_(block[row, : row + 1])
+    return packed
+
+
+def unpack_triangle(packed: Tensor) -> Tensor:
+    """The inverse of ``pack_triangle``: a lower triangular block [w, w], zero above the diagonal."""
+    width = int((2 * packed.numel() + 0.25) ** 0.5)
+    block = torch.zeros(width, width, dtype=packed.dtype)
+    for row, part in enumerate(packed.split([*range(1, width + 1)])):
+        block[row, : row + 1] = part
+    return block
 
 
 def unpack_triangles(name: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """The inverse of ``pack_triangles``: lower triangular blocks [w, w], zero above the diagonal."""
-    packed = [tensors[f"{name}/{b}"] for b in range(sum(key.startswith(f"{name}/") for key in tensors))]
-    width = int((2 * packed[0].numel() + 0.25) ** 0.5)
-    below = torch.ones(width, width, dtype=torch.bool).tril_()
-    blocks = []
-    for values in packed:
-        block = torch.zeros(width, width)
-        block[below] = values
-        blocks.append(block)
-    return tuple(blocks)
+    """All blocks [w, w] of a file that keeps their triangles as ``NAME/B``."""
+    count = sum(key.startswith(f"{name}/") for key in tensors)
+    return tuple(unpack_triangle(tensors[f"{name}/{b}"]) for b in range(count))
 
 
 def symmetric(triangle: Tensor) -> Tensor:

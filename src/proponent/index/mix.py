@@ -63,18 +63,23 @@ class TaskMix:
         left = squared.double() - removed
         near = left < CANCELS * squared
         if near.any():
-            left[near] = self._left(whitened[near])
+            left[near] = self._left(whitened[near], [part[near] for part in along])
         return (left / (1 - self.mix)).float()
 
-    def _left(self, whitened: Tensor) -> Tensor:
+    def _left(self, whitened: Tensor, along: Sequence[Tensor]) -> Tensor:
         """``(1 − λ) ψᵀ R'⁻¹ ψ`` [n] as a sum of positive terms: along the directions, and beyond them."""
-        left = torch.zeros(len(whitened), dtype=torch.float64)
-        parts = split_blocks(whitened, len(self._u))
-        for part, u, sigma in zip(parts, self._u, self.strengths, strict=True):
-            along = part @ u  # [n, r]
-            left += (part - along @ u.T).double().square().sum(1)
-            left += along.double().square() @ ((1 - self.mix) / (1 - self.mix + self.mix * sigma))
+        left = self.beyond(whitened, along)
+        for part, sigma in zip(along, self.strengths, strict=True):
+            left += part.double().square() @ ((1 - self.mix) / (1 - self.mix + self.mix * sigma))
         return left
+
+    def beyond(self, whitened: Tensor, along: Sequence[Tensor]) -> Tensor:
+        """``‖ψ − UUᵀψ‖²`` [n] of passages ψ [n, d] whose ``Uᵀψ`` is known, without a difference of norms."""
+        squared = torch.zeros(len(whitened), dtype=torch.float64)
+        parts = split_blocks(whitened, len(self._u))
+        for part, u, coordinates in zip(parts, self._u, along, strict=True):
+            squared += (part - coordinates @ u.T).double().square().sum(1)
+        return squared
 
     @cached_property
     def _u(self) -> tuple[Tensor, ...]:

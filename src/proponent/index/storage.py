@@ -8,13 +8,16 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,7 +29,20 @@ except ImportError:  # not there on Windows
     fcntl = None  # type: ignore[assignment]
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16"}
+DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a tensor is made of: its type, one of ``DTYPES``, and its shape."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its numbers."""
+        return self.dtype.itemsize * prod(self.shape)
 
 
 @contextmanager
@@ -112,31 +128,80 @@ def write_tensors(
     Not by its ``save_file``, which writes aside by itself: under a random name, which would stay for good
     when the process is killed, and for no other user to read.
     """
-    arrays = {name: value.contiguous().numpy() for name, value in tensors.items()}
+    with tensors_written(path, {name: like(value) for name, value in tensors.items()}, note) as put:
+        for name, value in tensors.items():
+            put(name, value)
+
+
+def like(tensor: Tensor) -> Layout:
+    """The layout of a tensor."""
+    return Layout(tensor.dtype, tuple(tensor.shape))
+
+
+@contextmanager
+def tensors_written(
+    path: Path, layouts: Mapping[str, Layout], note: Callable[[str], object] | None = None
+) -> Iterator[Callable[[str, Tensor], None]]:
+    """Write what ``write_tensors`` writes a tensor at a time, so that no two need be in memory.
+
+    Yields a function that takes a name and its tensor; to be called once for every name, in any order.
+    """
     # wide types first: every array stays aligned
-    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
-    ends = [0, *accumulate(arrays[name].nbytes for name in names)]
+    names = sorted(layouts, key=lambda name: (-layouts[name].dtype.itemsize, name))
+    ends = [0, *accumulate(layouts[name].nbytes for name in names)]
+    places = dict(zip(names, pairwise(ends), strict=True))
     header = json.dumps(
         {
             name: {
-                "dtype": DTYPES[arrays[name].dtype.name],
-                "shape": arrays[name].shape,
-                "data_offsets": place,
+                "dtype": DTYPES[layouts[name].dtype],
+                "shape": layouts[name].shape,
+                "data_offsets": places[name],
             }
-            for name, place in zip(names, pairwise(ends), strict=True)
+            for name in names
         }
     ).encode()
     header += b" " * (-len(header) % 8)
+    missing = set(names)
     with written_whole(path, note) as part, open(part, "wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        for name in names:
-            file.write(arrays[name].data)
+        begin = file.tell()
+
+        def put(name: str, value: Tensor) -> None:
+            missing.remove(name)
+            if like(value) != layouts[name]:
+                raise ValueError(f"{name} is {like(value)}, announced as {layouts[name]}")
+            file.seek(begin + places[name][0])
+            file.write(value.contiguous().numpy().data)
+
+        yield put
+        if missing:
+            raise ValueError(f"no values for {sorted(missing)}")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read named tensors, memory-mapped; InputError when the file is damaged."""
-    try:
+    with _whole_or_error(path):
         return load_file(path)
+
+
+def read_tensor(path: Path, name: str) -> Tensor:
+    """Read one of a file's tensors; InputError when the file is damaged."""
+    with _whole_or_error(path), safe_open(path, "pt") as file:
+        tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+
+def read_columns(path: Path, name: str, start: int, stop: int) -> Tensor:
+    """Read columns start..stop of a tensor [n, m], a copy; InputError when the file is damaged."""
+    with _whole_or_error(path), safe_open(path, "pt") as file:
+        columns: Tensor = file.get_slice(name)[:, start:stop]
+        return columns
+
+
+@contextmanager
+def _whole_or_error(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: missing or damaged ({error}); build the run again") from error
 

@@ -1,0 +1,85 @@
+"""Start-up: the help, and a trace on a small run with the loading of its model apart.
+
+    python benchmarks/startup.py MODEL CORPUS --peer ENVIRONMENT/bin
+
+Medians over rounds of whole processes.  The model's loading is taken off inside the process that traces: the
+seconds that it spends in ``load_model``, the import of the model's library being left in.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from inputs import arguments, model_folder, passages
+from processes import here, usage
+from side_by_side import machine, seconds
+
+PASSAGES, DIM = 200, 2**12
+TARGETS = {"proponent --help": 0.5, "proponent trace, without the model's loading": 2.0}
+# Runs the command line with a clock around the loading of the model, which it prints last.
+CLOCKED = """
+import sys, time
+from proponent.attribute import tracing
+load, spent = tracing.load_model, []
+def timed(*given):
+    began = time.perf_counter()
+    model = load(*given)
+    spent.append(time.perf_counter() - began)
+    return model
+tracing.load_model = timed
+from proponent.cli import app
+app(sys.argv[1:], standalone_mode=False)
+print(sum(spent))
+"""
+
+
+def main() -> None:
+    """Time every command and print the table."""
+    parser = arguments(__doc__)
+    parser.add_argument("--peer", type=Path, help="bin folder of the environment with bergson")
+    parser.add_argument("--rounds", type=int, default=7)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        model, run, log = model_folder(given.model, given.corpus, work), work / "run", work / "log"
+        text = passages(given.corpus, PASSAGES, work / "passages.jsonl")
+        index = ["index", str(text), str(run), "--model", model, "--dim", str(DIM), "--device", "cpu"]
+        usage([here("proponent"), *index], log)
+        found: dict[str, list[float]] = {}
+        for _ in range(1 + given.rounds):
+            found.setdefault("proponent --help", []).append(usage([here("proponent"), "--help"], log).wall)
+            whole, loading = traced(run)
+            found.setdefault("proponent trace", []).append(whole)
+            found.setdefault("proponent trace, without the model's loading", []).append(whole - loading)
+            if given.peer:
+                helping = usage([given.peer / "bergson", "--help"], log).wall
+                found.setdefault("bergson --help", []).append(helping)
+    print(f"{given.model}, a run of {PASSAGES} passages, d = {DIM:,}; {given.rounds} rounds")
+    print("| command | seconds | target |\n| --- | ---: | ---: |")
+    for name, times in found.items():
+        print(f"| {name} | {statistics.median(times[1:]):.2f} | {TARGETS.get(name, '')} |")
+    print(machine())
+
+
+def traced(run: Path) -> tuple[float, float]:
+    """Seconds of a whole process that traces one query, and of them those that load the model."""
+    words = ["trace", str(run), "--prompt", "The capital of France is", "--target", "Paris", "--json"]
+    command = [sys.executable, "-c", CLOCKED, *words, "--device", "cpu"]
+    answers: list[str] = []
+
+    def work() -> None:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        answers.extend(done.stdout.splitlines())
+
+    whole = seconds(work)
+    assert json.loads(answers[0])["proponents"], "the trace found nothing"
+    return whole, float(answers[-1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How large work is done, and what it costs."""

@@ -1,0 +1,168 @@
+"""The cost model: floating-point operations, bytes and seconds of an index, from the shapes alone.
+
+A multiplication and an addition are two operations.  Counted are matrix products and factorizations; all else
+is linear in the activations and shows in the rate that a machine reaches (``Rates``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CODE_BYTES = 2  # a coordinate on disk
+FLOAT_BYTES = 4
+ROW_FLOATS = 3  # scale and two norms of a row of the index
+RAW_FLOATS = 1  # scale of a raw row
+
+# Attention to the tokens before: half of the t × t products, queries with keys and weights with values.
+ATTENTION_FORWARD = 2
+# Backward makes the weights again and then four products of the same size.
+ATTENTION_BACKWARD = 5
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What of a model decides the cost of its gradients.
+
+    matrices: inputs i and outputs o of every attention and MLP matrix, those with one input as one, the
+        first of the model first.
+    hidden: width h of the last hidden states.  vocabulary: v.
+    attention: heads × head size, summed over the layers.
+    """
+
+    matrices: tuple[tuple[int, int], ...]
+    hidden: int
+    vocabulary: int
+    attention: int
+
+    @property
+    def weights(self) -> int:
+        """Entries Σ i·o of all matrices."""
+        return sum(i * o for i, o in self.matrices)
+
+    @property
+    def sides(self) -> int:
+        """Σ (i + o) over the matrices: numbers of a token that the features see."""
+        return sum(i + o for i, o in self.matrices)
+
+
+@dataclass(frozen=True)
+class FeatureShape:
+    """Blocks b and their projected side p: features have d = b · p² coordinates."""
+
+    blocks: int
+    side: int
+
+    @property
+    def width(self) -> int:
+        """Coordinates of a block, w = p²."""
+        return self.side**2
+
+    @property
+    def dim(self) -> int:
+        """Coordinates of a feature, d = b · w."""
+        return self.blocks * self.width
+
+
+def gradient_operations(model: ModelShape, tokens: int) -> int:
+    """Operations of a passage's forward and backward with respect to activations, logits included.
+
+    Nothing is differentiated below the outputs of the first matrix; the last token predicts nothing.
+    """
+    first = model.matrices[0][0] * model.matrices[0][1]
+    matrices = 2 * tokens * (2 * model.weights - first)
+    attention = (ATTENTION_FORWARD + ATTENTION_BACKWARD) * tokens**2 * model.attention
+    logits = 4 * (tokens - 1) * model.hidden * model.vocabulary
+    return matrices + attention + logits
+
+
+def feature_operations(model: ModelShape, features: FeatureShape, tokens: int) -> int:
+    """Operations of a passage's projections and of their products, summed over tokens."""
+    projections = 2 * tokens * features.side * model.sides
+    products = 2 * tokens * features.width * len(model.matrices)
+    return projections + products
+
+
+def moment_operations(model: ModelShape, tokens: int) -> int:
+    """Operations of a sampled passage's second moments, its gradient included.
+
+    Row sums take ``(x xᵀ) d`` and column sums ``(d dᵀ) x`` [t, t] at a time.
+    """
+    return gradient_operations(model, tokens) + 4 * tokens**2 * model.sides
+
+
+def hessian_operations(features: FeatureShape) -> int:
+    """Operations of a passage's part φφᵀ in R."""
+    return 2 * features.blocks * features.width**2
+
+
+def whitening_operations(features: FeatureShape) -> int:
+    """Operations of a passage's triangular solves ψ = L⁻¹ φ."""
+    return features.blocks * features.width**2
+
+
+def cholesky_operations(features: FeatureShape) -> int:
+    """Operations of R's Cholesky factors, once a corpus; in float64."""
+    return features.blocks * features.width**3 // 3
+
+
+def eigenvalue_operations(features: FeatureShape) -> int:
+    """Operations of R's eigenvalues, by reduction to a tridiagonal matrix, once a corpus."""
+    return 4 * features.blocks * features.width**3 // 3
+
+
+def index_bytes(features: FeatureShape) -> int:
+    """Bytes of the finished index that a passage takes, its text apart."""
+    return CODE_BYTES * features.dim + FLOAT_BYTES * ROW_FLOATS
+
+
+def raw_bytes(features: FeatureShape) -> int:
+    """Bytes that a passage's features take as well while the index is built."""
+    return CODE_BYTES * features.dim + FLOAT_BYTES * RAW_FLOATS
+
+
+def corpus_bytes(features: FeatureShape) -> int:
+    """Bytes of R and of its Cholesky factors, lower triangles both, once a corpus."""
+    return 2 * FLOAT_BYTES * features.blocks * features.width * (features.width + 1) // 2
+
+
+STAGES = ("gradients", "second moments", "R", "factors", "whitening")
+
+
+def operations(
+    model: ModelShape, features: FeatureShape, passages: int, tokens: int, sample: int
+) -> dict[str, int]:
+    """Operations of every stage of a whole index, by the names in ``STAGES``.
+
+    tokens: of each passage.  sample: passages that second moments are estimated on.
+    """
+    gradient = gradient_operations(model, tokens) + feature_operations(model, features, tokens)
+    return {
+        "gradients": passages * gradient,
+        "second moments": min(sample, passages) * moment_operations(model, tokens),
+        "R": passages * hessian_operations(features),
+        "factors": cholesky_operations(features) + eigenvalue_operations(features),
+        "whitening": passages * whitening_operations(features),
+    }
+
+
+def disk_bytes(features: FeatureShape, passages: int, finished: bool = True) -> int:
+    """Bytes on disk of an index, or the most while it is built (``finished`` false); text apart."""
+    row = index_bytes(features) + (0 if finished else raw_bytes(features))
+    return corpus_bytes(features) + passages * row
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine reaches: operations a second in each stage of ``STAGES``, all > 0."""
+
+    by_stage: Mapping[str, float]
+
+    @classmethod
+    def measured(cls, counted: Mapping[str, int], seconds: Mapping[str, float]) -> Rates:
+        """The rates of one measured index; seconds > 0 of every stage."""
+        return cls({stage: counted[stage] / seconds[stage] for stage in STAGES})
+
+    def seconds(self, counted: Mapping[str, int]) -> dict[str, float]:
+        """Seconds of every stage for so many operations."""
+        return {stage: counted[stage] / self.by_stage[stage] for stage in STAGES}
