@@ -95,7 +95,13 @@ def known_of(patch: pytest.MonkeyPatch, *known: int) -> None:
 
 
 def test_it_makes_corpus_model_run_and_results(made: Demo) -> None:
-    assert {path.name for path in made.folder.iterdir()} == {"corpus", "model", "run", "hits"}
+    assert {path.name for path in made.folder.iterdir()} == {
+        "corpus",
+        "model",
+        "run",
+        "hits",
+        "predictions.jsonl",
+    }
     assert {path.name for path in (made.folder / "hits").iterdir()} == {
         "trackstar-task-mix.jsonl",
         "trackstar-r_train.jsonl",
@@ -107,6 +113,11 @@ def test_it_makes_corpus_model_run_and_results(made: Demo) -> None:
     assert all(0 <= p < 0.5 for p in made.probabilities.values()), "a random model knows nothing"
     assert made.known == 0
     assert 0 <= made.mix < 1
+    answers = [
+        json.loads(line) for line in (made.folder / "predictions.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert [answer["query_id"] for answer in answers] == list(made.probabilities)
+    assert all(answer["share"] == answer["correct"] for answer in answers), "the greedy answer alone"
     for row in made.retrieval:
         assert 0 <= row.every.top <= row.every.mrr <= row.every.recall <= 1
     assert made.retrieval[-1].every.top == 1, "BM25 finds what repeats the words of the fact"
@@ -147,7 +158,18 @@ def test_a_second_call_reuses_model_and_run_and_shows_known_facts(
     rows = [line for line in lines if line.startswith(tuple(METHODS)) and "%" in line]
     assert len(rows) == len(METHODS)
     assert rows[-1].split() == ["BM25", "100.0%", "1.000", "1.000", "100.0%", "1.000", "1.000"]
-    assert max(map(len, lines[:-8])) <= 80
+    assert max(map(len, lines[:-10])) <= 80
+    assert shlex.split(lines[-3]) == [
+        "look:",
+        "proponent",
+        "view",
+        str(made.folder / "hits" / "trackstar-task-mix.jsonl"),
+        str(made.folder / "hits" / "bm25.jsonl"),
+        str(made.folder / "predictions.jsonl"),
+    ]
+    facts = str(made.folder / "corpus" / "facts.jsonl")
+    ask = ["ask:", "proponent", "view", str(made.folder / "run"), "--task", facts]
+    assert shlex.split(lines[-2]) == ask
     assert shlex.split(lines[-1])[1:] == [
         "proponent",
         "trace",

@@ -57,6 +57,12 @@ class Hit:
             fields["proponent_correct"] = [passage.source in self.gold for passage in self.proponents]
         return fields
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        from proponent.attribute.notebook import hit_html
+
+        return hit_html(self)
+
     @property
     def gold(self) -> frozenset[str] | None:
         """Ids of the passages annotated with the query's fact; None where the query is not a fact."""
@@ -116,6 +122,12 @@ class Attribution(Sequence[Hit]):
     def records(self) -> Iterator[dict[str, Any]]:
         """One result record a query: the paper's fields, then the settings."""
         return ({**hit.record(), **self.settings} for hit in self.hits)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: the first queries with their first passages."""
+        from proponent.attribute.notebook import attribution_html
+
+        return attribution_html(self.hits, self.settings)
 
     @classmethod
     def read(cls, path: str | Path) -> Attribution:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ from proponent.index.inner_products import InnerProduct, Mixed, Plain, Train
 from proponent.index.mix import TaskMix, automatic_mix, task_eigenvalues
 from proponent.index.redamp import Redamped
 from proponent.index.run import Index
-from proponent.index.search import Found, search
+from proponent.index.search import Found, Piece, search
+from proponent.progress import Advance, Progress, Silent
 
 # Queries that share one scan: their vectors take 0.25 MB each at d = 65,536.
 SCAN_QUERIES = 1024
@@ -114,30 +116,59 @@ class Tracer:
         eigenvalues' crossing.  Raises InputError for queries, method, k or mix that cannot be used.
         """
         method = Method.of(method) if isinstance(method, str) else method
-        method.check_features(corrected=self.spec.second_moment != "none")
-        self._check_request(queries, method, k, task, mix)
+        self._check_ranking(method, k)
+        self._check_request(queries, method, task, mix)
         task_mix = self.task_mix(task, mix, method.output) if task else None
-        inner_product = _inner_product(method, task_mix)
         hits: list[Hit] = []
         for start in range(0, len(queries), SCAN_QUERIES):
             part = queries[start : start + SCAN_QUERIES]
-            features = self.features(part, method.output)
-            scan = inner_product.scan(features, self.index.factors, method.unit_norm)
-            hits += self._hits(part, search(self.index.pieces(), scan, k))
-        settings = {
+            hits += self.rank(part, self.features(part, method.output), method, k, task_mix)
+        return Attribution(tuple(hits), self._settings(method, task_mix))
+
+    def rank(
+        self,
+        queries: Sequence[Query],
+        features: Tensor,
+        method: Method,
+        k: int = 10,
+        task_mix: TaskMix | None = None,
+        progress: Progress | None = None,
+    ) -> Attribution:
+        """The same for queries whose features are known: one scan of the index, no pass of the model.
+
+        features: φ_q [q, d] of the method's output function, as ``features`` gives them.  task_mix: for a
+        method whose Hessian is mixed.  progress: told of the rows that were scanned; what its ``advance``
+        raises ends the scan.  Raises InputError for a method or k that cannot be used.
+        """
+        self._check_ranking(method, k)
+        scan = _inner_product(method, task_mix).scan(features, self.index.factors, method.unit_norm)
+        with (progress or Silent()).stage("searching", len(self.index), "passages") as advance:
+            found = search(told(self.index.pieces(), advance), scan, k)
+        return self.attribution(queries, found, method, task_mix)
+
+    def attribution(
+        self, queries: Sequence[Query], found: Found, method: Method, task_mix: TaskMix | None = None
+    ) -> Attribution:
+        """What was found for queries, with the passages' ids and text and how it was found."""
+        return Attribution(tuple(self._hits(queries, found)), self._settings(method, task_mix))
+
+    def _settings(self, method: Method, task_mix: TaskMix | None) -> dict[str, Any]:
+        return {
             "method": method.name,
             "mix": task_mix.mix if task_mix else None,
             "run": str(self.index.folder.path),
         }
-        return Attribution(tuple(hits), settings)
+
+    def _check_ranking(self, method: Method, k: int) -> None:
+        method.check_features(corrected=self.spec.second_moment != "none")
+        if not 1 <= k <= len(self.index):
+            raise InputError(f"k is {k}; this run holds {len(self.index)} passages, give 1 to that many")
 
     def _check_request(
-        self, queries: Sequence[Query], method: Method, k: int, task: Sequence[Query] | None, mix: float | str
+        self, queries: Sequence[Query], method: Method, task: Sequence[Query] | None, mix: float | str
     ) -> None:
         if not queries:
             raise InputError("no queries to trace; give at least one")
-        if not 1 <= k <= len(self.index):
-            raise InputError(f"k is {k}; this run holds {len(self.index)} passages, give 1 to that many")
         if task is None and mix != "auto":
             raise InputError(f"a mix of {mix} needs a task; give the queries of one, or leave out the mix")
         if task is not None and (method.hessian != "mixed" or not task):
@@ -180,6 +211,13 @@ def trace(
 ) -> Attribution:
     """Trace queries in a finished run; see ``Tracer.trace``.  Load a ``Tracer`` once for many calls."""
     return Tracer(index, device).trace(queries, method, k, task, mix)
+
+
+def told(pieces: Iterable[Piece], advance: Advance) -> Iterator[Piece]:
+    """The pieces, and a word about each when it has been used."""
+    for piece in pieces:
+        yield piece
+        advance(len(piece))
 
 
 def _inner_product(method: Method, task_mix: TaskMix | None) -> InnerProduct:

@@ -18,9 +18,12 @@ from proponent.cli import runs
 from proponent.cli import results
 
 # isort: split
+from proponent.cli import viewing
+
+# isort: split
 from proponent.cli import models
 
-__all__ = ["app", "main", "models", "results", "runs"]
+__all__ = ["app", "main", "models", "results", "runs", "viewing"]
 
 
 def main() -> None:

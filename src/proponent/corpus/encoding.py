@@ -13,7 +13,7 @@ The rules, all independent of the model:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import accumulate
 from math import ceil
@@ -86,6 +86,20 @@ class TextEncoder:
     def passage(self, text: str, max_length: int) -> tuple[int, ...]:
         """Token ids of a text, cut to its first max_length tokens, the special prefix included."""
         return (*self.prefix, *self._plain(text))[:max_length]
+
+    def prompt(self, text: str) -> tuple[int, ...]:
+        """Token ids of a prompt as a query has them: without trailing spaces, which belong to the target."""
+        return (*self.prefix, *self._plain(text.rstrip(" ")))
+
+    def continued(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """What each row of token ids adds to a text that it follows: its leading space is kept.
+
+        Special tokens add nothing; bytes that are not yet a character add a replacement character.
+        """
+        anchor = next((ids for ids in map(self._plain, ANCHORS) if ids), [])
+        before = self.decode(anchor)
+        texts = self._tokenizer.decode_batch([[*anchor, *row] for row in rows], skip_special_tokens=True)
+        return [text.removeprefix(before) for text in texts]
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids, special tokens left out."""

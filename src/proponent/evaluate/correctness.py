@@ -24,7 +24,7 @@ class Prediction:
     """What the model says to a query.
 
     text: its greedy continuation.  correct: whether that begins with the target or one of its aliases.
-    share: of the samples at temperature 1 that do, in [0, 1].
+    share: of the samples at temperature 1 that do, in [0, 1]; where none were drawn, of the greedy one.
     """
 
     query_id: str
@@ -47,13 +47,13 @@ def predict(
 
 
 def predictions(
-    model: LanguageModel, queries: Sequence[Query], path: Path, progress: Progress
+    model: LanguageModel, queries: Sequence[Query], path: Path, progress: Progress, samples: int = 20
 ) -> dict[str, Prediction]:
     """Predictions of all queries by id, from the file at ``path`` or made and written to it."""
     if not path.is_file():
         with progress.stage("generating", len(queries), "queries") as advance:
             made = []
-            for prediction in predict(model, queries):
+            for prediction in predict(model, queries, samples):
                 made.append(prediction)
                 advance(1)
         with written_whole(path) as aside:
@@ -71,8 +71,8 @@ def _predict(model: LanguageModel, query: Query, samples: int) -> Prediction:
     prompt = encoded[0].tokens[: encoded[0].boundary]
     length = max(len(e.tokens) - e.boundary for e in encoded) + SPARE_TOKENS
     greedy = _continue(model, prompt, length, 1, sample=False)[0]
-    drawn = _continue(model, prompt, length, samples, sample=True) if samples else []
-    share = sum(begins_with_answer(text, answers) for text in drawn) / max(1, len(drawn))
+    drawn = _continue(model, prompt, length, samples, sample=True) if samples else [greedy]
+    share = sum(begins_with_answer(text, answers) for text in drawn) / len(drawn)
     return Prediction(query.id, greedy, begins_with_answer(greedy, answers), share)
 
 

@@ -16,6 +16,7 @@ from proponent.corpus.corpus import Corpus
 from proponent.corpus.demo import generate
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
+from proponent.evaluate.correctness import predictions
 from proponent.evaluate.metrics import hits_within, mean, reciprocal_ranks
 from proponent.gradients.pretrain import pretrain
 from proponent.gradients.spec import FeatureSpec
@@ -25,6 +26,7 @@ from proponent.progress import Progress
 DIM = 2**13
 SHOWN = 12
 KNOWN = 0.5
+ANSWERS = "predictions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Demo:
     retrieval: tuple[Retrieval, ...]
 
     @property
+    def answers(self) -> Path:
+        """File of what the model says to each prompt."""
+        return self.folder / ANSWERS
+
+    @property
     def known(self) -> int:
         """Number of facts that the model knows: p(target) >= ``KNOWN``."""
         return sum(p >= KNOWN for p in self.probabilities.values())
@@ -94,6 +101,7 @@ def run_demo(folder: Path, seed: int, progress: Progress) -> Demo:
     encoded = [tracer.model.encoder.query(query, spec.max_length) for query in queries]
     probabilities = target_probabilities(tracer.model, encoded, spec.batch_tokens)
     known = [n for n, p in enumerate(probabilities) if p >= KNOWN]
+    predictions(tracer.model, queries, folder / ANSWERS, progress, samples=0)
     best = hits["TrackStar, task mix"]
     shown = tuple(best[n] for n in _spread(queries, known or range(len(queries)), SHOWN))
     return Demo(

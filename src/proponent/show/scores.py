@@ -93,9 +93,18 @@ def print_demo(demo: Demo, passages: int = 3) -> None:
     console.print(f"\nλ of the task mix: {demo.mix:.3f} (automatic)")
     for name, place in (("corpus", "corpus"), ("model", "model"), ("run", "run"), ("results", "hits")):
         console.print(f"{name:<8} {demo.folder / place}", soft_wrap=True, markup=False)
+    _print_next_steps(console, demo)
+
+
+def _print_next_steps(console: Console, demo: Demo) -> None:
+    results = [str(demo.folder / "hits" / f"{name}.jsonl") for name in ("trackstar-task-mix", "bm25")]
+    look = ("view", *results, str(demo.answers))
+    console.print(f"\nlook: proponent {shlex.join(look)}", soft_wrap=True, markup=False)
+    ask = ("view", str(demo.folder / "run"), "--task", str(demo.folder / "corpus" / "facts.jsonl"))
+    console.print(f"ask:  proponent {shlex.join(ask)}", soft_wrap=True, markup=False)
     query = demo.shown[0].query
     command = ("trace", str(demo.folder / "run"), "--prompt", query.prompt, "--target", query.target)
-    console.print(f"\nnext: proponent {shlex.join(command)}", soft_wrap=True, markup=False)
+    console.print(f"next: proponent {shlex.join(command)}", soft_wrap=True, markup=False)
 
 
 def _retrieval_table(demo: Demo) -> Table:

@@ -1,0 +1,1 @@
+"""The web page that shows results, and the server that traces for it."""

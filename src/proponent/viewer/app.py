@@ -1,0 +1,183 @@
+"""The web application: the page, the result files, and live tracing behind a queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from proponent.errors import InputError
+from proponent.viewer.desk import Desk, Limits
+from proponent.viewer.live import LiveRun, Wanted
+from proponent.viewer.results import ResultFile
+from proponent.viewer.security import App, Guard, Guarded
+from proponent.viewer.worker import BusyError, StoppedError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from fastapi.telemetry import TelemetryConfig
+
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+STREAM_CHARACTERS = 2**18
+
+Text = Annotated[str, Field(min_length=1, max_length=8000)]
+Mix = Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] | None
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class AskContinuations(_Body):
+    """Body of a request for continuations."""
+
+    prompt: Text
+    count: Annotated[int, Field(ge=1, le=20)] = 8
+
+
+class AskRanking(_Body):
+    """Body of a request to rank a trace anew."""
+
+    method: Annotated[str, Field(max_length=100)]
+    mix: Mix = None
+    k: Annotated[int, Field(ge=1)] = 10
+
+    def wanted(self) -> Wanted:
+        """The ranking that is asked for."""
+        return Wanted(self.method, self.mix, self.k)
+
+
+class AskTrace(AskRanking):
+    """Body of a request to trace."""
+
+    prompt: Text
+    target: Text
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the viewer shows: result files, and a run for live tracing."""
+
+    files: Sequence[ResultFile] = ()
+    run: LiveRun | None = None
+
+
+def create_app(shown: Shown, guard: Guard | None = None, limits: Limits | None = None) -> App:
+    """The application, behind its guard; see docs/viewer.md for its addresses."""
+    from fastapi import FastAPI
+    from fastapi.exceptions import RequestValidationError
+
+    desk = Desk(shown.run, limits or Limits()) if shown.run is not None else None
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        if desk is not None:
+            desk.worker.close()
+
+    # no pages of documentation, which load scripts from elsewhere; and nothing is measured for anybody
+    silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, telemetry=silent)
+    app.add_exception_handler(RequestValidationError, _refuse_body)
+    for kind in (InputError, BusyError, StoppedError):
+        app.add_exception_handler(kind, _refuse)
+    _add_state(app, shown)
+    if desk is not None:
+        _add_live(app, desk)
+    _add_page(app)
+    return Guarded(app, guard or Guard())
+
+
+def _add_state(app: FastAPI, shown: Shown) -> None:
+    @app.get("/api/state")
+    async def state() -> Response:
+        names = [{"name": file.name} for file in shown.files]
+        return JSONResponse({"files": names, "run": shown.run.facts() if shown.run else None})
+
+    @app.get("/api/files/{number}")
+    async def file(number: int) -> Response:
+        if not 0 <= number < len(shown.files):
+            raise HTTPException(404, f"there is no result file {number}")
+        return StreamingResponse(_stream(shown.files[number]), media_type="application/x-ndjson")
+
+
+def _stream(file: ResultFile) -> Iterator[bytes]:
+    """The lines of a file, many at a time; a line that cannot be shown ends it with what is wrong.
+
+    Half a surrogate pair, which UTF-8 has no bytes for, stays the escape that it was.
+    """
+    waiting: list[str] = []
+    size = 0
+    try:
+        for line in file.lines():
+            waiting.append(line)
+            size += len(line)
+            if size > STREAM_CHARACTERS:
+                yield "\n".join([*waiting, ""]).encode(errors="backslashreplace")
+                waiting, size = [], 0
+    except InputError as error:
+        waiting.append(json.dumps({"error": str(error)}, ensure_ascii=False))
+    yield "".join(f"{line}\n" for line in waiting).encode(errors="backslashreplace")
+
+
+def _add_page(app: FastAPI) -> None:
+    """The page's own files, all read here and now: a request names one of them, never a path."""
+    page = {
+        f"/{file.name}": (file.read_bytes(), TYPES[PurePosixPath(file.name).suffix])
+        for file in (files("proponent.viewer") / "page").iterdir()
+    }
+    page["/"] = page["/index.html"]
+
+    @app.get("/{name:path}")
+    async def asset(request: Request) -> Response:
+        if request.url.path not in page:
+            raise HTTPException(404, "there is nothing at this address")
+        content, kind = page[request.url.path]
+        return Response(content, media_type=f"{kind}; charset=utf-8")
+
+
+def _add_live(app: FastAPI, desk: Desk) -> None:
+    @app.post("/api/continuations")
+    async def continuations(asked: AskContinuations, request: Request) -> Response:
+        work = desk.worker.submit(lambda work: desk.run.continuations(asked.prompt, asked.count, work))
+        found = await desk.outcome(request, work)
+        return JSONResponse({"continuations": [vars(continuation) for continuation in found]})
+
+    @app.post("/api/traces", status_code=202)
+    async def start(asked: AskTrace) -> Response:
+        return JSONResponse({"id": desk.start(asked.prompt, asked.target, asked.wanted())}, 202)
+
+    @app.get("/api/traces/{id}")
+    async def status(id: str) -> Response:
+        return JSONResponse(dict(desk.status(id)))
+
+    @app.delete("/api/traces/{id}")
+    async def cancel(id: str) -> Response:
+        desk.worker.cancel(desk.find(id)[0])
+        return JSONResponse(dict(desk.status(id)))
+
+    @app.post("/api/traces/{id}/rerank")
+    async def rerank(id: str, asked: AskRanking, request: Request) -> Response:
+        return JSONResponse({"row": await desk.outcome(request, desk.rank(id, asked.wanted()))})
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    """One line for what cannot be done."""
+    status = 400 if isinstance(error, InputError) else 503 if isinstance(error, BusyError) else 409
+    return JSONResponse({"detail": str(error)}, status)
+
+
+async def _refuse_body(_: Request, error: Any) -> Response:
+    """One line for a body that is not as it should be."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:2])
+    return JSONResponse({"detail": f"{place}: {first['msg']}" if place else first["msg"]}, 400)

@@ -1,0 +1,92 @@
+"""Requests for a live run: what waits, what was traced, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from proponent.progress import Progress
+from proponent.viewer.live import LiveRun, Traced, Wanted
+from proponent.viewer.worker import Work, Worker
+
+ABANDONED_SECONDS = 0.25  # how often a request that waits is asked whether it is still there
+
+
+@dataclass(frozen=True)
+class Limits:
+    """waiting: requests in the queue.  seconds: that each may take.  kept: traces that can be ranked anew."""
+
+    waiting: int = 32
+    seconds: float = 300.0
+    kept: int = 200
+
+
+class Desk:
+    """Takes requests for a run, keeps the traces that were made, and gives out their rankings."""
+
+    def __init__(self, run: LiveRun, limits: Limits) -> None:
+        self.run, self._kept = run, min(limits.kept, run.keeps)
+        self.worker = Worker(limits.waiting, limits.seconds)
+        self._traces: OrderedDict[str, tuple[Work, list[Traced]]] = OrderedDict()
+        self._ranking: dict[str, Work] = {}
+
+    def start(self, prompt: str, target: str, wanted: Wanted) -> str:
+        """Put a trace into the queue; its id."""
+        traced: list[Traced] = []
+        self.run.check(wanted)
+
+        def job(work: Progress) -> dict[str, Any]:
+            traced.append(self.run.trace(prompt, target, work))
+            return self.run.rank(traced[0], wanted, work)
+
+        work = self.worker.submit(job)
+        self._traces[work.id] = (work, traced)
+        for old in [id for id, (made, _) in self._traces.items() if made.over][: -self._kept]:
+            del self._traces[old]
+            self._ranking.pop(old, None)
+        return work.id
+
+    def find(self, id: str) -> tuple[Work, list[Traced]]:
+        """A trace that is kept; 404 for any other."""
+        if id not in self._traces:
+            raise HTTPException(404, "there is no such trace; it may be too long ago")
+        return self._traces[id]
+
+    def status(self, id: str) -> Mapping[str, Any]:
+        """How far a trace has come, and its row when it is done."""
+        work, _ = self.find(id)
+        return {
+            "state": work.state,
+            "position": self.worker.position(work),
+            "done": work.done,
+            "total": work.total,
+            "message": work.message,
+            "row": work.outcome.result() if work.state == "done" else None,
+        }
+
+    def rank(self, id: str, wanted: Wanted) -> Work:
+        """Rank a trace anew, before whatever waits; of one trace only the newest ranking is made."""
+        work, traced = self.find(id)
+        self.run.check(wanted)
+        if not work.over or not traced:
+            raise HTTPException(409, "this trace is not done, so there is nothing to rank")
+        if id in self._ranking:
+            self.worker.cancel(self._ranking[id])
+        self._ranking[id] = self.worker.submit(
+            lambda work: self.run.rank(traced[0], wanted, work), first=True
+        )
+        return self._ranking[id]
+
+    async def outcome(self, request: Request, work: Work) -> Any:
+        """The result of work, which is cancelled when nobody waits for it any more."""
+        future = asyncio.wrap_future(work.outcome)
+        while not (await asyncio.wait({future}, timeout=ABANDONED_SECONDS))[0]:
+            if await request.is_disconnected():
+                self.worker.cancel(work)
+        return future.result()

@@ -1,0 +1,129 @@
+/** Search, filters and order of the list of queries. */
+
+import { el, plain, show } from "./dom.js";
+import { CATEGORIES, sortable } from "./find.js";
+import { known, modelIsRight, relationsOf } from "./library.js";
+import { firstGold } from "./metrics.js";
+
+const BY_NAME = [
+  { name: "prompt", label: "Prompt, A to Z" },
+  { name: "target", label: "Target, A to Z" },
+];
+
+function select(app, name, label, options) {
+  const choice = el(
+    "select",
+    { id: `filter-${name}`, onchange: () => app.update({ [name]: choice.value, ...startOf(name, choice.value) }) },
+    options.map(([value, text]) => el("option", { value }, text)),
+  );
+  choice.value = app.state[name];
+  return el("label", { class: "field" }, el("span", {}, label), choice);
+}
+
+/** Names are wanted from A, numbers from the largest. */
+function startOf(name, value) {
+  return name === "sort" ? { up: BY_NAME.some((order) => order.name === value) ? "1" : "" } : {};
+}
+
+function modelFilter(app) {
+  const { queries } = app.library;
+  const judged = known(app.library, "judged", () => queries.some((query) => modelIsRight(query) !== null));
+  const options = [["", "Any"], ["right", "Gets it right"], ["wrong", "Gets it wrong"]];
+  return judged ? select(app, "model", "The model", options) : null;
+}
+
+function goldFilter(app) {
+  const lead = app.shown()[0];
+  const { queries } = app.library;
+  const judged = () => queries.some((query) => firstGold(query.rows[lead.index]) !== null);
+  if (!lead || !known(app.library, `gold ${lead.index}`, judged)) return null;
+  const options = [["", "Any"], ["found", "Retrieved"], ["top", "On top"], ["missed", "Not retrieved"]];
+  return select(app, "gold", "Gold passage", options);
+}
+
+function relationFilter(app) {
+  const relations = known(app.library, "relations", () => relationsOf(app.library.queries));
+  if (!relations.length) return null;
+  const options = relations.map(([name, count]) => [name, `${name} (${plain(count)})`]);
+  return select(app, "rel", "Relation", [["", "All"], ...options]);
+}
+
+/** The files' own categories of the top proponent, or else the page's. */
+function categoriesOf({ library }) {
+  const top = (row) => row?.proponent_categories?.slice(0, 1) ?? [];
+  return known(library, "own categories", () => {
+    const own = new Set(library.queries.flatMap(({ rows }) => rows.flatMap(top)));
+    return own.size ? [...own].map(String).sort() : CATEGORIES;
+  });
+}
+
+function orderFields(app) {
+  const metrics = [...sortable(app.library, app.shown()), ...BY_NAME].map(({ name, label }) => [name, label]);
+  const up = app.state.up === "1";
+  const turn = el(
+    "button",
+    {
+      type: "button",
+      class: "icon",
+      "aria-label": up ? "Smallest first; turn round" : "Largest first; turn round",
+      title: up ? "Smallest first" : "Largest first",
+      onclick: () => app.update({ up: up ? "" : "1" }),
+    },
+    up ? "↑" : "↓",
+  );
+  return el("div", { class: "order" }, select(app, "sort", "Sort by", [["", "Order of the file"], ...metrics]), turn);
+}
+
+/** Show the filters that make sense for what is loaded. */
+export function showFilters(app, element) {
+  const focused = document.activeElement?.id;
+  const categories = categoriesOf(app).map((name) => [name, name[0].toUpperCase() + name.slice(1)]);
+  show(
+    element,
+    [
+      modelFilter(app),
+      goldFilter(app),
+      relationFilter(app),
+      select(app, "cat", "Top proponent", [["", "Any"], ...categories]),
+      orderFields(app),
+      clearButton(app),
+    ].filter(Boolean),
+  );
+  if (focused?.startsWith("filter-")) document.getElementById(focused)?.focus();
+}
+
+function clearButton(app) {
+  const used = ["rel", "model", "gold", "cat", "s"].filter((name) => app.state[name]);
+  if (!used.length) return null;
+  const clear = () => {
+    document.getElementById("search").value = "";
+    app.update(Object.fromEntries(used.map((name) => [name, ""])));
+    document.getElementById("search").focus();
+  };
+  return el("button", { type: "button", class: "clear", onclick: clear }, "Clear search and filters");
+}
+
+const PAUSE = 120; // milliseconds from the last key to the search
+
+/** Whether a pointer is pressed: what is drawn anew between press and release loses the click. */
+function watchPointer() {
+  const pointer = { pressed: false };
+  // the release over a select's open list reaches nobody, so a later move tells too
+  for (const name of ["pointerdown", "pointermove", "pointerup", "pointercancel"]) {
+    addEventListener(name, (event) => (pointer.pressed = event.buttons > 0), { capture: true, passive: true });
+  }
+  return pointer;
+}
+
+/** Let the search field and its box change the state, a moment after the last key. */
+export function mountSearch(app, input, within) {
+  const pointer = watchPointer();
+  let timer = 0;
+  const wait = () => {
+    clearTimeout(timer);
+    timer = setTimeout(search, PAUSE);
+  };
+  const search = () => (pointer.pressed ? wait() : app.update({ s: input.value }));
+  input.addEventListener("input", wait);
+  within.addEventListener("change", () => app.update({ within: within.checked ? "passages" : "" }));
+}

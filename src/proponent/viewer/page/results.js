@@ -1,0 +1,103 @@
+/** One row's proponents and opponents beside each other. */
+
+import { counted, el, scored, show } from "./dom.js";
+import { categoryOf } from "./find.js";
+import { termsOfRow } from "./library.js";
+import { passageText } from "./passage.js";
+import { passagesOf } from "./row.js";
+
+const HEADINGS = {
+  proponent: ["Proponents", "pushed the model towards the target"],
+  opponent: ["Opponents", "pushed the model away from it"],
+};
+
+/** What the page's own categories mean; a file's own need no words of ours. */
+const WORDS = {
+  "subject and target": "names the subject and the target",
+  "target only": "names the target, not the subject",
+  "subject only": "names the subject, not the target",
+  neither: "names neither the subject nor the target",
+};
+
+function scoreBar(score, largest) {
+  const bar = el("span", { class: score < 0 ? "bar against" : "bar for", "aria-hidden": "true" });
+  bar.style.setProperty("--part", `${Math.round((100 * Math.abs(score)) / (largest || 1))}%`);
+  return bar;
+}
+
+function badges(passage, terms) {
+  const category = categoryOf(passage, terms);
+  if (passage.gold) return [el("span", { class: "badge gold", title: "states the fact" }, "✓ gold"), ownCategory(passage)];
+  return [el("span", { class: "badge", title: passage.category === null ? WORDS[category] : null }, category)];
+}
+
+/** A file's own category stands beside the gold mark; ours would only repeat it. */
+function ownCategory(passage) {
+  return passage.category === null ? null : el("span", { class: "badge" }, String(passage.category));
+}
+
+/**
+ * A passage with rank, score, id, gold mark and category.
+ *
+ * context: `{terms, tokens, largest}`; largest is the greatest absolute score, for the bars.
+ */
+export function passageCard(passage, context, ...more) {
+  const scoreText = passage.score === null ? null : [scoreBar(passage.score, context.largest), scored(passage.score)];
+  return el(
+    "li",
+    { class: passage.gold ? "passage is-gold" : "passage", "data-id": passage.id, tabindex: "-1" },
+    el(
+      "div",
+      { class: "passage-head" },
+      el("span", { class: "rank" }, el("span", { class: "visually-hidden" }, "rank "), String(passage.rank)),
+      scoreText ? el("span", { class: "score" }, el("span", { class: "visually-hidden" }, "score "), scoreText) : null,
+      badges(passage, context.terms),
+      ...more,
+      el("span", { class: "id", title: passage.id }, el("bdi", {}, passage.id)),
+    ),
+    passageText(passage, context.terms, context.tokens),
+  );
+}
+
+/** The greatest absolute score of some passages. */
+export function largestScore(passages) {
+  return Math.max(0, ...passages.map(({ score }) => Math.abs(score ?? 0)));
+}
+
+function column(role, passages, context) {
+  const [heading, meaning] = HEADINGS[role];
+  return el(
+    "section",
+    { class: `column ${role}s`, "aria-label": heading },
+    el("h3", {}, heading, el("span", { class: "muted" }, ` ${meaning}`)),
+    passages.length
+      ? el("ol", { class: "passages" }, passages.map((passage) => passageCard(passage, context)))
+      : el("p", { class: "muted empty" }, `This file holds no ${HEADINGS[role][0].toLowerCase()}.`),
+  );
+}
+
+/**
+ * Fill an element with one row's proponents and opponents; call it again to replace them.
+ *
+ * row: one line of a result file.  element: emptied first.  options: `terms` to mark (worked out from
+ * the row alone where missing), `tokens` to shade tokens, `known` ids of gold passages.
+ */
+export function showRow(row, element, options = {}) {
+  const prompt = String(row.inputs_plaintext ?? "");
+  const target = String(row.targets_plaintext ?? "");
+  const terms = options.terms ?? termsOfRow(row, { prompt, target }).terms;
+  const proponents = passagesOf(row, "proponent", options.known);
+  const opponents = passagesOf(row, "opponent", options.known);
+  const context = { terms, tokens: options.tokens ?? false, largest: largestScore([...proponents, ...opponents]) };
+  const both = opponents.length > 0;
+  show(
+    element,
+    el(
+      "div",
+      { class: both ? "columns two" : "columns one" },
+      column("proponent", proponents, context),
+      both ? column("opponent", opponents, context) : null,
+    ),
+    both ? null : el("p", { class: "muted" }, `${counted(proponents.length, "proponent")}; this method has no opponents.`),
+  );
+}

@@ -1,0 +1,119 @@
+"""The server of the viewer: one socket, one address to open, and a browser where there is a screen."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import webbrowser
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Timer
+
+from proponent.corpus.queries import Queries
+from proponent.errors import InputError
+from proponent.progress import Progress
+
+PORT = 8321
+OPEN_AFTER = 0.5
+EVERYWHERE = ("0.0.0.0", "::", "")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a server shows and where.
+
+    files: result files.  run: a run folder for live tracing.  task: queries of its task mix.
+    device: of the model.  host, port: to bind to; port 0 takes any that is free.
+    seconds: that a request may take.  browser: whether to open one.
+    """
+
+    files: tuple[Path, ...] = ()
+    run: Path | None = None
+    task: Path | None = None
+    device: str | None = None
+    host: str = "127.0.0.1"
+    port: int = PORT
+    seconds: float = 300.0
+    browser: bool = True
+
+
+def serve(serving: Serving, progress: Progress) -> None:
+    """Show result files and trace live until interrupted; the address is printed on stdout.
+
+    Raises InputError for files, a run or a task that cannot be used, for a host or port that cannot be
+    bound to, and where the packages of the extra ``viewer`` are missing.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise InputError(
+            "the viewer needs FastAPI; install it with: pip install 'proponent[viewer]'"
+        ) from error
+    from proponent.viewer.app import Shown, create_app
+    from proponent.viewer.desk import Limits
+    from proponent.viewer.live import LiveRun
+    from proponent.viewer.results import open_results
+    from proponent.viewer.security import Guard
+
+    files = open_results(serving.files)
+    with bound(serving.host, serving.port) as listening:
+        task = Queries.read(serving.task) if serving.task is not None else None
+        run = LiveRun(serving.run, task, serving.device, progress) if serving.run is not None else None
+        guard = Guard.of(serving.host)
+        app = create_app(Shown(files, run), guard, replace(Limits(), seconds=serving.seconds))
+        address = address_of(serving.host, listening.getsockname()[1], guard.token)
+        print(address, flush=True)
+        if guard.token is not None:
+            progress.say("whoever has this address can do what you can; the connection is not encrypted")
+        progress.say("press Ctrl-C to end")
+        if serving.browser and has_screen():
+            Timer(OPEN_AFTER, webbrowser.open, (address,)).start()
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_graceful_shutdown=2,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket; InputError where there can be none."""
+    if not 0 <= port <= 65535:
+        raise InputError(f"port {port}: give a number from 0 (any free port) to 65535")
+    try:
+        family, *_, place = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise InputError(f"host '{host}': {error.strerror}; give an address of this machine") from error
+    try:
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(place)
+        listening.listen()
+    except OSError as error:
+        listening.close()
+        raise InputError(
+            f"host '{host}', port {port}: {error.strerror}; give another --port, or 0 for any that is free"
+        ) from error
+    return listening
+
+
+def address_of(host: str, port: int, token: str | None) -> str:
+    """The address to open in a browser."""
+    name = socket.gethostname() if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/" + (f"?token={token}" if token is not None else "")
+
+
+def has_screen() -> bool:
+    """Whether a browser would open a window; one that runs in the terminal would take it over."""
+    return sys.platform in ("win32", "darwin") or any(
+        os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY")
+    )

@@ -1,0 +1,83 @@
+"""The accessibility rules of axe on every main state of the page, light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import axe_playwright_python
+import pytest
+from playwright.sync_api import Page
+from tests.viewer.conftest import Opener
+from tests.viewer.rows import capital_rows
+
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds wrong, each with the elements."""
+    page.evaluate(AXE)
+    options = json.dumps({"runOnly": RULES, "resultTypes": ["violations"]})
+    found = page.evaluate(f"axe.run(document, {options})")["violations"]
+    return [f"{rule['id']}: {[node['html'] for node in rule['nodes']]}" for rule in found]
+
+
+def nothing(page: Page) -> None:
+    """The state that the page opens in."""
+
+
+def compare_tokens(page: Page) -> None:
+    page.get_by_role("button", name="Shade tokens").click()
+    page.get_by_role("button", name="Opponents").click()
+
+
+def overview(page: Page) -> None:
+    page.click("#view-overview")
+
+
+def keys(page: Page) -> None:
+    page.click("#help")
+
+
+def error(page: Page) -> None:
+    page.set_input_files("#open", {"name": "bad.jsonl", "mimeType": "text/plain", "buffer": b"nothing\n"})
+    page.wait_for_selector("#error:not([hidden])")
+
+
+def first_query(page: Page) -> None:
+    page.locator("[role=option]").first.click()
+
+
+STATES: dict[str, tuple[int, int, Callable[[Page], None]]] = {
+    "welcome": (0, 1280, nothing),
+    "one file": (1, 1280, nothing),
+    "comparison": (2, 1280, compare_tokens),
+    "overview": (2, 1280, overview),
+    "keys": (1, 1280, keys),
+    "error": (1, 1280, error),
+    "narrow list": (2, 390, nothing),
+    "narrow query": (2, 390, first_query),
+    "narrow overview": (2, 390, overview),
+}
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("state", STATES)
+def test_axe_finds_nothing(open_page: Opener, page: Page, state: str, colours: str) -> None:
+    files, width, reach = STATES[state]
+    rows = capital_rows(is_8b_correct=False)
+    for row in rows:
+        row["proponent_tokens"] = [[[text, 0.5]] for text in row["proponents"]]
+    both = {"one.jsonl": rows, "two.jsonl": capital_rows(gold_first=False)}
+    page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
+    open_page(dict(list(both.items())[:files]), width=width)
+    reach(page)
+    assert violations(page) == []
+
+
+def test_axe_is_at_work(open_page: Opener) -> None:
+    page = open_page({"one.jsonl": capital_rows()})
+    page.evaluate("document.getElementById('pane').append(document.createElement('img'))")
+    assert any("image-alt" in violation for violation in violations(page))
