@@ -286,6 +286,14 @@ def test_answers_of_the_model_are_joined_to_their_queries(open_page: Opener) -> 
     assert count(page) == "2 of 8 queries"
 
 
+def test_a_passage_with_the_models_own_answer_says_so(open_page: Opener) -> None:
+    rows = capital_rows()
+    rows[0]["opponents"][0] = "Minsk is in Belarus."
+    answer = {"query_id": "f0", "text": " Minsk", "correct": False}
+    page = open_page({"hits.jsonl": rows, "predictions.jsonl": [answer]})
+    assert page.locator(".opponents .badge").first.inner_text() == "model's answer"
+
+
 def test_tokens_are_shaded_where_the_file_has_them(open_page: Opener) -> None:
     row = result_row("f", "The capital of Norway is", "Oslo", [("p", "Oslo is big.", True)])
     row["proponent_tokens"] = [[["Oslo", 0.5], [" is", -0.25], [" big", 0.0], [".", 0.1]]]

@@ -6,7 +6,7 @@ import { passagesOf } from "./row.js";
 import { marksOf } from "./words.js";
 
 /** What a passage holds, from most to least; gold where a file says so, the others by its words. */
-export const CATEGORIES = ["gold", "subject and target", "target only", "subject only", "neither"];
+export const CATEGORIES = ["gold", "subject and target", "target only", "model's answer", "subject only", "neither"];
 
 /** The category of a passage: the file's own, or one of `CATEGORIES`. */
 export function categoryOf(passage, terms) {
@@ -16,7 +16,8 @@ export function categoryOf(passage, terms) {
   const roles = new Set(named.map(({ role }) => role));
   if (roles.has("subject") && roles.has("target")) return CATEGORIES[1];
   if (roles.has("target")) return CATEGORIES[2];
-  return roles.has("subject") ? CATEGORIES[3] : CATEGORIES[4];
+  if (roles.has("said")) return CATEGORIES[3];
+  return roles.has("subject") ? CATEGORIES[4] : CATEGORIES[5];
 }
 
 function topCategory(library, query, file) {

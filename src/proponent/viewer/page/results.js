@@ -15,6 +15,7 @@ const HEADINGS = {
 const WORDS = {
   "subject and target": "names the subject and the target",
   "target only": "names the target, not the subject",
+  "model's answer": "names what the model says, not the target",
   "subject only": "names the subject, not the target",
   neither: "names neither the subject nor the target",
 };
