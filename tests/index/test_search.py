@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from proponent.index.codes import encode_rows
 from proponent.index.search import Found, Piece, VectorScan, search
 
 ROWS, QUERIES, DIM = 57, 4, 6
@@ -61,11 +62,79 @@ def test_the_scan_finds_what_a_full_sort_finds_ties_by_corpus_order(size: int, k
 def test_rows_decoded_at_a_time_change_nothing(
     few: int, decoded: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("FEW_QUERIES", few), ("ROWS_FOR_FEW", decoded), ("ROWS_FOR_MANY", decoded)):
+    for name, value in (("FEW_VECTORS", few), ("DECODED", decoded)):
         monkeypatch.setattr(f"proponent.index.search.{name}", value)
     rows, vectors = small_integers(0, ROWS), small_integers(1, QUERIES)
     found = search(pieces(rows, size), VectorScan(vectors, None, ones), 7)
     assert_same(found, sorted_whole(vectors @ rows.T, 7))
+
+
+def encoded(rows: Tensor, size: int) -> list[Piece]:
+    """Pieces as an index stores them."""
+    made = []
+    for first in range(0, len(rows), size):
+        part = rows[first : first + size]
+        codes = encode_rows(part)
+        made.append(Piece(first, codes["codes"], codes["scale"], part.norm(dim=1), part.norm(dim=1)))
+    return made
+
+
+def near_ties(rows: int, dim: int) -> Tensor:
+    """Rows whose scores lie closer together than float16 can tell, of sizes from 1e-9 to 1e9."""
+    generator = torch.Generator().manual_seed(7)
+    common = torch.randn(dim, generator=generator)
+    made = common + 3e-4 * torch.randn(rows, dim, generator=generator)
+    return made * torch.logspace(-9, 9, rows)[torch.randperm(rows, generator=generator), None]
+
+
+@pytest.mark.parametrize("unit_norm", [True, False])
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e12])
+@pytest.mark.parametrize("k", [1, 10])
+def test_estimates_in_float16_rule_out_no_passage_that_belongs(
+    k: int, size: float, unit_norm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = near_ties(300, 512)
+    vectors = size * torch.randn(2, 512, generator=torch.Generator().manual_seed(8))
+    norms = vectors.norm(dim=1) if unit_norm else None
+    scan = VectorScan(vectors, norms, lambda piece: piece.whitened_norm)
+    held = encoded(rows, 64)
+    found = search(held, scan, k)
+    monkeypatch.setattr("proponent.index.search.FEW_VECTORS", 0)
+    expected = search(held, scan, k)
+    for name in ("proponent", "opponent"):
+        scores = getattr(expected, f"{name}_scores")
+        torch.testing.assert_close(getattr(found, f"{name}_scores"), scores, rtol=2e-6, atol=0)
+        # two sums of the same products in another order may swap what lies within their rounding
+        positions = getattr(found, f"{name}_positions")
+        swapped = positions != getattr(expected, f"{name}_positions")
+        assert swapped.float().mean() < 0.3
+
+
+@pytest.mark.parametrize("rows", [torch.randn(100, 64).exp(), near_ties(100, 64)])
+def test_an_estimate_is_off_by_no_more_than_it_says(rows: Tensor) -> None:
+    vectors = torch.randn(2, 64).exp()
+    scan = VectorScan(vectors, None, ones)
+    (piece,) = encoded(rows, 100)
+    estimate, slack = scan.estimate(piece)
+    exact = vectors.double() @ (piece.codes.double() * piece.scale.double()[:, None]).T
+    off = (estimate - exact).abs()
+    assert (off <= slack).all()
+    assert (slack <= 2e-3 * torch.outer(vectors.norm(dim=1), piece.whitened_norm)).all()
+
+
+def test_only_rows_that_may_be_found_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(9)
+    rows, vectors = torch.randn(1000, 4096, generator=generator), torch.randn(1, 4096, generator=generator)
+    decoded: list[int] = []
+    chosen = Piece.chosen
+
+    def counted(piece: Piece, rows: Tensor) -> Piece:
+        decoded.append(len(rows))
+        return chosen(piece, rows)
+
+    monkeypatch.setattr(Piece, "chosen", counted)
+    search(encoded(rows, 500), VectorScan(vectors, vectors.norm(dim=1), lambda p: p.whitened_norm), 5)
+    assert sum(decoded) < 50
 
 
 def test_k_beyond_the_corpus_gives_all_of_it() -> None:

@@ -131,8 +131,9 @@ def _mixed(ground: Ground, met: Met, mix: float) -> tuple[Tensor, float, Tensor]
 def best(scores: Tensor, k: int) -> Found:
     """The k highest and the k lowest of scores [n], as ``search`` finds them."""
     top, bottom = TopRows(1, k), TopRows(1, k)
-    top.add(scores[None], 0)
-    bottom.add(-scores[None], 0)
+    positions = torch.arange(len(scores))
+    top.add(scores[None], positions)
+    bottom.add(-scores[None], positions)
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
 
 

@@ -11,10 +11,17 @@ from torch import Tensor
 
 from proponent.index.codes import decode_rows
 
-# Rows that are decoded at a time: for few queries they have to stay in the processor's caches between
-# decoding and use, for many a matrix product wants more of them.
-FEW_QUERIES = 8
-ROWS_FOR_FEW, ROWS_FOR_MANY = 16, 256
+# Rows that are decoded at a time: they should stay in the caches between decoding and use, but a matrix
+# product wants many.
+DECODED = 128
+# Fewer vectors than these meet the codes as they are stored, each in a product of its own: that reads memory
+# twice as fast as decoding does, and slower than it for several vectors at once.
+FEW_VECTORS = 3
+HALF_PRECISION = 2**-11
+# Products of stored codes stay below this in float16, whose largest number is 65504.
+HALF_RANGE = 2**15
+# What a float32 sum of products may lose of the product of the norms.
+SUM_PRECISION = 2**-16
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,12 @@ class Piece:
         columns = (self.codes, self.scale, self.whitened_norm, self.feature_norm)
         return Piece(self.first + start, *(column[start:stop] for column in columns))
 
+    def chosen(self, rows: Tensor) -> Piece:
+        """Rows [r] of the piece with float32 codes; they no longer lie side by side in the index."""
+        columns = (self.codes, self.scale, self.whitened_norm, self.feature_norm)
+        codes, *others = (column[rows] for column in columns)
+        return Piece(self.first, codes.float(), *others)
+
 
 class Scan(Protocol):
     """Queries ready to meet the passages; how depends on the inner product."""
@@ -72,7 +85,27 @@ class VectorScan:
 
     def scores(self, piece: Piece) -> Tensor:
         """Scores [q, c] of the passages of a piece whose codes are float32; 0 where a norm is 0."""
-        raw = (self.vectors @ piece.codes.T) * piece.scale
+        return self._divided((self.vectors @ piece.codes.T) * piece.scale, piece)
+
+    def estimate(self, piece: Piece) -> tuple[Tensor, Tensor]:
+        """Scores [q, c] of a piece as it is stored, and how far from those of ``scores`` they may be [q, c].
+
+        The vectors are rounded to float16 and so is every product.  What the vectors lose by it is known,
+        and what a score loses by that is at most its norm times the passage's.
+        """
+        vectors = self.vectors.double()  # the squares of small ones vanish in float32
+        own = vectors.norm(dim=1)
+        longest = float((piece.whitened_norm / piece.scale).max())
+        size = HALF_RANGE / torch.where(own > 0, own, 1) / max(1.0, longest)  # [q]
+        rounded = (vectors * size[:, None]).half()
+        lost = (vectors - rounded.double() / size[:, None]).norm(dim=1)
+        raw = torch.cat([vector @ piece.codes.T for vector in rounded.split(1)]).double()
+        raw *= piece.scale / size[:, None]
+        slack = torch.outer(lost + SUM_PRECISION * own, piece.whitened_norm.double())
+        slack += HALF_PRECISION * raw.abs()
+        return self._divided(raw, piece), self._divided(slack, piece)
+
+    def _divided(self, raw: Tensor, piece: Piece) -> Tensor:
         return raw if self.norms is None else normalised(raw, self.norms, self.passage_norms(piece))
 
 
@@ -90,14 +123,21 @@ class TopRows:
         self.scores = torch.empty(queries, 0)
         self.positions = torch.empty(queries, 0, dtype=torch.long)
 
-    def add(self, scores: Tensor, first: int) -> None:
-        """Take scores [q, c] of the passages from position ``first`` on; pieces arrive in order."""
-        positions = torch.arange(first, first + scores.shape[1]).expand(len(scores), -1)
+    def add(self, scores: Tensor, positions: Tensor) -> None:
+        """Take scores [q, c] of the passages at positions [c], ascending and above all that came before."""
         # stable, and earlier passages stand first: equal scores keep corpus order
         merged = torch.cat([self.scores, scores], 1)
         order = merged.sort(dim=1, descending=True, stable=True).indices[:, : self._k]
         self.scores = merged.gather(1, order)
-        self.positions = torch.cat([self.positions, positions], 1).gather(1, order)
+        self.positions = torch.cat([self.positions, positions.expand(len(scores), -1)], 1).gather(1, order)
+
+    def may_hold(self, scores: Tensor, slack: Tensor) -> Tensor:
+        """Which passages [c] may be among the k highest, by scores [q, c] that may be off by slack [q, c]."""
+        sure = torch.cat([self.scores, scores - slack], 1)
+        if sure.shape[1] <= self._k:
+            return torch.ones(scores.shape[1], dtype=torch.bool)
+        floor = sure.topk(self._k).values[:, -1:]
+        return (scores + slack >= floor).any(0)
 
 
 @dataclass(frozen=True)
@@ -113,15 +153,27 @@ class Found:
 def search(pieces: Iterable[Piece], scan: Scan, k: int) -> Found:
     """Scan pieces of an index once and keep k proponents and k opponents of every query."""
     top, bottom = TopRows(len(scan), k), TopRows(len(scan), k)
-    rows = ROWS_FOR_FEW if len(scan) < FEW_QUERIES else ROWS_FOR_MANY
     buffer = torch.empty(0, 0)
     for piece in pieces:
-        if buffer.shape[1] != piece.codes.shape[1]:
-            buffer = torch.empty(rows, piece.codes.shape[1])
-        scores = torch.cat([scan.scores(part) for part in _decoded(piece, buffer)], 1)
-        top.add(scores, piece.first)
-        bottom.add(-scores, piece.first)
+        if isinstance(scan, VectorScan) and len(scan) < FEW_VECTORS and piece.codes.dtype == torch.float16:
+            rows, scores = _exact_where_it_matters(piece, scan, top, bottom)
+        else:
+            if buffer.shape[1] != piece.codes.shape[1]:
+                buffer = torch.empty(DECODED, piece.codes.shape[1])
+            rows = torch.arange(len(piece))
+            scores = torch.cat([scan.scores(part) for part in _decoded(piece, buffer)], 1)
+        top.add(scores, piece.first + rows)
+        bottom.add(-scores, piece.first + rows)
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
+
+
+def _exact_where_it_matters(
+    piece: Piece, scan: VectorScan, top: TopRows, bottom: TopRows
+) -> tuple[Tensor, Tensor]:
+    """Rows [r] of a piece that may be found, and their scores [q, r]; estimates rule out the others."""
+    scores, slack = scan.estimate(piece)
+    rows = (top.may_hold(scores, slack) | bottom.may_hold(-scores, slack)).nonzero()[:, 0]
+    return rows, scan.scores(piece.chosen(rows))
 
 
 def _decoded(piece: Piece, buffer: Tensor) -> Iterator[Piece]:
