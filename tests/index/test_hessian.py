@@ -59,7 +59,9 @@ def test_r_is_the_mean_of_the_outer_products_of_each_block() -> None:
         torch.testing.assert_close(block.double(), expected, rtol=1e-5, atol=1e-7 * float(expected.max()))
 
 
-def test_features_may_come_in_pieces_of_any_size() -> None:
+@pytest.mark.parametrize("summed", [1, 5, 512])
+def test_features_may_come_in_pieces_of_any_size(summed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proponent.index.hessian.SUMMED", summed)
     values = features()
     sums = HessianSums(BLOCKS, WIDTH)
     for part in values.split([1, 0, 30, 9]):
@@ -68,6 +70,17 @@ def test_features_may_come_in_pieces_of_any_size() -> None:
     assert found.count == 40
     for block, expected in zip(found.blocks, mean_of(values).blocks, strict=True):
         torch.testing.assert_close(block, expected, rtol=1e-5, atol=1e-7 * float(expected.max()))
+        assert torch.equal(block, block.T)
+
+
+@pytest.mark.parametrize("converted", [1, 5, 512])
+def test_features_in_float64_are_whitened_in_float64(converted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proponent.index.hessian.CONVERTED", converted)
+    values = features().double()
+    factors = mean_of(features()).factors(every(0.01))
+    psi = whiten(values, factors)
+    for part, factor, given in zip(psi.split(WIDTH, 1), factors, values.split(WIDTH, 1), strict=True):
+        torch.testing.assert_close(part @ factor.double().T, given, rtol=1e-12, atol=1e-14)
 
 
 # 5 features cannot fill 12 dimensions: damping alone makes that R invertible

@@ -171,15 +171,16 @@ def test_a_mix_of_zero_is_r_train() -> None:
     whitened = draw(6, 5)
     mix = TaskMix.of(whitened[:3], IDENTITY, 0.0)
     piece = Piece(0, whitened, torch.ones(6), whitened.norm(dim=1), whitened.norm(dim=1))
-    scores = MixedScan(mix, whitened.double(), unit_norm=False).scores(piece)
+    scores = MixedScan(mix, mix.placed(whitened, IDENTITY), unit_norm=False).scores(piece)
     torch.testing.assert_close(scores, whitened @ whitened.T)
 
 
 def test_a_tasks_own_queries_meet_no_passage_by_themselves() -> None:
     task = template_task(4)
     mix = TaskMix.of(task, IDENTITY, 0.999)
-    assert len(MixedScan(mix, task.double(), unit_norm=True)._far) == 0
-    assert MixedScan(mix, torch.cat([task, draw(2, 8)]).double(), True)._far.tolist() == [4, 5]
+    assert len(MixedScan(mix, mix.placed(task, IDENTITY), unit_norm=True)._far) == 0
+    others = mix.placed(torch.cat([task, draw(2, 8)]), IDENTITY)
+    assert MixedScan(mix, others, unit_norm=True)._far.tolist() == [4, 5]
 
 
 def test_directions_are_orthonormal_and_only_those_that_the_task_has() -> None:

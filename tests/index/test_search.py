@@ -122,6 +122,15 @@ def test_an_estimate_is_off_by_no_more_than_it_says(rows: Tensor) -> None:
     assert (slack <= 2e-3 * torch.outer(vectors.norm(dim=1), piece.whitened_norm)).all()
 
 
+def test_codes_beyond_the_range_of_float16_are_not_lost() -> None:
+    rows = torch.full((5, 4), 60000.0)
+    rows[2] *= -1
+    scan = VectorScan(torch.ones(1, 4), None, ones)
+    found = search(pieces(rows, 5), scan, 2)
+    assert found.proponent_positions.tolist() == [[0, 1]]
+    assert found.opponent_positions.tolist() == [[2, 0]]
+
+
 def test_only_rows_that_may_be_found_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(9)
     rows, vectors = torch.randn(1000, 4096, generator=generator), torch.randn(1, 4096, generator=generator)

@@ -8,9 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Rows of a sum that are made together: what lies beyond the triangle in them is the only waste.
+SUMMED = 512
+# Rows of a factor that are taken to float64 at a time, to be used while they are in the caches.
+CONVERTED = 512
+
 
 class HessianSums:
-    """Sums φφᵀ block by block over features that arrive in pieces; memory b · w² floats."""
+    """Sums φφᵀ block by block over features that arrive in pieces; memory b · w² floats.
+
+    Only the lower triangles are summed, in steps of ``SUMMED`` rows.
+    """
 
     def __init__(self, blocks: int, width: int) -> None:
         self._sums = [torch.zeros(width, width) for _ in range(blocks)]
@@ -20,14 +28,17 @@ class HessianSums:
     def add(self, features: Tensor) -> None:
         """Add features [n, b * w] float32."""
         for b, part in enumerate(split_blocks(features, len(self._sums))):
-            self._sums[b].addmm_(part.T, part)
+            for start in range(0, part.shape[1], SUMMED):
+                stop = start + SUMMED
+                self._sums[b][start:stop, :stop].addmm_(part[:, start:stop].T, part[:, :stop])
             self._fourth[b] += part.double().square().sum(1).square().sum()
         self._count += len(features)
 
     def mean(self) -> Hessian:
         """R = mean of φφᵀ over all features added; uses up the sums."""
         count = max(1, self._count)
-        return Hessian(tuple(total.div_(count) for total in self._sums), self._count, self._fourth / count)
+        blocks = tuple(symmetric(total.div_(count).tril_()) for total in self._sums)
+        return Hessian(blocks, self._count, self._fourth / count)
 
 
 @dataclass(frozen=True)
@@ -84,11 +95,27 @@ def split_blocks(features: Tensor, blocks: int) -> tuple[Tensor, ...]:
 
 def whiten(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
     """ψ = L⁻¹ φ of every block, for features [n, d], in the precision of the features."""
-    parts = [
-        torch.linalg.solve_triangular(factor.to(part.dtype), part.T, upper=False).T
-        for factor, part in zip(factors, split_blocks(features, len(factors)), strict=True)
-    ]
-    return torch.cat(parts, 1)
+    parts = split_blocks(features, len(factors))
+    return torch.cat([_solve(factor, part) for factor, part in zip(factors, parts, strict=True)], 1)
+
+
+def _solve(factor: Tensor, part: Tensor) -> Tensor:
+    """``L⁻¹ φ`` for features [n, w] by forward substitution.
+
+    A factor of less precision is converted a tile at a time: a converted copy of it would cost more than
+    the substitution.
+    """
+    width = len(factor) if factor.dtype == part.dtype else CONVERTED
+    psi = torch.empty(part.shape[1], len(part), dtype=part.dtype)
+    for start in range(0, len(factor), width):
+        rows = factor[start : start + width]
+        left = part[:, start : start + width].T
+        for before in range(0, start, width):
+            columns = slice(before, before + width)
+            left = left - rows[:, columns].to(part.dtype) @ psi[columns]
+        diagonal = rows[:, start : start + width].to(part.dtype)
+        psi[start : start + width] = torch.linalg.solve_triangular(diagonal, left, upper=False)
+    return psi.T
 
 
 def correlate(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:

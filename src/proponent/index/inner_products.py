@@ -53,5 +53,5 @@ class Mixed:
     mix: TaskMix
 
     def scan(self, features: Tensor, factors: Factors, unit_norm: bool) -> Scan:
-        """``ψ_q`` in float64: what rounding leaves of it beyond the task is divided by 1 − λ."""
-        return MixedScan(self.mix, whiten(features.double(), factors), unit_norm)
+        """``Uᵀψ_q``, and what ``ψ_q`` has beyond the task's directions U."""
+        return MixedScan(self.mix, self.mix.placed(features, factors), unit_norm)

@@ -26,24 +26,52 @@ NEGLIGIBLE = 1e-14
 
 
 @dataclass(frozen=True)
+class Placed:
+    """Queries ψ by a task's directions U: ``Uᵀψ`` [q, r] of each block, and ``ψ − UUᵀψ`` [q, d]; float64."""
+
+    along: tuple[Tensor, ...]
+    beyond: Tensor
+
+    @classmethod
+    def of(cls, whitened: Tensor, directions: tuple[Tensor, ...]) -> Placed:
+        """Split whitened queries ψ [q, d], float64."""
+        parts = list(zip(split_blocks(whitened, len(directions)), directions, strict=True))
+        along = tuple(part @ u for part, u in parts)
+        beyond = [part - inside @ u.T for (part, u), inside in zip(parts, along, strict=True)]
+        return cls(along, torch.cat(beyond, 1))
+
+
+@dataclass(frozen=True)
 class TaskMix:
     """A task's directions in whitened coordinates, and how much they weigh.
 
     mix: λ in [0, 1).  directions: eigenvectors U [w, r] of each block of E', r <= min(queries, w), in
     float64: a task's own queries lie in their span, and what rounding leaves beyond it is divided by
-    1 − λ.  strengths: their eigenvalues σ [r] > 0, float64.
+    1 − λ.  strengths: their eigenvalues σ [r] > 0, float64.  task: features φ [n, d] of the task's queries.
+    own: where those stand to it.
     """
 
     mix: float
     directions: tuple[Tensor, ...]
     strengths: tuple[Tensor, ...]
+    task: Tensor
+    own: Placed
 
     @classmethod
     def of(cls, features: Tensor, factors: tuple[Tensor, ...], mix: float) -> TaskMix:
         """The mix for features [n, d] of a task's queries, n >= 1, and the factors L of R_train."""
         whitened = whiten(features.double(), factors)
-        pairs = [_eigenpairs(part) for part in split_blocks(whitened, len(factors))]
-        return cls(mix, tuple(u for u, _ in pairs), tuple(sigma for _, sigma in pairs))
+        directions, strengths = zip(*map(_eigenpairs, split_blocks(whitened, len(factors))), strict=True)
+        return cls(mix, directions, strengths, features, Placed.of(whitened, directions))
+
+    def placed(self, features: Tensor, factors: tuple[Tensor, ...]) -> Placed:
+        """Where queries of features φ [q, d] stand to the task; factors: L of R_train, by block.
+
+        Whitened in float64: what rounding leaves of a query beyond the task is divided by 1 − λ.
+        """
+        if torch.equal(features, self.task):
+            return self.own
+        return Placed.of(whiten(features.double(), factors), self.directions)
 
     def along(self, whitened: Tensor) -> list[Tensor]:
         """``Uᵀ ψ`` [n, r] of passages ψ [n, d], by block: all that scores and norms need of them."""
@@ -94,24 +122,22 @@ class MixedScan:
     in their span, so a scan costs hardly more than one without a mix.  What a query has beyond the span is
     divided by 1 − λ and meets the passages by itself.
 
-    whitened: queries ψ [q, d], in float64.
+    queries: where they stand to the task of the mix.
     """
 
-    def __init__(self, mix: TaskMix, whitened: Tensor, unit_norm: bool) -> None:
+    def __init__(self, mix: TaskMix, queries: Placed, unit_norm: bool) -> None:
         self._mix, self._unit_norm = mix, unit_norm
-        squared = torch.zeros(len(whitened), dtype=torch.float64)
-        inside, beyond = [], []
-        parts = split_blocks(whitened, len(mix.directions))
-        for part, u, sigma in zip(parts, mix.directions, mix.strengths, strict=True):
-            along = part @ u  # [q, r]
-            inside.append(along / (1 - mix.mix + mix.mix * sigma))
-            beyond.append(part - along @ u.T)
-            squared += (inside[-1] * along).sum(1)
-        rest = torch.cat(beyond, 1) / (1 - mix.mix)
-        apart = rest.square().sum(1) * (1 - mix.mix)
+        inside = [
+            along / (1 - mix.mix + mix.mix * sigma)
+            for along, sigma in zip(queries.along, mix.strengths, strict=True)
+        ]
+        pairs = zip(inside, queries.along, strict=True)
+        squared = torch.stack([(part * along).sum(1) for part, along in pairs]).sum(0)
+        apart = queries.beyond.square().sum(1) / (1 - mix.mix)
         squared += apart
         self._far = (apart > NEGLIGIBLE * squared).nonzero()[:, 0]
-        self._inside, self._rest = [part.float() for part in inside], rest[self._far].float()
+        self._rest = (queries.beyond[self._far] / (1 - mix.mix)).float()
+        self._inside = [part.float() for part in inside]
         self._norms = squared.clamp_min(0).sqrt().float()
 
     def __len__(self) -> int:

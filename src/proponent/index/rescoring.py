@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proponent.index.hessian import correlate, split_blocks, whiten
-from proponent.index.mix import CANCELS, NEGLIGIBLE, TaskMix
+from proponent.index.hessian import correlate, whiten
+from proponent.index.mix import CANCELS, NEGLIGIBLE, Placed, TaskMix
 from proponent.index.search import Found, Piece, TopRows, normalised
 
 ROWS = 512  # decoded, or squared, at a time
@@ -83,9 +83,8 @@ class Met:
         vectors = [correlate(features, factors), psi.float()]
         along, rest = torch.empty(0), torch.empty(0, 0)
         if task is not None:
-            parts = list(zip(split_blocks(psi, len(task.directions)), task.directions, strict=True))
-            along = torch.cat([part @ u for part, u in parts], 1)[0]
-            rest = torch.cat([part - part @ u @ u.T for part, u in parts], 1)
+            placed = Placed.of(psi, task.directions)
+            along, rest = torch.cat(placed.along, 1)[0], placed.beyond
             vectors.append(rest.float())
         stacked = torch.cat(vectors)
         raw = torch.cat([stacked @ piece.codes.float().T * piece.scale for piece in _parts(pieces)], 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -18,7 +19,7 @@ DECODED = 128
 # twice as fast as decoding does, and slower than it for several vectors at once.
 FEW_VECTORS = 3
 HALF_PRECISION = 2**-11
-# Products of stored codes stay below this in float16, whose largest number is 65504.
+# Stored codes have norm √d: products with them stay below this in float16, whose largest number is 65504.
 HALF_RANGE = 2**15
 # What a float32 sum of products may lose of the product of the norms.
 SUM_PRECISION = 2**-16
@@ -93,17 +94,22 @@ class VectorScan:
         The vectors are rounded to float16 and so is every product.  What the vectors lose by it is known,
         and what a score loses by that is at most its norm times the passage's.
         """
-        vectors = self.vectors.double()  # the squares of small ones vanish in float32
-        own = vectors.norm(dim=1)
-        longest = float((piece.whitened_norm / piece.scale).max())
-        size = HALF_RANGE / torch.where(own > 0, own, 1) / max(1.0, longest)  # [q]
-        rounded = (vectors * size[:, None]).half()
-        lost = (vectors - rounded.double() / size[:, None]).norm(dim=1)
+        rounded, size, lost = self._rounded
         raw = torch.cat([vector @ piece.codes.T for vector in rounded.split(1)]).double()
-        raw *= piece.scale / size[:, None]
-        slack = torch.outer(lost + SUM_PRECISION * own, piece.whitened_norm.double())
-        slack += HALF_PRECISION * raw.abs()
-        return self._divided(raw, piece), self._divided(slack, piece)
+        slack = HALF_PRECISION * raw.abs() * (piece.scale / size) + torch.outer(lost, piece.whitened_norm)
+        beyond = ~raw.isfinite()  # codes larger than an index has them
+        raw, slack = raw.masked_fill(beyond, 0), slack.masked_fill(beyond, torch.inf)
+        return self._divided(raw * (piece.scale / size), piece), self._divided(slack, piece)
+
+    @cached_property
+    def _rounded(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors times a size in float16 [q, d], the sizes [q, 1], the norms of what they lose [q]."""
+        vectors = self.vectors.double()  # the squares of small ones vanish in float32
+        own = vectors.norm(dim=1, keepdim=True)
+        size = HALF_RANGE / torch.where(own > 0, own, 1) / vectors.shape[1] ** 0.5
+        rounded = (vectors * size).half()
+        lost = (vectors - rounded.double() / size).norm(dim=1) + SUM_PRECISION * own[:, 0]
+        return rounded, size, lost
 
     def _divided(self, raw: Tensor, piece: Piece) -> Tensor:
         return raw if self.norms is None else normalised(raw, self.norms, self.passage_norms(piece))
@@ -125,6 +131,10 @@ class TopRows:
 
     def add(self, scores: Tensor, positions: Tensor) -> None:
         """Take scores [q, c] of the passages at positions [c], ascending and above all that came before."""
+        if self.scores.shape[1] == self._k:
+            # a tie with the last one goes to it; few of a piece are above, and only those need sorting
+            above = (scores > self.scores[:, -1:]).any(0)
+            scores, positions = scores[:, above], positions[above]
         # stable, and earlier passages stand first: equal scores keep corpus order
         merged = torch.cat([self.scores, scores], 1)
         order = merged.sort(dim=1, descending=True, stable=True).indices[:, : self._k]
