@@ -5,6 +5,8 @@ Nothing heavy is imported before a verb needs it, so that ``--help`` answers at 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 
 from proponent.cli.options import app
@@ -23,11 +25,15 @@ from proponent.cli import viewing
 # isort: split
 from proponent.cli import models
 
+# Objects that are made before Python looks for garbage among them; 700 by itself.
+MADE_BEFORE_COLLECTING = 20_000
+
 __all__ = ["app", "main", "models", "results", "runs", "viewing"]
 
 
 def main() -> None:
     """Run the command line; bad input ends in one line on stderr and exit code 2."""
+    _collect_less()
     try:
         app()
     except InputError as error:
@@ -38,3 +44,13 @@ def main() -> None:
             raise
         print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
+
+
+def _collect_less() -> None:
+    """Spare a short command a quarter of its time.
+
+    The libraries make a million objects that stay to the end; looking through them for garbage, again and
+    again while they are imported and a last time at exit, finds none.
+    """
+    gc.set_threshold(MADE_BEFORE_COLLECTING, 10, 10)
+    atexit.register(gc.freeze)
