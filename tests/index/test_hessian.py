@@ -61,7 +61,7 @@ def test_r_is_the_mean_of_the_outer_products_of_each_block() -> None:
 
 @pytest.mark.parametrize("summed", [1, 5, 512])
 def test_features_may_come_in_pieces_of_any_size(summed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proponent.index.hessian.SUMMED", summed)
+    monkeypatch.setattr("proponent.index.hessian.STRIP", summed)
     values = features()
     sums = HessianSums(BLOCKS, WIDTH)
     for part in values.split([1, 0, 30, 9]):
@@ -75,7 +75,7 @@ def test_features_may_come_in_pieces_of_any_size(summed: int, monkeypatch: pytes
 
 @pytest.mark.parametrize("converted", [1, 5, 512])
 def test_features_in_float64_are_whitened_in_float64(converted: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proponent.index.hessian.CONVERTED", converted)
+    monkeypatch.setattr("proponent.index.hessian.STRIP", converted)
     values = features().double()
     factors = mean_of(features()).factors(every(0.01))
     psi = whiten(values, factors)

@@ -41,6 +41,8 @@ def test_second_moments_of_a_passage() -> None:
 
 def test_corrections() -> None:
     assert cost.hessian_operations(FEATURES) == 2 * 2 * 81
+    wide = cost.FeatureShape(3, 32)
+    assert cost.hessian_operations(wide) == 3 * 2 * (512 * 512 + 512 * 1024), "strips of 512 rows"
     assert cost.whitening_operations(FEATURES) == 2 * 81
     assert cost.cholesky_operations(FEATURES) == 2 * 729 // 3
     assert cost.eigenvalue_operations(FEATURES) == 4 * 2 * 729 // 3

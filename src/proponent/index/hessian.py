@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Rows of a sum that are made together: what lies beyond the triangle in them is the only waste.
-SUMMED = 512
-# Rows of a factor that are taken to float64 at a time, to be used while they are in the caches.
-CONVERTED = 512
+# Rows of a block that are summed, converted or mirrored at a time: they stay in the caches, and of a triangle
+# only what lies beyond it in them is wasted.
+STRIP = 512
 
 
 class HessianSums:
     """Sums φφᵀ block by block over features that arrive in pieces; memory b · w² floats.
 
-    Only the lower triangles are summed, in steps of ``SUMMED`` rows.
+    Only the lower triangles are summed, in strips of ``STRIP`` rows.
     """
 
     def __init__(self, blocks: int, width: int) -> None:
@@ -28,8 +27,8 @@ class HessianSums:
     def add(self, features: Tensor) -> None:
         """Add features [n, b * w] float32."""
         for b, part in enumerate(split_blocks(features, len(self._sums))):
-            for start in range(0, part.shape[1], SUMMED):
-                stop = start + SUMMED
+            for start in range(0, part.shape[1], STRIP):
+                stop = start + STRIP
                 self._sums[b][start:stop, :stop].addmm_(part[:, start:stop].T, part[:, :stop])
             self._fourth[b] += part.double().square().sum(1).square().sum()
         self._count += len(features)
@@ -37,7 +36,7 @@ class HessianSums:
     def mean(self) -> Hessian:
         """R = mean of φφᵀ over all features added; uses up the sums."""
         count = max(1, self._count)
-        blocks = tuple(symmetric(total.div_(count).tril_()) for total in self._sums)
+        blocks = tuple(symmetric(total.div_(count)) for total in self._sums)
         return Hessian(blocks, self._count, self._fourth / count)
 
 
@@ -105,7 +104,7 @@ def _solve(factor: Tensor, part: Tensor) -> Tensor:
     A factor of less precision is converted a tile at a time: a converted copy of it would cost more than
     the substitution.
     """
-    width = len(factor) if factor.dtype == part.dtype else CONVERTED
+    width = len(factor) if factor.dtype == part.dtype else STRIP
     psi = torch.empty(part.shape[1], len(part), dtype=part.dtype)
     for start in range(0, len(factor), width):
         rows = factor[start : start + width]
@@ -155,5 +154,12 @@ def unpack_triangles(name: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, 
 
 
 def symmetric(triangle: Tensor) -> Tensor:
-    """The symmetric [w, w] matrix with this lower triangle."""
-    return triangle + triangle.tril(-1).T
+    """The symmetric [w, w] matrix with this lower triangle, which is all that is read of it."""
+    full = triangle.tril()
+    for start in range(0, len(full), STRIP):
+        stop = start + STRIP
+        # a strip at a time: reading all of a large matrix by columns is slow
+        full[start:stop, stop:] = full[stop:, start:stop].T
+        corner = full[start:stop, start:stop]
+        corner += corner.tril(-1).T
+    return full

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from proponent.index.hessian import STRIP
+
 CODE_BYTES = 2  # a coordinate on disk
 FLOAT_BYTES = 4
 ROW_FLOATS = 3  # scale and two norms of a row of the index
@@ -92,8 +94,9 @@ def moment_operations(model: ModelShape, tokens: int) -> int:
 
 
 def hessian_operations(features: FeatureShape) -> int:
-    """Operations of a passage's part φφᵀ in R."""
-    return 2 * features.blocks * features.width**2
+    """Operations of a passage's part φφᵀ in R: lower triangles, and what the strips of them waste."""
+    strip = min(STRIP, features.width)
+    return features.blocks * features.width * (features.width + strip)
 
 
 def whitening_operations(features: FeatureShape) -> int:
