@@ -174,6 +174,8 @@ def test_triangles_are_packed_row_by_row_and_come_back(width: int) -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, blocks, strict=True))
 
 
-def test_a_lower_triangle_tells_its_symmetric_matrix() -> None:
+@pytest.mark.parametrize("strip", [1, 2, 512])
+def test_a_lower_triangle_tells_its_symmetric_matrix(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proponent.index.hessian.STRIP", strip)
     whole = torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]])
-    assert torch.equal(symmetric(whole.tril()), whole)
+    assert torch.equal(symmetric(whole.tril() + torch.full((3, 3), 7.0).triu(1)), whole)
