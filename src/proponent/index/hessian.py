@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,8 +134,8 @@ def packed_size(width: int) -> int:
 def pack_triangle(block: Tensor) -> Tensor:
     """The lower triangle of a block [w, w], row by row, [w * (w + 1) / 2]."""
     packed = torch.empty(packed_size(len(block)), dtype=block.dtype)
-    for row, part in enumerate(packed.split([*range(1, len(block) + 1)])):
-        part.copy_(block[row, : row + 1])
+    for part, row in _triangle_rows(packed, block):
+        part[:] = row
     return packed
 
 
@@ -142,9 +143,17 @@ def unpack_triangle(packed: Tensor) -> Tensor:
     """The inverse of ``pack_triangle``: a lower triangular block [w, w], zero above the diagonal."""
     width = int((2 * packed.numel() + 0.25) ** 0.5)
     block = torch.zeros(width, width, dtype=packed.dtype)
-    for row, part in enumerate(packed.split([*range(1, width + 1)])):
-        block[row, : row + 1] = part
+    for part, row in _triangle_rows(packed, block):
+        row[:] = part
     return block
+
+
+def _triangle_rows(packed: Tensor, block: Tensor) -> Iterator[tuple[Any, Any]]:
+    """Each row of a packed triangle and of its block: views of NumPy, of which thousands cost little."""
+    flat, square, start = packed.numpy(), block.numpy(), 0
+    for row in range(len(square)):
+        yield flat[start : start + row + 1], square[row, : row + 1]
+        start += row + 1
 
 
 def unpack_triangles(name: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
