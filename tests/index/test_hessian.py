@@ -12,9 +12,9 @@ from proponent.index.hessian import (
     correlate,
     damped_eigenvalues,
     mean_eigenvalue,
+    mirror,
     pack_triangle,
     split_blocks,
-    symmetric,
     unpack_triangles,
     whiten,
 )
@@ -178,4 +178,4 @@ def test_triangles_are_packed_row_by_row_and_come_back(width: int) -> None:
 def test_a_lower_triangle_tells_its_symmetric_matrix(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proponent.index.hessian.STRIP", strip)
     whole = torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]])
-    assert torch.equal(symmetric(whole.tril() + torch.full((3, 3), 7.0).triu(1)), whole)
+    assert torch.equal(mirror(whole.tril() + torch.full((3, 3), 7.0).triu(1)), whole)

@@ -16,10 +16,10 @@ from proponent.index.codes import decode_rows, decode_shard, encode_shard
 from proponent.index.hessian import (
     Hessian,
     HessianSums,
+    mirror,
     pack_triangle,
     packed_size,
     split_blocks,
-    symmetric,
     unpack_triangle,
     whiten,
 )
@@ -145,7 +145,7 @@ def _write_whitening(raw: _RawShards, blocks: int, damping: float | str, progres
     ):
         for b, fourth in enumerate(fourths):
             triangle = unpack_triangle(read_tensor(folder.hessian, f"block/{b}"))
-            block = Hessian((symmetric(triangle),), sum(raw.rows), fourth)
+            block = Hessian((mirror(triangle),), sum(raw.rows), fourth)
             chosen.append(dampings(damping, block))
             put(f"factor/{b}", pack_triangle(block.factors(chosen[-1])[0]))
             eigenvalues.append(block.eigenvalues())

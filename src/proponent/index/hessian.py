@@ -37,7 +37,7 @@ class HessianSums:
     def mean(self) -> Hessian:
         """R = mean of φφᵀ over all features added; uses up the sums."""
         count = max(1, self._count)
-        blocks = tuple(symmetric(total.div_(count)) for total in self._sums)
+        blocks = tuple(mirror(total.div_(count)) for total in self._sums)
         return Hessian(blocks, self._count, self._fourth / count)
 
 
@@ -162,13 +162,12 @@ def unpack_triangles(name: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, 
     return tuple(unpack_triangle(tensors[f"{name}/{b}"]) for b in range(count))
 
 
-def symmetric(triangle: Tensor) -> Tensor:
-    """The symmetric [w, w] matrix with this lower triangle, which is all that is read of it."""
-    full = triangle.tril()
-    for start in range(0, len(full), STRIP):
+def mirror(triangle: Tensor) -> Tensor:
+    """Make a matrix [w, w] symmetric, in place, from its lower triangle, which is all that is read of it."""
+    for start in range(0, len(triangle), STRIP):
         stop = start + STRIP
         # a strip at a time: reading all of a large matrix by columns is slow
-        full[start:stop, stop:] = full[stop:, start:stop].T
-        corner = full[start:stop, start:stop]
+        triangle[start:stop, stop:] = triangle[stop:, start:stop].T
+        corner = triangle[start:stop, start:stop].tril_()
         corner += corner.tril(-1).T
-    return full
+    return triangle

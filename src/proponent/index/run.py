@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.index.hessian import Hessian, damped_eigenvalues, symmetric, unpack_triangles
+from proponent.index.hessian import Hessian, damped_eigenvalues, mirror, unpack_triangles
 from proponent.index.search import Piece
 from proponent.index.storage import checksum, read_json, read_sealed_json, read_table, read_tensors
 
@@ -170,7 +170,7 @@ class Index:
         """R_train, undamped."""
         tensors = read_tensors(self._sound(self.folder.hessian))
         triangles = unpack_triangles("block", tensors)
-        return Hessian(tuple(symmetric(triangle) for triangle in triangles), len(self), tensors["fourth"])
+        return Hessian(tuple(mirror(triangle) for triangle in triangles), len(self), tensors["fourth"])
 
     def pieces(self) -> Iterator[Piece]:
         """All rows in corpus order, a shard at a time, as they are stored."""
