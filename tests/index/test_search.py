@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -110,9 +110,10 @@ def test_estimates_in_float16_rule_out_no_passage_that_belongs(
         assert swapped.float().mean() < 0.3
 
 
-@pytest.mark.parametrize("rows", [torch.randn(100, 64).exp(), near_ties(100, 64)])
-def test_an_estimate_is_off_by_no_more_than_it_says(rows: Tensor) -> None:
-    vectors = torch.randn(2, 64).exp()
+@pytest.mark.parametrize("dim", [64, 2**16])
+@pytest.mark.parametrize("drawn", [near_ties, lambda rows, dim: torch.randn(rows, dim).exp()])
+def test_an_estimate_is_off_by_no_more_than_it_says(drawn: Callable[[int, int], Tensor], dim: int) -> None:
+    rows, vectors = drawn(100, dim), torch.randn(2, dim).exp()
     scan = VectorScan(vectors, None, ones)
     (piece,) = encoded(rows, 100)
     estimate, slack = scan.estimate(piece)
