@@ -89,9 +89,11 @@ def measured(
         one_batch(model, dtype, tokens)
         return {"whole": peak()}
     from proponent.attribute.indexing import build_index
+    from proponent.cli import collect_less
     from proponent.corpus.corpus import Corpus
     from proponent.gradients.spec import FeatureSpec
 
+    collect_less()
     spec = FeatureSpec(model, dim=dim, batch_tokens=tokens, dtype=dtype)
     stages = Stages()
     build_index(Corpus.read(text), spec, run, "cpu", stages)

@@ -183,6 +183,19 @@ def test_a_tasks_own_queries_meet_no_passage_by_themselves() -> None:
     assert MixedScan(mix, others, unit_norm=True)._far.tolist() == [4, 5]
 
 
+@pytest.mark.parametrize("mix", [0.5, 0.999])
+@pytest.mark.parametrize("nearly", [0.0, 1e-6])
+def test_a_tasks_own_queries_score_as_if_they_were_others(mix: float, nearly: float) -> None:
+    task = template_task(4)
+    task[3] = task[0] + nearly * task[3]
+    asked = TaskMix.of(task, IDENTITY, mix)
+    passages = draw(20, 9)
+    piece = Piece(0, passages, torch.ones(20), passages.norm(dim=1), passages.norm(dim=1))
+    own = MixedScan(asked, asked.placed(task, IDENTITY), unit_norm=True).scores(piece)
+    turned = MixedScan(asked, asked.placed(task.flip(0), IDENTITY), unit_norm=True).scores(piece)
+    torch.testing.assert_close(own, turned.flip(0), rtol=0, atol=1e-6)
+
+
 def test_directions_are_orthonormal_and_only_those_that_the_task_has() -> None:
     mix = TaskMix.of(template_task(4).repeat(2, 1), IDENTITY, 0.5)
     for u, sigma in zip(mix.directions, mix.strengths, strict=True):

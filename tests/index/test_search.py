@@ -113,6 +113,7 @@ def test_estimates_in_float16_rule_out_no_passage_that_belongs(
 @pytest.mark.parametrize("dim", [64, 2**16])
 @pytest.mark.parametrize("drawn", [near_ties, lambda rows, dim: torch.randn(rows, dim).exp()])
 def test_an_estimate_is_off_by_no_more_than_it_says(drawn: Callable[[int, int], Tensor], dim: int) -> None:
+    torch.manual_seed(0)
     rows, vectors = drawn(100, dim), torch.randn(2, dim).exp()
     scan = VectorScan(vectors, None, ones)
     (piece,) = encoded(rows, 100)

@@ -105,16 +105,18 @@ def _solve(factor: Tensor, part: Tensor) -> Tensor:
     A factor of less precision is converted a tile at a time: a converted copy of it would cost more than
     the substitution.
     """
-    width = len(factor) if factor.dtype == part.dtype else STRIP
+    if factor.dtype == part.dtype:
+        whole: Tensor = torch.linalg.solve_triangular(factor, part.T, upper=False)
+        return whole.T
     psi = torch.empty(part.shape[1], len(part), dtype=part.dtype)
-    for start in range(0, len(factor), width):
-        rows = factor[start : start + width]
-        left = part[:, start : start + width].T
-        for before in range(0, start, width):
-            columns = slice(before, before + width)
+    for start in range(0, len(factor), STRIP):
+        rows = factor[start : start + STRIP]
+        left = part[:, start : start + STRIP].T
+        for before in range(0, start, STRIP):
+            columns = slice(before, before + STRIP)
             left = left - rows[:, columns].to(part.dtype) @ psi[columns]
-        diagonal = rows[:, start : start + width].to(part.dtype)
-        psi[start : start + width] = torch.linalg.solve_triangular(diagonal, left, upper=False)
+        corner = rows[:, start : start + STRIP].to(part.dtype)
+        psi[start : start + STRIP] = torch.linalg.solve_triangular(corner, left, upper=False)
     return psi.T
 
 

@@ -27,7 +27,10 @@ NEGLIGIBLE = 1e-14
 
 @dataclass(frozen=True)
 class Placed:
-    """Queries ψ by a task's directions U: ``Uᵀψ`` [q, r] of each block, and ``ψ − UUᵀψ`` [q, d]; float64."""
+    """Queries ψ by a task's directions U: ``Uᵀψ`` [q, r] of each block, and ``ψ − UUᵀψ`` [q, d]; float64.
+
+    beyond: [q, 0] where no query has anything there.
+    """
 
     along: tuple[Tensor, ...]
     beyond: Tensor
@@ -62,7 +65,12 @@ class TaskMix:
         """The mix for features [n, d] of a task's queries, n >= 1, and the factors L of R_train."""
         whitened = whiten(features.double(), factors)
         directions, strengths = zip(*map(_eigenpairs, split_blocks(whitened, len(factors))), strict=True)
-        return cls(mix, directions, strengths, features, Placed.of(whitened, directions))
+        own = Placed.of(whitened, directions)
+        largest = max((float(sigma.max()) for sigma in strengths if len(sigma)), default=0.0)
+        least = whitened.square().sum(1) / (1 + largest)
+        if (own.beyond.square().sum(1) <= NEGLIGIBLE * (1 - mix) * least).all():
+            own = Placed(own.along, own.beyond[:, :0])  # rounding, and as large as the directions
+        return cls(mix, directions, strengths, features, own)
 
     def placed(self, features: Tensor, factors: tuple[Tensor, ...]) -> Placed:
         """Where queries of features φ [q, d] stand to the task; factors: L of R_train, by block.

@@ -21,7 +21,7 @@ FEW_VECTORS = 3
 HALF_PRECISION = 2**-11
 # Stored codes have norm √d: products with them stay below this in float16, whose largest number is 65504.
 HALF_RANGE = 2**15
-# What a float32 sum of products may lose of the product of the norms.
+# What a float32 sum of products may lose of the product of the norms: a hundred times what it does lose.
 SUM_PRECISION = 2**-16
 
 
@@ -53,10 +53,9 @@ class Piece:
         return Piece(self.first + start, *(column[start:stop] for column in columns))
 
     def chosen(self, rows: Tensor) -> Piece:
-        """Rows [r] of the piece with float32 codes; they no longer lie side by side in the index."""
+        """Rows [r] of the piece, which no longer lie side by side in the index."""
         columns = (self.codes, self.scale, self.whitened_norm, self.feature_norm)
-        codes, *others = (column[rows] for column in columns)
-        return Piece(self.first, codes.float(), *others)
+        return Piece(self.first, *(column[rows] for column in columns))
 
 
 class Scan(Protocol):
@@ -97,9 +96,10 @@ class VectorScan:
         rounded, size, lost = self._rounded
         raw = torch.cat([vector @ piece.codes.T for vector in rounded.split(1)]).double()
         slack = HALF_PRECISION * raw.abs() * (piece.scale / size) + torch.outer(lost, piece.whitened_norm)
-        beyond = ~raw.isfinite()  # codes larger than an index has them
-        raw, slack = raw.masked_fill(beyond, 0), slack.masked_fill(beyond, torch.inf)
-        return self._divided(raw * (piece.scale / size), piece), self._divided(slack, piece)
+        estimate, slack = self._divided(raw * (piece.scale / size), piece), self._divided(slack, piece)
+        # codes larger than an index has them: nothing is known of these rows
+        unknown = ~(estimate.isfinite() & slack.isfinite())
+        return estimate.masked_fill(unknown, 0), slack.masked_fill(unknown, torch.inf)
 
     @cached_property
     def _rounded(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,25 +165,23 @@ def search(pieces: Iterable[Piece], scan: Scan, k: int) -> Found:
     top, bottom = TopRows(len(scan), k), TopRows(len(scan), k)
     buffer = torch.empty(0, 0)
     for piece in pieces:
+        if buffer.shape[1] != piece.codes.shape[1]:
+            buffer = torch.empty(DECODED, piece.codes.shape[1])
+        rows, wanted = torch.arange(len(piece)), piece
         if isinstance(scan, VectorScan) and len(scan) < FEW_VECTORS and piece.codes.dtype == torch.float16:
-            rows, scores = _exact_where_it_matters(piece, scan, top, bottom)
-        else:
-            if buffer.shape[1] != piece.codes.shape[1]:
-                buffer = torch.empty(DECODED, piece.codes.shape[1])
-            rows = torch.arange(len(piece))
-            scores = torch.cat([scan.scores(part) for part in _decoded(piece, buffer)], 1)
-        top.add(scores, piece.first + rows)
-        bottom.add(-scores, piece.first + rows)
+            rows = _likely(piece, scan, top, bottom)
+            wanted = piece.chosen(rows)
+        scores = [scan.scores(part) for part in _decoded(wanted, buffer)]
+        if scores:
+            top.add(torch.cat(scores, 1), piece.first + rows)
+            bottom.add(-torch.cat(scores, 1), piece.first + rows)
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
 
 
-def _exact_where_it_matters(
-    piece: Piece, scan: VectorScan, top: TopRows, bottom: TopRows
-) -> tuple[Tensor, Tensor]:
-    """Rows [r] of a piece that may be found, and their scores [q, r]; estimates rule out the others."""
+def _likely(piece: Piece, scan: VectorScan, top: TopRows, bottom: TopRows) -> Tensor:
+    """Rows [r] of a piece that may be found; estimates rule out the others."""
     scores, slack = scan.estimate(piece)
-    rows = (top.may_hold(scores, slack) | bottom.may_hold(-scores, slack)).nonzero()[:, 0]
-    return rows, scan.scores(piece.chosen(rows))
+    return (top.may_hold(scores, slack) | bottom.may_hold(-scores, slack)).nonzero()[:, 0]
 
 
 def _decoded(piece: Piece, buffer: Tensor) -> Iterator[Piece]:
