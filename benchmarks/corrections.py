@@ -4,7 +4,8 @@
 
 The pass and the second moments are timed in a real build of ``--measured`` passages; the pass grows with
 them and is scaled to ``--passages``.  R, its factors and whitening do not depend on the model: they are timed
-on as many rows of random features as there would be, in the same shards and blocks, and are not scaled.
+on as many rows of random features as there would be, in the same blocks and in full shards (passages of more
+than 128 tokens fill smaller ones), and are not scaled.
 """
 
 from __future__ import annotations
