@@ -189,6 +189,7 @@ def test_a_tasks_own_queries_score_as_if_they_were_others(mix: float, nearly: fl
     task = template_task(4)
     task[3] = task[0] + nearly * task[3]
     asked = TaskMix.of(task, IDENTITY, mix)
+    assert asked.own.beyond.untyped_storage().nbytes() in (0, 8 * task.numel())
     passages = draw(20, 9)
     piece = Piece(0, passages, torch.ones(20), passages.norm(dim=1), passages.norm(dim=1))
     own = MixedScan(asked, asked.placed(task, IDENTITY), unit_norm=True).scores(piece)

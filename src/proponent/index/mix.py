@@ -69,7 +69,8 @@ class TaskMix:
         largest = max((float(sigma.max()) for sigma in strengths if len(sigma)), default=0.0)
         least = whitened.square().sum(1) / (1 + largest)
         if (own.beyond.square().sum(1) <= NEGLIGIBLE * (1 - mix) * least).all():
-            own = Placed(own.along, own.beyond[:, :0])  # rounding, and as large as the directions
+            # rounding, and as large as the directions: not even a view of it is kept
+            own = Placed(own.along, own.beyond.new_empty(len(features), 0))
         return cls(mix, directions, strengths, features, own)
 
     def placed(self, features: Tensor, factors: tuple[Tensor, ...]) -> Placed:

@@ -49,13 +49,15 @@ class Piece:
 
     def part(self, start: int, stop: int) -> Piece:
         """Rows start..stop of the piece."""
-        columns = (self.codes, self.scale, self.whitened_norm, self.feature_norm)
-        return Piece(self.first + start, *(column[start:stop] for column in columns))
+        return self._of(self.first + start, slice(start, stop))
 
     def chosen(self, rows: Tensor) -> Piece:
         """Rows [r] of the piece, which no longer lie side by side in the index."""
+        return self._of(self.first, rows)
+
+    def _of(self, first: int, rows: slice | Tensor) -> Piece:
         columns = (self.codes, self.scale, self.whitened_norm, self.feature_norm)
-        return Piece(self.first, *(column[rows] for column in columns))
+        return Piece(first, *(column[rows] for column in columns))
 
 
 class Scan(Protocol):
