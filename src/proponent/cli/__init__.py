@@ -49,8 +49,8 @@ def main() -> None:
 def collect_less() -> None:
     """Spare a short command a quarter of its time.
 
-    The libraries make a million objects that stay to the end; looking through them for garbage, again and
-    again while they are imported and a last time at exit, finds none.
+    The libraries make hundreds of thousands of objects that stay to the end; looking through them for
+    garbage, again and again while they are imported and a last time at exit, finds none.
     """
     gc.set_threshold(MADE_BEFORE_COLLECTING, 10, 10)
     atexit.register(gc.freeze)
