@@ -119,7 +119,7 @@ def test_an_estimate_is_off_by_no_more_than_it_says(drawn: Callable[[int, int], 
     rows, vectors = drawn(100, dim), torch.randn(2, dim).exp()
     scan = VectorScan(vectors, None, ones)
     (piece,) = encoded(rows, 100)
-    estimate, slack = scan.estimate(piece)
+    estimate, slack = scan.estimate([piece])
     exact = vectors.double() @ (piece.codes.double() * piece.scale.double()[:, None]).T
     off = (estimate - exact).abs()
     assert (off <= slack).all()

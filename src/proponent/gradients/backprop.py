@@ -11,7 +11,7 @@ from torch import Tensor
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.outputs import OUTPUT_FUNCTIONS, OutputFunction
 
-LOGIT_BUDGET = 2**24
+LOGIT_BUDGET = 2**22
 
 
 @dataclass(frozen=True)

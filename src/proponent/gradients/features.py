@@ -15,14 +15,15 @@ from proponent.gradients.layers import LayerPlan, Matrix
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import MomentSums, SecondMoments
 from proponent.gradients.projection import gaussian_projection
+from proponent.products import product
 
 
 @dataclass(frozen=True)
 class FoldedSides:
     """Both projections of one matrix with the scales of V folded in, on the model's device.
 
-    block: index b of the matrix's block.  inside: D_c P_inᵀ [i, p].
-    outside: D_r P_outᵀ [o, p] of each module of the matrix.
+    block: index b of the matrix's block.  inside: P_in D_c [p, i].
+    outside: P_out D_r [p, o] of each module of the matrix.
     """
 
     block: int
@@ -55,13 +56,13 @@ class FeatureSums:
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
         """Project x [n, t, i] to [n, t, p]."""
-        self._inputs[matrix.name] = (x @ self._sides[matrix.name].inside).float()
+        self._inputs[matrix.name] = product(x, self._sides[matrix.name].inside)
         self._missing[matrix.name] = len(matrix.modules)
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
         """Project d [n, t, o] to [n, t, p]; when the last module has come, add the matrix's gradient."""
         sides, name = self._sides[matrix.name], matrix.name
-        slope = (d @ sides.outside[slot]).float()
+        slope = product(d, sides.outside[slot])
         self._slopes[name] = self._slopes[name].add_(slope) if name in self._slopes else slope
         self._missing[name] -= 1
         if not self._missing[name]:
@@ -85,20 +86,19 @@ class FeatureExtractor:
         batch_tokens: int,
     ) -> None:
         self.model, self.plan, self.batch_tokens = model, plan, batch_tokens
-        dtype = next(model.causal.parameters()).dtype
         self._sides = {
-            matrix.name: self._fold(matrix, b, moments[matrix.name], seed, dtype)
+            matrix.name: self._fold(matrix, b, moments[matrix.name], seed)
             for b, block in enumerate(plan.blocks)
             for matrix in block.matrices
         }
 
-    def _fold(
-        self, matrix: Matrix, block: int, moments: SecondMoments, seed: int, dtype: torch.dtype
-    ) -> FoldedSides:
-        projection = gaussian_projection(matrix, self.plan.side, seed)
-        inside = moments.column_scale[:, None] * projection.in_side
-        outside = (moments.row_scale[:, None] * projection.out_side).to(self.model.device, dtype)
-        return FoldedSides(block, inside.to(self.model.device, dtype), outside.split(matrix.outputs))
+    def _fold(self, matrix: Matrix, block: int, moments: SecondMoments, seed: int) -> FoldedSides:
+        projection, device = gaussian_projection(matrix, self.plan.side, seed), self.model.device
+        inside = (moments.column_scale[:, None] * projection.in_side).T.contiguous()
+        outside = (moments.row_scale[:, None] * projection.out_side).split(matrix.outputs)
+        return FoldedSides(
+            block, inside.to(device), tuple(side.T.contiguous().to(device) for side in outside)
+        )
 
     def sums(self, rows: int) -> FeatureSums:
         """A fresh sink for a batch of so many rows."""

@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from proponent.corpus.encoding import TextEncoder
 from proponent.errors import InputError, first_line
+from proponent.gradients.linear import multiply_fast
 
 FINGERPRINT_SAMPLES = 1024
 HUB_ID = re.compile(r"(?![.~])[\w.-]+(/[\w.-]+)?")
@@ -82,7 +83,7 @@ class LanguageModel:
         """
         head = copy.copy(self.causal)  # shares every parameter; only the decoder is swapped
         head._modules = {**self.causal._modules, self.causal.base_model_prefix: _Replay(hidden[None])}
-        output: Tensor = head(inputs_embeds=hidden[None], use_cache=False).logits[0]
+        output: Tensor = head(inputs_embeds=hidden[None], use_cache=False).logits.squeeze(0)
         return output.float()
 
     def fingerprint(self) -> str:
@@ -105,13 +106,16 @@ class LanguageModel:
 def load_model(name: str, dtype: str = "float32", device: str | None = None) -> LanguageModel:
     """Load a causal language model from a folder or a hub id, frozen and ready to give gradients.
 
-    dtype: ``float32`` or ``bfloat16``.  device: a torch device name; None picks CUDA, then MPS, then CPU.
+    dtype: ``float32`` or ``bfloat16``, that of the linear modules' products.
+    device: a torch device name; None picks CUDA, then MPS, then CPU.
     Raises InputError when the folder is missing, has no weights or lacks some, or is no causal model.
     """
     if not os.path.isdir(name) and not HUB_ID.fullmatch(name):
         raise InputError(f"model folder '{name}' does not exist; give a Hugging Face model folder or hub id")
     where = pick_device(device)
-    causal = _load_weights(name, getattr(torch, dtype)).to(where).eval().requires_grad_(False)
+    causal = _load_weights(name).eval().requires_grad_(False)
+    multiply_fast(causal, getattr(torch, dtype))
+    causal.to(where)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name)
@@ -137,13 +141,13 @@ def pick_device(device: str | None) -> torch.device:
     return torch.device(device)
 
 
-def _load_weights(name: str, dtype: torch.dtype) -> Any:
+def _load_weights(name: str) -> Any:
     """The model on the CPU; a missing or partial set of weights is an error, never random weights."""
     try:
         with quiet():
             AutoConfig.from_pretrained(name)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+                name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"model '{name}' cannot be loaded: {first_line(error)}") from error

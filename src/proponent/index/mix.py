@@ -16,6 +16,7 @@ from torch import Tensor
 
 from proponent.index.hessian import split_blocks, whiten
 from proponent.index.search import Piece, normalised
+from proponent.products import product
 
 MAX_AUTO_MIX = 0.999
 PAPER_RANK, PAPER_DIM = 1000, 2**16
@@ -84,7 +85,9 @@ class TaskMix:
 
     def along(self, whitened: Tensor) -> list[Tensor]:
         """``Uᵀ ψ`` [n, r] of passages ψ [n, d], by block: all that scores and norms need of them."""
-        return [part @ u for part, u in zip(split_blocks(whitened, len(self._u)), self._u, strict=True)]
+        return [
+            product(part, u) for part, u in zip(split_blocks(whitened, len(self._u)), self._u, strict=True)
+        ]
 
     def squared_norms(self, whitened: Tensor, squared: Tensor, along: Sequence[Tensor]) -> Tensor:
         """``ψᵀ R'⁻¹ ψ`` [n] of passages ψ [n, d] whose ``‖ψ‖²`` [n] and ``Uᵀ ψ`` are known.
@@ -115,13 +118,13 @@ class TaskMix:
         squared = torch.zeros(len(whitened), dtype=torch.float64)
         parts = split_blocks(whitened, len(self._u))
         for part, u, coordinates in zip(parts, self._u, along, strict=True):
-            squared += (part - coordinates @ u.T).double().square().sum(1)
+            squared += (part - coordinates @ u).double().square().sum(1)
         return squared
 
     @cached_property
     def _u(self) -> tuple[Tensor, ...]:
-        """Directions in float32, for the many passages."""
-        return tuple(u.float() for u in self.directions)
+        """Directions Uᵀ [r, w] in float32, for the many passages."""
+        return tuple(u.T.float().contiguous() for u in self.directions)
 
 
 class MixedScan:
@@ -157,9 +160,9 @@ class MixedScan:
         along = self._mix.along(piece.codes)
         raw = torch.zeros(len(self), len(piece))
         for query, passage in zip(self._inside, along, strict=True):
-            raw.addmm_(query, passage.T)
+            raw += product(query, passage)
         if len(self._far):
-            raw[self._far] += self._rest @ piece.codes.T
+            raw[self._far] += product(self._rest, piece.codes)
         if not self._unit_norm:
             return raw * piece.scale
         # of the rows as they are coded: their scale falls out of a cosine

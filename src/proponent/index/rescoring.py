@@ -15,6 +15,7 @@ from torch import Tensor
 from proponent.index.hessian import correlate, whiten
 from proponent.index.mix import CANCELS, NEGLIGIBLE, Placed, TaskMix
 from proponent.index.search import Found, Piece, TopRows, normalised
+from proponent.products import product
 
 ROWS = 512  # decoded, or squared, at a time
 
@@ -87,7 +88,7 @@ class Met:
             along, rest = torch.cat(placed.along, 1)[0], placed.beyond
             vectors.append(rest.float())
         stacked = torch.cat(vectors)
-        raw = torch.cat([stacked @ piece.codes.float().T * piece.scale for piece in _parts(pieces)], 1)
+        raw = torch.cat([product(stacked, piece.codes.float()) * piece.scale for piece in _parts(pieces)], 1)
         return cls(
             raw[0],
             raw[1],

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from proponent.index.codes import decode_rows
+from proponent.products import product
 
 # Rows that are decoded at a time: they should stay in the caches between decoding and use, but a matrix
 # product wants many.
@@ -18,6 +20,8 @@ DECODED = 128
 # Fewer vectors than these meet the codes as they are stored, each in a product of its own: that reads memory
 # twice as fast as decoding does, and slower than it for several vectors at once.
 FEW_VECTORS = 3
+# Pieces whose estimates are made together; their codes are views of files.
+ESTIMATED = 64
 HALF_PRECISION = 2**-11
 # Stored codes have norm √d: products with them stay below this in float16, whose largest number is 65504.
 HALF_RANGE = 2**15
@@ -87,18 +91,20 @@ class VectorScan:
 
     def scores(self, piece: Piece) -> Tensor:
         """Scores [q, c] of the passages of a piece whose codes are float32; 0 where a norm is 0."""
-        return self._divided((self.vectors @ piece.codes.T) * piece.scale, piece)
+        return self._divided(product(self.vectors, piece.codes) * piece.scale, [piece])
 
-    def estimate(self, piece: Piece) -> tuple[Tensor, Tensor]:
-        """Scores [q, c] of a piece as it is stored, and how far from those of ``scores`` they may be [q, c].
+    def estimate(self, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor]:
+        """Scores [q, c] of pieces as stored, and how far from those of ``scores`` they may be [q, c].
 
         The vectors are rounded to float16 and so is every product.  What the vectors lose by it is known,
         and what a score loses by that is at most its norm times the passage's.
         """
         rounded, size, lost = self._rounded
-        raw = torch.cat([vector @ piece.codes.T for vector in rounded.split(1)]).double()
-        slack = HALF_PRECISION * raw.abs() * (piece.scale / size) + torch.outer(lost, piece.whitened_norm)
-        estimate, slack = self._divided(raw * (piece.scale / size), piece), self._divided(slack, piece)
+        products = [torch.cat([vector @ p.codes.T for vector in rounded.split(1)]) for p in pieces]
+        raw = torch.cat(products, 1).double() * (torch.cat([piece.scale for piece in pieces]) / size)
+        norms = torch.cat([piece.whitened_norm for piece in pieces])
+        slack = HALF_PRECISION * raw.abs() + torch.outer(lost, norms)
+        estimate, slack = self._divided(raw, pieces), self._divided(slack, pieces)
         # codes larger than an index has them: nothing is known of these rows
         unknown = ~(estimate.isfinite() & slack.isfinite())
         return estimate.masked_fill(unknown, 0), slack.masked_fill(unknown, torch.inf)
@@ -113,8 +119,10 @@ class VectorScan:
         lost = (vectors - rounded.double() / size).norm(dim=1) + SUM_PRECISION * own[:, 0]
         return rounded, size, lost
 
-    def _divided(self, raw: Tensor, piece: Piece) -> Tensor:
-        return raw if self.norms is None else normalised(raw, self.norms, self.passage_norms(piece))
+    def _divided(self, raw: Tensor, pieces: Sequence[Piece]) -> Tensor:
+        if self.norms is None:
+            return raw
+        return normalised(raw, self.norms, torch.cat([self.passage_norms(piece) for piece in pieces]))
 
 
 def normalised(raw: Tensor, queries: Tensor, passages: Tensor) -> Tensor:
@@ -166,24 +174,45 @@ def search(pieces: Iterable[Piece], scan: Scan, k: int) -> Found:
     """Scan pieces of an index once and keep k proponents and k opponents of every query."""
     top, bottom = TopRows(len(scan), k), TopRows(len(scan), k)
     buffer = torch.empty(0, 0)
-    for piece in pieces:
+    if isinstance(scan, VectorScan) and len(scan) < FEW_VECTORS:
+        wanted = _likely(pieces, scan, top, bottom)
+    else:
+        wanted = _whole(pieces)
+    for piece, rows in wanted:
         if buffer.shape[1] != piece.codes.shape[1]:
             buffer = torch.empty(DECODED, piece.codes.shape[1])
-        rows, wanted = torch.arange(len(piece)), piece
-        if isinstance(scan, VectorScan) and len(scan) < FEW_VECTORS and piece.codes.dtype == torch.float16:
-            rows = _likely(piece, scan, top, bottom)
-            wanted = piece.chosen(rows)
-        scores = [scan.scores(part) for part in _decoded(wanted, buffer)]
-        if scores:
-            top.add(torch.cat(scores, 1), piece.first + rows)
-            bottom.add(-torch.cat(scores, 1), piece.first + rows)
+        scores = [scan.scores(part) for part in _decoded(piece, buffer)]
+        top.add(torch.cat(scores, 1), piece.first + rows)
+        bottom.add(-torch.cat(scores, 1), piece.first + rows)
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
 
 
-def _likely(piece: Piece, scan: VectorScan, top: TopRows, bottom: TopRows) -> Tensor:
-    """Rows [r] of a piece that may be found; estimates rule out the others."""
-    scores, slack = scan.estimate(piece)
-    return (top.may_hold(scores, slack) | bottom.may_hold(-scores, slack)).nonzero()[:, 0]
+def _whole(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Tensor]]:
+    """Pieces and the numbers of their rows."""
+    for piece in pieces:
+        if len(piece):
+            yield piece, torch.arange(len(piece))
+
+
+def _likely(
+    pieces: Iterable[Piece], scan: VectorScan, top: TopRows, bottom: TopRows
+) -> Iterator[tuple[Piece, Tensor]]:
+    """Of every piece the rows [r] that may be found, and their numbers; estimates rule out the others.
+
+    Many pieces are ruled on together: the more rows are known, the fewer may be found, and what a ruling
+    costs besides the products is the same for one piece and for many.
+    """
+    waiting = iter(pieces)
+    while group := list(islice(waiting, ESTIMATED)):
+        if any(piece.codes.dtype != torch.float16 for piece in group):
+            yield from _whole(group)
+            continue
+        scores, slack = scan.estimate(group)
+        may = top.may_hold(scores, slack) | bottom.may_hold(-scores, slack)
+        for piece, found in zip(group, may.split([len(piece) for piece in group]), strict=True):
+            if found.any():
+                rows = found.nonzero()[:, 0]
+                yield piece.chosen(rows), rows
 
 
 def _decoded(piece: Piece, buffer: Tensor) -> Iterator[Piece]:

@@ -1,0 +1,64 @@
+"""The linear modules of a frozen model: products by the faster library, in float32 or in bfloat16."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from proponent.products import product
+
+
+class _Product(torch.autograd.Function):
+    """``x Wᵀ + b`` with a gradient for x alone: the weights are frozen."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x: [..., i].  weight: [o, i].  bias: [o]."""
+        ctx.weight = weight
+        return product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
+        """``d W`` [..., i] for the gradient d [..., o]."""
+        return product(slopes[0], ctx.weight.T), None, None
+
+
+class _Linear(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return _multiply(input, self.weight, self.bias)
+
+
+class _Conv1D(Conv1D):
+    def forward(self, x: Tensor) -> Tensor:
+        return _multiply(x, self.weight.T, self.bias)
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The product in the weight's precision, in the precision of x again."""
+    given = x.to(weight.dtype)
+    if weight.requires_grad:  # somebody trains after all
+        return nn.functional.linear(given, weight, bias).to(x.dtype)
+    made: Tensor = _Product.apply(given, weight, bias)  # type: ignore[no-untyped-call]
+    return made.to(x.dtype)
+
+
+def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
+    """Let all linear modules of a float32 model compute ``x Wᵀ`` in dtype, by the faster library.
+
+    Their weights are converted; everything else stays in float32, and so does what passes between modules:
+    rounded, the residual stream, norms and attention lose more than the products do, and gain less time.
+    Modules of classes derived from nn.Linear and Conv1D, which may compute something else, stay as they are.
+    """
+    converted: dict[nn.Parameter, nn.Parameter] = {}
+    for module in causal.modules():
+        if type(module) in (nn.Linear, Conv1D):
+            for name, value in list(module.named_parameters(recurse=False)):
+                if value.dtype != dtype:
+                    own = converted.setdefault(
+                        value, nn.Parameter(value.detach().to(dtype), requires_grad=False)
+                    )
+                    setattr(module, name, own)
+            module.__class__ = _Linear if isinstance(module, nn.Linear) else _Conv1D
