@@ -27,6 +27,9 @@ def test_views_are_multiplied_as_what_they_show() -> None:
     torch.testing.assert_close(product(turned, weight), turned @ weight.T, rtol=1e-5, atol=1e-4)
     flat = weight.T.contiguous().T  # the same weight, columns first
     torch.testing.assert_close(product(rows, flat), rows @ weight.T, rtol=1e-5, atol=1e-4)
+    for cut in (weight[::2, :60], weight.T[5:65, 20:].T):
+        expected = rows[..., :60] @ cut.T
+        torch.testing.assert_close(product(rows[..., :60], cut), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_nothing_times_a_weight_is_nothing() -> None:

@@ -26,6 +26,8 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     large = rows.numel() > WAITING * rows.shape[-1] and weight.numel()
     if _HAS_ONEDNN and large and rows.dtype == weight.dtype == torch.float32 and rows.device.type == "cpu":
+        if not (weight.is_contiguous() or weight.T.is_contiguous()):
+            weight = weight.contiguous()  # oneDNN refuses some views, and is slow with others
         made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
         return made
     return torch.nn.functional.linear(rows, weight, bias)

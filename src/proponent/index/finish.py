@@ -173,14 +173,15 @@ def _whiten_shards(raw: _RawShards, shards: Sequence[int], blocks: int) -> None:
     norms = {shard: features.norm(dim=1) for shard, features in rows.items()}
     for b in range(blocks):
         factor = unpack_triangle(read_tensor(folder.whitening, f"factor/{b}"))
-        for features in rows.values():
-            part = split_blocks(features, blocks)[b]
-            part.copy_(whiten(part, (factor,)))
+        parts = [split_blocks(features, blocks)[b] for features in rows.values()]
+        whitened = whiten(torch.cat(parts), (factor,)).split([len(part) for part in parts])
+        for part, values in zip(parts, whitened, strict=True):
+            part.copy_(values)
     for shard in shards:
-        whitened = rows.pop(shard)
-        columns = {"feature_norm": norms[shard], "whitened_norm": whitened.norm(dim=1)}
+        psi = rows.pop(shard)
+        columns = {"feature_norm": norms[shard], "whitened_norm": psi.norm(dim=1)}
         file = folder.index(shard)
-        write_tensors(file, {**encode_shard(whitened), **columns}, sealing(folder, file))
+        write_tensors(file, {**encode_shard(psi), **columns}, sealing(folder, file))
 
 
 def _summary(raw: _RawShards) -> dict[str, Any]:

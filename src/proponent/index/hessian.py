@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from proponent.products import product
+
 # Rows of a block that are summed, converted or mirrored at a time: they stay in the caches, and of a triangle
 # only what lies beyond it in them is wasted.
 STRIP = 512
@@ -30,7 +32,7 @@ class HessianSums:
         for b, part in enumerate(split_blocks(features, len(self._sums))):
             for start in range(0, part.shape[1], STRIP):
                 stop = start + STRIP
-                self._sums[b][start:stop, :stop].addmm_(part[:, start:stop].T, part[:, :stop])
+                self._sums[b][start:stop, :stop] += product(part[:, start:stop].T, part[:, :stop].T)
             self._fourth[b] += part.double().square().sum(1).square().sum()
         self._count += len(features)
 
@@ -100,30 +102,28 @@ def whiten(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
 
 
 def _solve(factor: Tensor, part: Tensor) -> Tensor:
-    """``L⁻¹ φ`` for features [n, w] by forward substitution.
+    """``L⁻¹ φ`` for features [n, w] by forward substitution, a tile of L at a time.
 
-    A factor of less precision is converted a tile at a time: a converted copy of it would cost more than
-    the substitution.
+    All but the corners of L is multiplied, which is faster than solving.  A factor of less precision is
+    converted on the way: a converted copy of it would cost more than the substitution.
     """
-    if factor.dtype == part.dtype:
-        whole: Tensor = torch.linalg.solve_triangular(factor, part.T, upper=False)
-        return whole.T
-    psi = torch.empty(part.shape[1], len(part), dtype=part.dtype)
+    psi = part.T.clone(memory_format=torch.contiguous_format)
     for start in range(0, len(factor), STRIP):
         rows = factor[start : start + STRIP]
-        left = part[:, start : start + STRIP].T
+        own = psi[start : start + STRIP]
         for before in range(0, start, STRIP):
             columns = slice(before, before + STRIP)
-            left = left - rows[:, columns].to(part.dtype) @ psi[columns]
+            own -= product(rows[:, columns].to(part.dtype), psi[columns].T)
         corner = rows[:, start : start + STRIP].to(part.dtype)
-        psi[start : start + STRIP] = torch.linalg.solve_triangular(corner, left, upper=False)
+        own.copy_(torch.linalg.solve_triangular(corner, own, upper=False))
     return psi.T
 
 
 def correlate(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
     """``Lᵀ φ`` of every block, for features [n, d]: then ``(Lᵀ φ_q) · ψ_m = φ_q · φ_m``."""
     parts = [
-        part @ factor for factor, part in zip(factors, split_blocks(features, len(factors)), strict=True)
+        product(part, factor.T)
+        for factor, part in zip(factors, split_blocks(features, len(factors)), strict=True)
     ]
     return torch.cat(parts, 1)
 

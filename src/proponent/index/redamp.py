@@ -14,6 +14,7 @@ from proponent.index.hessian import split_blocks
 from proponent.index.run import Index
 from proponent.index.search import Piece
 from proponent.index.shrinkage import RULES, dampings
+from proponent.products import product
 
 
 class Redamped(Index):
@@ -44,11 +45,11 @@ class Redamped(Index):
         """All rows, ``ψ' = L'⁻¹ L ψ``."""
         # one triangular matrix a block, made once, takes the stored whitening to this one
         turns = [
-            torch.linalg.solve_triangular(new.double(), old.double(), upper=False).float().T.contiguous()
+            torch.linalg.solve_triangular(new.double(), old.double(), upper=False).float()
             for new, old in zip(self.factors, self._stored, strict=True)
         ]
         for piece in super().pieces():
             parts = split_blocks(piece.whitened, self.blocks)
-            whitened = torch.cat([part @ turn for part, turn in zip(parts, turns, strict=True)], 1)
+            whitened = torch.cat([product(part, turn) for part, turn in zip(parts, turns, strict=True)], 1)
             norms, ones = whitened.norm(dim=1), torch.ones(len(piece))
             yield replace(piece, codes=whitened, scale=ones, whitened_norm=norms)
