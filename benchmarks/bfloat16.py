@@ -3,8 +3,9 @@
     python benchmarks/bfloat16.py MODEL CORPUS FACTS --passages 1000 --queries 50
 
 The rate is of the indexing pass (forward, backward, features, a shard on disk), the two dtypes in turn over
-the same passages.  Overlap is the share of the ten highest passages that both whole runs have in common, each
-run having made its own second moments, R and features in its dtype; mean over queries.
+the same passages, and float32 once more by torch's own products instead of oneDNN's.  Overlap is the share of
+the ten highest passages that both whole runs have in common, each run having made its own second moments, R
+and features in its dtype; mean over queries.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from inputs import arguments, model_folder, passages
@@ -75,6 +77,10 @@ def print_speed(spec: FeatureSpec, given: argparse.Namespace, work: Path) -> Non
         extractor = FeatureExtractor(model, plan, moments, spec.seed, spec.batch_tokens)
         folder = RunFolder(work / f"timed-{dtype}")
         ways[dtype] = partial(over, extractor, shards, folder)
+        if dtype == "float32":
+            ways["float32, torch's own products"] = patch("proponent.products._HAS_ONEDNN", False)(
+                ways[dtype]
+            )
     tokens = sum(shard.tokens for shard in shards)
     found = in_turn(ways, given.rounds)
     print(f"{given.timed:,} passages, {tokens:,} tokens a pass, {given.rounds} rounds")
