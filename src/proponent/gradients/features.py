@@ -12,10 +12,13 @@ from proponent.corpus.batches import batches
 from proponent.gradients.backprop import Batch, backpropagate
 from proponent.gradients.capture import capture
 from proponent.gradients.layers import LayerPlan, Matrix
+from proponent.gradients.memory import give_back
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import MomentSums, SecondMoments
 from proponent.gradients.projection import gaussian_projection
 from proponent.products import product
+
+TIDIED = 4  # batches after which free memory goes back to the system: every time would cost 6%
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def extract(
     """
     first = extractors[0]
     features = [torch.empty(len(rows), extractor.plan.dim) for extractor in extractors]
-    for members in batches([len(row) for row in rows], first.batch_tokens):
+    for number, members in enumerate(batches([len(row) for row in rows], first.batch_tokens), 1):
         batch = Batch.of([rows[n] for n in members], [starts[n] for n in members])
         sinks = [extractor.sums(len(members)) for extractor in extractors]
         with capture(first.model, first.plan.matrices, sinks):
@@ -135,6 +138,9 @@ def extract(
             part[members] = sink.features.cpu()
         if done is not None:
             done(members)
+        if number % TIDIED == 0:
+            give_back()
+    give_back()
     return features
 
 
