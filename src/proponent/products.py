@@ -1,8 +1,8 @@
 """Matrix products through the faster of the two libraries that come with torch on a processor.
 
-Float32 products of torch go through MKL, which on processors that are not Intel's leaves half of the vector
-units' width unused; oneDNN, which torch carries for convolutions and bfloat16, uses all of it: 470 GFLOP/s
-instead of 210 on two cores of an EPYC.
+Float32 products of torch go through MKL, which leaves half of the vector units' width of an AMD processor
+unused; oneDNN, which torch carries for convolutions and bfloat16, uses all of it: 470 GFLOP/s instead of 210
+on two cores of an EPYC.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
 # A product of so many rows or fewer waits for memory, not for arithmetic.
 WAITING = 2
 
