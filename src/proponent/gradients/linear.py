@@ -56,9 +56,9 @@ def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
     for module in causal.modules():
         if type(module) in (nn.Linear, Conv1D):
             for name, value in list(module.named_parameters(recurse=False)):
-                if value.dtype != dtype:
-                    own = converted.setdefault(
-                        value, nn.Parameter(value.detach().to(dtype), requires_grad=False)
-                    )
-                    setattr(module, name, own)
+                if value.dtype == dtype:
+                    continue
+                if value not in converted:
+                    converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
+                setattr(module, name, converted[value])
             module.__class__ = _Linear if isinstance(module, nn.Linear) else _Conv1D
