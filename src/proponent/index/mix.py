@@ -7,7 +7,6 @@ makes it interactive").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from proponent.index.hessian import split_blocks, whiten
-from proponent.index.search import Piece, normalised
+from proponent.index.search import Piece, Products, normalised
 from proponent.products import product
 
 MAX_AUTO_MIX = 0.999
@@ -24,54 +23,62 @@ PAPER_RANK, PAPER_DIM = 1000, 2**16
 CANCELS = 0.05
 # A share of ‖ψ_q‖² under R'⁻¹ that no score shows: its root, 1e-7, is the most that a cosine can change.
 NEGLIGIBLE = 1e-14
+# Passages that meet the directions at a time: one block of them should stay in the caches once decoded.
+TOGETHER = 256
+# Queries span the directions whose eigenvalues are above this share of the largest.
+SPANNED = 1e-10
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Queries ψ by a task's directions U: ``Uᵀψ`` [q, r] of each block, and ``ψ − UUᵀψ`` [q, d]; float64.
+    """Queries ψ by a task's directions U: ``Uᵀψ`` [q, r], all blocks side by side, and ``ψ − UUᵀψ`` [q, d].
 
-    beyond: [q, 0] where no query has anything there.
+    Both float64.  beyond: [q, 0] where no query has anything there.
     """
 
-    along: tuple[Tensor, ...]
+    along: Tensor
     beyond: Tensor
 
     @classmethod
     def of(cls, whitened: Tensor, directions: tuple[Tensor, ...]) -> Placed:
         """Split whitened queries ψ [q, d], float64."""
         parts = list(zip(split_blocks(whitened, len(directions)), directions, strict=True))
-        along = tuple(part @ u for part, u in parts)
+        along = [part @ u for part, u in parts]
         beyond = [part - inside @ u.T for (part, u), inside in zip(parts, along, strict=True)]
-        return cls(along, torch.cat(beyond, 1))
+        return cls(torch.cat(along, 1), torch.cat(beyond, 1))
 
 
 @dataclass(frozen=True)
 class TaskMix:
     """A task's directions in whitened coordinates, and how much they weigh.
 
-    mix: λ in [0, 1).  directions: eigenvectors U [w, r] of each block of E', r <= min(queries, w), in
+    mix: λ in [0, 1).  directions: eigenvectors U [w, r_b] of each block of E', r_b <= min(queries, w), in
     float64: a task's own queries lie in their span, and what rounding leaves beyond it is divided by
-    1 − λ.  strengths: their eigenvalues σ [r] > 0, float64.  task: features φ [n, d] of the task's queries.
-    own: where those stand to it.
+    1 − λ.  strengths: their eigenvalues σ > 0 [r], float64, all blocks side by side, r = Σ r_b.
+    task: features φ [n, d] of the task's queries.  own: where those stand to it.
     """
 
     mix: float
     directions: tuple[Tensor, ...]
-    strengths: tuple[Tensor, ...]
+    strengths: Tensor
     task: Tensor
     own: Placed
 
     @classmethod
     def of(cls, features: Tensor, factors: tuple[Tensor, ...], mix: float) -> TaskMix:
         """The mix for features [n, d] of a task's queries, n >= 1, and the factors L of R_train."""
-        whitened = whiten(features.double(), factors)
-        directions, strengths = zip(*map(_eigenpairs, split_blocks(whitened, len(factors))), strict=True)
-        own = Placed.of(whitened, directions)
-        largest = max((float(sigma.max()) for sigma in strengths if len(sigma)), default=0.0)
-        least = whitened.square().sum(1) / (1 + largest)
-        if (own.beyond.square().sum(1) <= NEGLIGIBLE * (1 - mix) * least).all():
-            # rounding, and as large as the directions: not even a view of it is kept
-            own = Placed(own.along, own.beyond.new_empty(len(features), 0))
+        blocks = zip(factors, split_blocks(features, len(factors)), strict=True)
+        whitened = [whiten(part.double(), (factor,)) for factor, part in blocks]
+        directions, sigma, along = zip(*map(_eigenpairs, whitened), strict=True)
+        strengths = torch.cat(sigma)
+        own = Placed(torch.cat(along, 1), torch.empty(len(features), 0, dtype=torch.float64))
+        if own.along.shape[1] < len(factors) * min(len(features), len(factors[0])):
+            measured = Placed.of(torch.cat(whitened, 1), directions)
+            squared = torch.stack([part.square().sum(1) for part in whitened]).sum(0)
+            least = squared / (1 + strengths.amax(0, keepdim=True).sum())
+            # what is negligible is rounding, and as large as the directions: it is not kept
+            if (measured.beyond.square().sum(1) > NEGLIGIBLE * (1 - mix) * least).any():
+                own = measured
         return cls(mix, directions, strengths, features, own)
 
     def placed(self, features: Tensor, factors: tuple[Tensor, ...]) -> Placed:
@@ -83,47 +90,50 @@ class TaskMix:
             return self.own
         return Placed.of(whiten(features.double(), factors), self.directions)
 
-    def along(self, whitened: Tensor) -> list[Tensor]:
-        """``Uᵀ ψ`` [n, r] of passages ψ [n, d], by block: all that scores and norms need of them."""
-        return [
-            product(part, u) for part, u in zip(split_blocks(whitened, len(self._u)), self._u, strict=True)
-        ]
+    def along(self, whitened: Tensor) -> Tensor:
+        """``Uᵀ ψ`` [r, n] of passages ψ [n, d], float16 or float32: all that scores and norms need."""
+        along = torch.empty(len(self.strengths), len(whitened))
+        decoded = torch.empty(len(whitened), self._u[0].shape[1])
+        parts = zip(split_blocks(whitened, len(self._u)), self._u, self._by_block(along), strict=True)
+        for part, u, coordinates in parts:
+            coordinates.copy_(product(u, decoded.copy_(part)))
+        return along
 
-    def squared_norms(self, whitened: Tensor, squared: Tensor, along: Sequence[Tensor]) -> Tensor:
-        """``ψᵀ R'⁻¹ ψ`` [n] of passages ψ [n, d] whose ``‖ψ‖²`` [n] and ``Uᵀ ψ`` are known.
+    def squared_norms(self, whitened: Tensor, squared: Tensor, along: Tensor) -> Tensor:
+        """``ψᵀ R'⁻¹ ψ`` [n] of passages ψ [n, d] whose ``‖ψ‖²`` [n] and ``Uᵀ ψ`` [r, n] are known.
 
         ``(‖ψ‖² − Σ w (u·ψ)²) / (1 − λ)`` with ``w = λσ / (1 − λ + λσ)``, the share of each direction
         that the mix takes away.  Where next to nothing is left, float32 cannot tell how much: those rows
         are computed without the difference.
         """
-        removed = torch.zeros(len(whitened), dtype=torch.float64)
-        for part, sigma in zip(along, self.strengths, strict=True):
-            pull = self.mix * sigma
-            removed += part.double().square() @ (pull / (1 - self.mix + pull))
-        left = squared.double() - removed
+        pull = self.mix * self.strengths
+        left = squared.double() - (pull / (1 - self.mix + pull)) @ along.double().square_()
         near = left < CANCELS * squared
         if near.any():
-            left[near] = self._left(whitened[near], [part[near] for part in along])
+            left[near] = self._left(whitened[near].float(), along[:, near])
         return (left / (1 - self.mix)).float()
 
-    def _left(self, whitened: Tensor, along: Sequence[Tensor]) -> Tensor:
+    def _left(self, whitened: Tensor, along: Tensor) -> Tensor:
         """``(1 − λ) ψᵀ R'⁻¹ ψ`` [n] as a sum of positive terms: along the directions, and beyond them."""
-        left = self.beyond(whitened, along)
-        for part, sigma in zip(along, self.strengths, strict=True):
-            left += part.double().square() @ ((1 - self.mix) / (1 - self.mix + self.mix * sigma))
-        return left
+        inside = ((1 - self.mix) / (1 - self.mix + self.mix * self.strengths)) @ along.double().square_()
+        return inside + self.beyond(whitened, along)
 
-    def beyond(self, whitened: Tensor, along: Sequence[Tensor]) -> Tensor:
-        """``‖ψ − UUᵀψ‖²`` [n] of passages ψ [n, d] whose ``Uᵀψ`` is known, without a difference of norms."""
+    def beyond(self, whitened: Tensor, along: Tensor) -> Tensor:
+        """``‖ψ − UUᵀψ‖²`` [n] of passages ψ [n, d] whose ``Uᵀψ`` [r, n] is known, no difference of norms."""
         squared = torch.zeros(len(whitened), dtype=torch.float64)
-        parts = split_blocks(whitened, len(self._u))
-        for part, u, coordinates in zip(parts, self._u, along, strict=True):
-            squared += (part - coordinates @ u).double().square().sum(1)
+        parts = zip(split_blocks(whitened, len(self._u)), self._u, self._by_block(along), strict=True)
+        for part, u, coordinates in parts:
+            squared += (part - coordinates.T @ u).double().square().sum(1)
         return squared
+
+    def _by_block(self, along: Tensor) -> tuple[Tensor, ...]:
+        """Views [r_b, n] of ``Uᵀψ`` [r, n]."""
+        views: tuple[Tensor, ...] = along.split([u.shape[1] for u in self.directions])
+        return views
 
     @cached_property
     def _u(self) -> tuple[Tensor, ...]:
-        """Directions Uᵀ [r, w] in float32, for the many passages."""
+        """Directions Uᵀ [r_b, w] in float32, for the many passages."""
         return tuple(u.T.float().contiguous() for u in self.directions)
 
 
@@ -139,30 +149,28 @@ class MixedScan:
 
     def __init__(self, mix: TaskMix, queries: Placed, unit_norm: bool) -> None:
         self._mix, self._unit_norm = mix, unit_norm
-        inside = [
-            along / (1 - mix.mix + mix.mix * sigma)
-            for along, sigma in zip(queries.along, mix.strengths, strict=True)
-        ]
-        pairs = zip(inside, queries.along, strict=True)
-        squared = torch.stack([(part * along).sum(1) for part, along in pairs]).sum(0)
+        inside = queries.along / (1 - mix.mix + mix.mix * mix.strengths)
+        squared = (inside * queries.along).sum(1)
         apart = queries.beyond.square().sum(1) / (1 - mix.mix)
         squared += apart
         self._far = (apart > NEGLIGIBLE * squared).nonzero()[:, 0]
-        self._rest = (queries.beyond[self._far] / (1 - mix.mix)).float()
-        self._inside = [part.float() for part in inside]
+        self._rest = Products((queries.beyond[self._far] / (1 - mix.mix)).float())
+        self._inside = inside.float()
         self._norms = squared.clamp_min(0).sqrt().float()
 
     def __len__(self) -> int:
         return len(self._norms)
 
     def scores(self, piece: Piece) -> Tensor:
-        """Scores [q, c] of the passages of a piece whose codes are float32; 0 where a norm is 0."""
+        """Scores [q, c] of the passages of a piece; 0 where a norm is 0."""
+        parts = [piece.part(start, start + TOGETHER) for start in range(0, len(piece), TOGETHER)]
+        return torch.cat([self._scores(part) for part in parts], 1)
+
+    def _scores(self, piece: Piece) -> Tensor:
         along = self._mix.along(piece.codes)
-        raw = torch.zeros(len(self), len(piece))
-        for query, passage in zip(self._inside, along, strict=True):
-            raw += product(query, passage)
+        raw = product(self._inside, along.T)
         if len(self._far):
-            raw[self._far] += product(self._rest, piece.codes)
+            raw[self._far] += self._rest.of(piece.codes)
         if not self._unit_norm:
             return raw * piece.scale
         # of the rows as they are coded: their scale falls out of a cosine
@@ -172,21 +180,20 @@ class MixedScan:
         return normalised(raw, self._norms, norms)
 
 
-def _eigenpairs(whitened: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvectors [w, r] and eigenvalues [r] of ``E' = ΨᵀΨ / n`` of one block, Ψ [n, w].
+def _eigenpairs(whitened: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Eigenvectors u [w, r] and eigenvalues [r] of ``E' = ΨᵀΨ / n`` of one block, and ``Ψu`` [n, r].
 
-    Through the smaller of the Gram matrix [n, n] and E' itself.
+    Ψ [n, w] is float64.  Through the smaller of the Gram matrix [n, n] and E' itself.
     """
-    psi = whitened.double() / len(whitened) ** 0.5
+    psi = whitened / len(whitened) ** 0.5
     if len(psi) < psi.shape[1]:
         sigma, y = torch.linalg.eigh(psi @ psi.T)
-        keep = sigma > sigma[-1] * 1e-10
-        u = psi.T @ (y[:, keep] / sigma[keep].sqrt())
-    else:
-        sigma, vectors = torch.linalg.eigh(psi.T @ psi)
-        keep = sigma > sigma[-1] * 1e-10
-        u = vectors[:, keep]
-    return u, sigma[keep]
+        keep = sigma > sigma[-1] * SPANNED
+        sigma, y = sigma[keep], y[:, keep]
+        return psi.T @ (y / sigma.sqrt()), sigma, y * (len(whitened) * sigma).sqrt()
+    sigma, vectors = torch.linalg.eigh(psi.T @ psi)
+    keep = sigma > sigma[-1] * SPANNED
+    return vectors[:, keep], sigma[keep], whitened @ vectors[:, keep]
 
 
 def automatic_mix(train: Tensor, task: Tensor) -> float:
@@ -213,5 +220,5 @@ def task_eigenvalues(features: Tensor, blocks: int) -> Tensor:
     for part in split_blocks(features, blocks):
         phi = part.double() / len(part) ** 0.5
         sigma = torch.linalg.eigvalsh(phi @ phi.T if len(phi) < phi.shape[1] else phi.T @ phi)
-        pooled.append(sigma[sigma > sigma[-1] * 1e-10])
+        pooled.append(sigma[sigma > sigma[-1] * SPANNED])
     return torch.cat(pooled)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from proponent.index.hessian import correlate, whiten
 from proponent.index.mix import CANCELS, NEGLIGIBLE, Placed, TaskMix
-from proponent.index.search import Found, Piece, TopRows, normalised
-from proponent.products import product
+from proponent.index.search import Found, Piece, Products, TopRows, normalised
 
 ROWS = 512  # decoded, or squared, at a time
 
@@ -25,7 +24,7 @@ class Ground:
     """What rankings need of all n passages of an index, whatever the query.
 
     feature_norms, whitened_norms: ‖φ‖ and ‖ψ‖ [n].  task: whose directions U are meant, None for none.
-    along: Uᵀψ [n, r], all blocks side by side.  beyond: ‖ψ − UUᵀψ‖² [n].
+    along: Uᵀψ [r, n], all blocks below one another.  beyond: ‖ψ − UUᵀψ‖² [n].
     """
 
     feature_norms: Tensor
@@ -42,13 +41,13 @@ class Ground:
         for piece in _parts(pieces):
             norms.append((piece.feature_norm, piece.whitened_norm))
             if task is not None:
-                coordinates = task.along(piece.whitened)
-                along.append(torch.cat(coordinates, 1))
+                coordinates = task.along(piece.codes) * piece.scale
+                along.append(coordinates)
                 beyond.append(_beyond(task, piece, coordinates))
         feature_norms, whitened_norms = (torch.cat(column) for column in zip(*norms, strict=True))
         if task is None:
             return cls(feature_norms, whitened_norms, None, torch.empty(0, 0), torch.empty(0))
-        return cls(feature_norms, whitened_norms, task, torch.cat(along), torch.cat(beyond))
+        return cls(feature_norms, whitened_norms, task, torch.cat(along, 1), torch.cat(beyond))
 
     def __len__(self) -> int:
         return len(self.feature_norms)
@@ -85,10 +84,10 @@ class Met:
         along, rest = torch.empty(0), torch.empty(0, 0)
         if task is not None:
             placed = Placed.of(psi, task.directions)
-            along, rest = torch.cat(placed.along, 1)[0], placed.beyond
+            along, rest = placed.along[0], placed.beyond
             vectors.append(rest.float())
-        stacked = torch.cat(vectors)
-        raw = torch.cat([product(stacked, piece.codes.float()) * piece.scale for piece in _parts(pieces)], 1)
+        products = Products(torch.cat(vectors))
+        raw = torch.cat([products.of(piece.codes) * piece.scale for piece in pieces], 1)
         return cls(
             raw[0],
             raw[1],
@@ -117,14 +116,14 @@ def rescored(ground: Ground, met: Met, hessian: str, mix: float, unit_norm: bool
 def _mixed(ground: Ground, met: Met, mix: float) -> tuple[Tensor, float, Tensor]:
     """Inner products [n] under R', the query's norm and the passages' [n]: sums of positive terms."""
     assert ground.task is not None
-    shrink = 1 / (1 - mix + mix * torch.cat(ground.task.strengths))  # [r]
+    shrink = 1 / (1 - mix + mix * ground.task.strengths)  # [r]
     inside = float(met.along.square() @ shrink)
     apart = met.apart_squared / (1 - mix)
-    raw = ground.along @ (met.along * shrink).float()
+    raw = (met.along * shrink).float() @ ground.along
     if apart > NEGLIGIBLE * (inside + apart):
         raw = raw + met.apart / (1 - mix)
     weights = shrink.float()
-    squared = torch.cat([part.square() @ weights for part in ground.along.split(ROWS)])
+    squared = torch.cat([weights @ part.square() for part in ground.along.split(ROWS, dim=1)])
     return raw, (inside + apart) ** 0.5, (squared + ground.beyond / (1 - mix)).sqrt()
 
 
@@ -137,13 +136,13 @@ def best(scores: Tensor, k: int) -> Found:
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
 
 
-def _beyond(task: TaskMix, piece: Piece, along: list[Tensor]) -> Tensor:
+def _beyond(task: TaskMix, piece: Piece, along: Tensor) -> Tensor:
     """‖ψ − UUᵀψ‖² [n]: from the stored norms, or where that leaves too few digits without a difference."""
     squared = piece.whitened_norm.double().square()
-    left = squared - torch.cat(along, 1).double().square().sum(1)
+    left = squared - along.double().square().sum(0)
     near = left < CANCELS * squared
     if near.any():
-        left[near] = task.beyond(piece.whitened[near], [part[near] for part in along])
+        left[near] = task.beyond(piece.whitened[near], along[:, near])
     return left.float()
 
 

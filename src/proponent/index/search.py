@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Protocol
@@ -71,7 +71,24 @@ class Scan(Protocol):
         """Number of queries q."""
 
     def scores(self, piece: Piece) -> Tensor:
-        """Scores [q, c] of the passages of a piece whose codes are float32."""
+        """Scores [q, c] of the passages of a piece."""
+
+
+class Products:
+    """Products of vectors [q, d] with codes as they are stored, decoded a few rows at a time.
+
+    Always into the same memory: as much of it from the system each time would cost a quarter of a scan.
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        self._vectors, self._decoded = vectors, torch.empty(DECODED, vectors.shape[1])
+
+    def of(self, codes: Tensor) -> Tensor:
+        """``vectors · codesᵀ`` [q, n] in float32, for codes [n, d]."""
+        made = torch.empty(len(self._vectors), len(codes))
+        for rows, into in zip(codes.split(DECODED), made.split(DECODED, 1), strict=True):
+            into.copy_(product(self._vectors, self._decoded[: len(rows)].copy_(rows)))
+        return made
 
 
 @dataclass(frozen=True)
@@ -90,8 +107,8 @@ class VectorScan:
         return len(self.vectors)
 
     def scores(self, piece: Piece) -> Tensor:
-        """Scores [q, c] of the passages of a piece whose codes are float32; 0 where a norm is 0."""
-        return self._divided(product(self.vectors, piece.codes) * piece.scale, [piece])
+        """Scores [q, c] of the passages of a piece; 0 where a norm is 0."""
+        return self._divided(self._products.of(piece.codes) * piece.scale, [piece])
 
     def estimate(self, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor]:
         """Scores [q, c] of pieces as stored, and how far from those of ``scores`` they may be [q, c].
@@ -108,6 +125,10 @@ class VectorScan:
         # codes larger than an index has them: nothing is known of these rows
         unknown = ~(estimate.isfinite() & slack.isfinite())
         return estimate.masked_fill(unknown, 0), slack.masked_fill(unknown, torch.inf)
+
+    @cached_property
+    def _products(self) -> Products:
+        return Products(self.vectors)
 
     @cached_property
     def _rounded(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -173,17 +194,14 @@ class Found:
 def search(pieces: Iterable[Piece], scan: Scan, k: int) -> Found:
     """Scan pieces of an index once and keep k proponents and k opponents of every query."""
     top, bottom = TopRows(len(scan), k), TopRows(len(scan), k)
-    buffer = torch.empty(0, 0)
     if isinstance(scan, VectorScan) and len(scan) < FEW_VECTORS:
         wanted = _likely(pieces, scan, top, bottom)
     else:
         wanted = _whole(pieces)
     for piece, rows in wanted:
-        if buffer.shape[1] != piece.codes.shape[1]:
-            buffer = torch.empty(DECODED, piece.codes.shape[1])
-        scores = [scan.scores(part) for part in _decoded(piece, buffer)]
-        top.add(torch.cat(scores, 1), piece.first + rows)
-        bottom.add(-torch.cat(scores, 1), piece.first + rows)
+        scores = scan.scores(piece)
+        top.add(scores, piece.first + rows)
+        bottom.add(-scores, piece.first + rows)
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
 
 
@@ -213,10 +231,3 @@ def _likely(
             if found.any():
                 rows = found.nonzero()[:, 0]
                 yield piece.chosen(rows), rows
-
-
-def _decoded(piece: Piece, buffer: Tensor) -> Iterator[Piece]:
-    """As many rows of a piece at a time as the buffer [r, d] takes; they are gone when the next ones come."""
-    for start in range(0, len(piece), len(buffer)):
-        part = piece.part(start, start + len(buffer))
-        yield replace(part, codes=buffer[: len(part)].copy_(part.codes))

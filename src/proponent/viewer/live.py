@@ -102,7 +102,7 @@ class LiveRun:
         grounds = {}
         for output in self._outputs:
             task = self._mixes.get(output)
-            directions = sum(len(sigma) for sigma in task.strengths) if task else 0
+            directions = len(task.strengths) if task else 0
             fits = 4 * directions * len(self.tracer.index) <= GROUND_BYTES
             with progress.stage("reading the index", len(self.tracer.index), "passages") as advance:
                 pieces = told(self.tracer.index.pieces(), advance)
