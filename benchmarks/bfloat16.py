@@ -4,8 +4,8 @@
 
 The rate is of the indexing pass (forward, backward, features, a shard on disk), the two dtypes in turn over
 the same passages, and float32 once more by torch's own products instead of oneDNN's.  Overlap is the share of
-the ten highest passages that both whole runs have in common, each run having made its own second moments, R
-and features in its dtype; mean over queries.
+the ten highest passages that both whole runs have in common, each run with its own features and R; mean over
+queries.
 """
 
 from __future__ import annotations
@@ -69,11 +69,12 @@ def print_speed(spec: FeatureSpec, given: argparse.Namespace, work: Path) -> Non
     """Tokens a second of the pass in both dtypes."""
     ways: dict[str, Callable[[], object]] = {}
     for dtype in DTYPES:
-        model = load_model(spec.model, dtype, "cpu")
+        model = load_model(spec.model, device="cpu")
         corpus = Corpus.read(given.corpus, limit=given.timed)
         shards = list(cut_shards(corpus, model.encoder, spec.max_length, START))
         plan = plan_layers(model, spec.dim, spec.layer_groups)
         moments = sample_moments(model, plan, shards[0].rows[:32], spec.batch_tokens)
+        model.multiply_in(dtype)
         extractor = FeatureExtractor(model, plan, moments, spec.seed, spec.batch_tokens)
         folder = RunFolder(work / f"timed-{dtype}")
         ways[dtype] = partial(over, extractor, shards, folder)

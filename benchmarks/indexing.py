@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = load_model(model_folder(given.model, given.corpus, Path(folder)), given.dtype, "cpu")
+        model = load_model(model_folder(given.model, given.corpus, Path(folder)), device="cpu")
+        model.multiply_in(given.dtype)
         shard = head(given.corpus, model, given.count)
         parameters = sum(p.numel() for p in model.causal.parameters())
         print(

@@ -111,7 +111,8 @@ def one_batch(name: str, dtype: str, tokens: int) -> None:
     from proponent.gradients.layers import find_matrices
     from proponent.gradients.model import load_model
 
-    model = load_model(name, dtype, "cpu")
+    model = load_model(name, device="cpu")
+    model.multiply_in(dtype)
     length = min(64, tokens)
     rows = [[1 + n % 200 for n in range(length)]] * (tokens // length)
     with capture(model, find_matrices(model), []):

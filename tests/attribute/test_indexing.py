@@ -34,6 +34,7 @@ from torch import Tensor
 
 from proponent.attribute import indexing, sharding
 from proponent.attribute.indexing import build_index, build_indexes
+from proponent.attribute.tracing import Tracer
 from proponent.corpus import Corpus, Example
 from proponent.errors import InputError
 from proponent.gradients.features import FeatureExtractor
@@ -91,6 +92,17 @@ def test_features_are_those_of_the_definition(run: SlowRun) -> None:
     assert found.shape == (len(CHUNKS), 64)
     back = found @ factor.T  # φ = L ψ
     assert ((back - run.passages).norm(dim=1) / run.passages.norm(dim=1)).max() < 2e-3
+
+
+def test_bfloat16_runs_weigh_coordinates_as_float32_runs_do(model_folder: Path, tmp_path: Path) -> None:
+    """Second moments of gradients that bfloat16 has rounded would change every feature."""
+    moments = []
+    for dtype in ("float32", "bfloat16"):
+        spec = small_spec(model_folder, dtype=dtype)
+        moments.append(build_index(CORPUS, spec, tmp_path / dtype, "cpu").moments)
+        Tracer(tmp_path / dtype, "cpu")  # does not take the rounded model for another one
+    assert moments[0].keys() == moments[1].keys()
+    assert all(torch.equal(moments[0][name], moments[1][name]) for name in moments[0])
 
 
 def test_r_train_is_the_mean_over_the_whole_corpus(run: SlowRun) -> None:

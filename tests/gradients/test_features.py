@@ -114,7 +114,8 @@ def test_bfloat16_features_point_the_same_way(tmp_path: Path) -> None:
     folder = make_model(tmp_path, "llama")
     features = []
     for dtype in ("float32", "bfloat16"):
-        model = load_model(str(folder), dtype, "cpu")
+        model = load_model(str(folder), device="cpu")
+        model.multiply_in(dtype)
         plan = plan_layers(model, 96, 2)
         ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
         features.append(FeatureExtractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss"))

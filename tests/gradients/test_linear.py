@@ -65,6 +65,25 @@ def test_tied_weights_stay_tied_among_linear_modules_and_leave_embeddings_alone(
     assert head.weight.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(("layers", "early"), [(1, 1), (6, 1), (7, 2), (30, 5)])
+def test_the_first_layers_keep_their_precision(layers: int, early: int) -> None:
+    model = nn.Module()
+    model.head = nn.Linear(3, 3)
+    model.layers = nn.ModuleList(nn.Sequential(nn.Linear(3, 3), nn.ReLU()) for _ in range(layers))
+    multiply_fast(model.requires_grad_(False), torch.bfloat16)
+    kept = [layer[0].weight.dtype for layer in model.layers]
+    assert kept == [torch.float32] * early + [torch.bfloat16] * (layers - early)
+    assert model.head.weight.dtype == torch.bfloat16
+
+
+def test_the_precision_may_be_chosen_later() -> None:
+    model, other, x = stack(nn.Linear(7, 5)), stack(nn.Linear(7, 5)), torch.randn(2, 7)
+    multiply_fast(model, torch.float32)
+    multiply_fast(model, torch.bfloat16)
+    multiply_fast(other, torch.bfloat16)
+    assert torch.equal(model(x), other(x))
+
+
 def test_a_class_that_may_compute_something_else_keeps_its_forward() -> None:
     model, x = stack(Doubling(4, 3)), torch.randn(2, 4)
     expected = model(x)

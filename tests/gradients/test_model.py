@@ -89,7 +89,8 @@ def test_a_loaded_model_is_frozen_and_in_eval_mode(shared_model: Shared) -> None
 
 
 def test_bfloat16_models_give_float32_logits(model_folder: Folder) -> None:
-    model = load_model(str(model_folder("llama")), "bfloat16", "cpu")
+    model = load_model(str(model_folder("llama")), device="cpu")
+    model.multiply_in("bfloat16")
     hidden = model.hidden(TOKENS)
     assert hidden.dtype == torch.float32  # only products are rounded
     assert model.logits(hidden[0]).dtype == torch.float32

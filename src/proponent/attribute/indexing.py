@@ -67,7 +67,7 @@ def build_indexes(
     first = _shared_pass(list(specs.values()))
     told.say("reading the corpus")
     survey = corpus.survey(first.moment_sample, first.seed)
-    model = load_model(first.model, first.dtype, device)
+    model = load_model(first.model, device)
     if model.max_positions is not None and first.max_length > model.max_positions:
         raise InputError(
             f"max_length is {first.max_length} but the model reads at most {model.max_positions} tokens; "
@@ -103,6 +103,7 @@ def _build(
         if not RunFolder(path).done.is_file()
     }
     jobs = []
+    model.multiply_in(first.dtype)  # second moments are made in float32: they weigh every coordinate
     for path, found in moments.items():
         start_run(RunFolder(path), manifests[path], pack_moments(found))
         extractor = FeatureExtractor(model, plans[path], found, first.seed, first.batch_tokens)

@@ -45,7 +45,7 @@ class Tracer:
     def __init__(self, index: Index | str | Path, device: str | None = None) -> None:
         self.index = index if isinstance(index, Index) else Index(index)
         self.spec = FeatureSpec.from_dict(self.index.spec)
-        self.model = load_model(self.spec.model, self.spec.dtype, device)
+        self.model = load_model(self.spec.model, device)
         for part, found in (
             ("model", self.model.fingerprint()),
             ("tokenizer", self.model.encoder.fingerprint()),
@@ -55,6 +55,7 @@ class Tracer:
                     f"{self.index.folder.path}: the {part} in '{self.spec.model}' is not the one that this "
                     "run was made with; restore it or build the run again"
                 )
+        self.model.multiply_in(self.spec.dtype)
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         self.moments = unpack_moments(self.index.moments)
         self._extract = FeatureExtractor(

@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from proponent.errors import InputError
 from proponent.gradients.model import LanguageModel
+from proponent.gradients.stack import LINEAR, layer_stack
 
 ATTENTION_WORDS = ("attn", "attention")
 KINDS = ("attention", "mlp")
@@ -127,24 +128,15 @@ def find_matrices(model: LanguageModel) -> tuple[Matrix, ...]:
 
 
 def _linear_modules(causal: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Path of the stack of layers (the module list with most linear modules) and its linear modules."""
-    best = ""
-    found: dict[str, Any] = {}
-    for path, module in causal.named_modules():
-        if isinstance(module, nn.ModuleList):
-            linear = {
-                f"{path}.{name}": part
-                for name, part in module.named_modules()
-                if isinstance(part, nn.Linear | Conv1D)
-            }
-            if len(linear) > len(found):
-                best, found = path, linear
-    if not found:
+    """Path of the stack of layers, and its linear modules."""
+    stack = layer_stack(causal)
+    if stack is None:
         raise InputError(
             f"no layers were found in {type(causal).__name__}: expected a list of layers made of nn.Linear "
             "or Conv1D; this architecture is not supported"
         )
-    return best, found
+    modules = causal.get_submodule(stack).named_modules(prefix=stack)
+    return stack, {path: part for path, part in modules if isinstance(part, LINEAR)}
 
 
 def _refuse_experts(causal: nn.Module, stack: str) -> None:

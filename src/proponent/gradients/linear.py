@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from proponent.gradients.stack import layer_stack
 from proponent.products import product
+
+# Of the layers, those whose products stay in float32: what the first ones round, all that follow see.
+EARLY = 1 / 6
 
 
 class _Product(torch.autograd.Function):
@@ -36,6 +41,9 @@ class _Conv1D(Conv1D):
         return _multiply(x, self.weight.T, self.bias)
 
 
+FAST: dict[type, type] = {nn.Linear: _Linear, _Linear: _Linear, Conv1D: _Conv1D, _Conv1D: _Conv1D}
+
+
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The product in the weight's precision, in the precision of x again."""
     given = x.to(weight.dtype)
@@ -46,19 +54,28 @@ def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
-    """Let all linear modules of a float32 model compute ``x Wᵀ`` in dtype, by the faster library.
+    """Let the linear modules of a float32 model compute ``x Wᵀ`` in dtype, by the faster library.
 
-    Their weights are converted; everything else stays in float32, and so does what passes between modules:
-    rounded, the residual stream, norms and attention lose more than the products do, and gain less time.
-    Modules of classes derived from nn.Linear and Conv1D, which may compute something else, stay as they are.
+    Their weights are converted, but for those of the first layers (``EARLY``, rounded up).  Everything else
+    stays in float32, and so does what passes between modules: rounded, the residual stream, norms and
+    attention lose more than the products do, and gain less time.  Modules of classes derived from nn.Linear
+    and Conv1D, which may compute something else, stay as they are.
     """
     converted: dict[nn.Parameter, nn.Parameter] = {}
+    early = _early(causal)
     for module in causal.modules():
-        if type(module) in (nn.Linear, Conv1D):
+        if type(module) in FAST:
             for name, value in list(module.named_parameters(recurse=False)):
-                if value.dtype == dtype:
+                if value.dtype == dtype or module in early:
                     continue
                 if value not in converted:
                     converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
                 setattr(module, name, converted[value])
-            module.__class__ = _Linear if isinstance(module, nn.Linear) else _Conv1D
+            module.__class__ = FAST[type(module)]
+
+
+def _early(causal: nn.Module) -> set[nn.Module]:
+    """All modules of the first layers; none in a model without a stack of layers."""
+    stack = layer_stack(causal)
+    layers = [] if stack is None else list(causal.get_submodule(stack).children())
+    return {module for layer in layers[: math.ceil(EARLY * len(layers))] for module in layer.modules()}

@@ -86,6 +86,10 @@ class LanguageModel:
         output: Tensor = head(inputs_embeds=hidden[None], use_cache=False).logits.squeeze(0)
         return output.float()
 
+    def multiply_in(self, dtype: str) -> None:
+        """Let the linear modules multiply in ``float32`` or ``bfloat16``; see ``multiply_fast``."""
+        multiply_fast(self.causal, getattr(torch, dtype))
+
     def fingerprint(self) -> str:
         """SHA-256 over every parameter's name, shape and a strided sample of its values.
 
@@ -103,19 +107,16 @@ class LanguageModel:
         return digest.hexdigest()
 
 
-def load_model(name: str, dtype: str = "float32", device: str | None = None) -> LanguageModel:
-    """Load a causal language model from a folder or a hub id, frozen and ready to give gradients.
+def load_model(name: str, device: str | None = None) -> LanguageModel:
+    """Load a causal language model from a folder or a hub id in float32, frozen and ready to give gradients.
 
-    dtype: ``float32`` or ``bfloat16``, that of the linear modules' products.
     device: a torch device name; None picks CUDA, then MPS, then CPU.
     Raises InputError when the folder is missing, has no weights or lacks some, or is no causal model.
     """
     if not os.path.isdir(name) and not HUB_ID.fullmatch(name):
         raise InputError(f"model folder '{name}' does not exist; give a Hugging Face model folder or hub id")
     where = pick_device(device)
-    causal = _load_weights(name).eval().requires_grad_(False)
-    multiply_fast(causal, getattr(torch, dtype))
-    causal.to(where)
+    causal = _load_weights(name).eval().requires_grad_(False).to(where)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name)
@@ -125,7 +126,9 @@ def load_model(name: str, dtype: str = "float32", device: str | None = None) -> 
             "its folder needs a complete tokenizer.json"
         ) from error
     positions = getattr(causal.config, "max_position_embeddings", None)
-    return LanguageModel(causal, TextEncoder(tokenizer), where, positions)
+    model = LanguageModel(causal, TextEncoder(tokenizer), where, positions)
+    model.multiply_in("float32")
+    return model
 
 
 def pick_device(device: str | None) -> torch.device:
