@@ -18,7 +18,7 @@ from proponent.gradients.moments import MomentSums, SecondMoments
 from proponent.gradients.projection import gaussian_projection
 from proponent.products import product
 
-TIDIED = 2  # batches after which free memory goes back to the system: every time would cost 6%
+TIDIED = 4  # batches after which free memory goes back to the system: every time would cost 6%
 
 
 @dataclass(frozen=True)
