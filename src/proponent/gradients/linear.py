@@ -41,7 +41,7 @@ class _Conv1D(Conv1D):
         return _multiply(x, self.weight.T, self.bias)
 
 
-FAST: dict[type, type] = {nn.Linear: _Linear, _Linear: _Linear, Conv1D: _Conv1D, _Conv1D: _Conv1D}
+FAST = {nn.Linear: _Linear, Conv1D: _Conv1D}
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -59,19 +59,20 @@ def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
     Their weights are converted, but for those of the first layers (``EARLY``, rounded up).  Everything else
     stays in float32, and so does what passes between modules: rounded, the residual stream, norms and
     attention lose more than the products do, and gain less time.  Modules of classes derived from nn.Linear
-    and Conv1D, which may compute something else, stay as they are.
+    and Conv1D, which may compute something else, stay as they are.  What was rounded once stays rounded.
     """
     converted: dict[nn.Parameter, nn.Parameter] = {}
     early = _early(causal)
     for module in causal.modules():
-        if type(module) in FAST:
+        kind = FAST.get(type(module), type(module))
+        if kind in FAST.values():
             for name, value in list(module.named_parameters(recurse=False)):
                 if value.dtype == dtype or module in early:
                     continue
                 if value not in converted:
                     converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
                 setattr(module, name, converted[value])
-            module.__class__ = FAST[type(module)]
+            module.__class__ = kind
 
 
 def _early(causal: nn.Module) -> set[nn.Module]:
