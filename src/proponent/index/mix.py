@@ -163,8 +163,7 @@ class MixedScan:
 
     def scores(self, piece: Piece) -> Tensor:
         """Scores [q, c] of the passages of a piece; 0 where a norm is 0."""
-        parts = [piece.part(start, start + TOGETHER) for start in range(0, len(piece), TOGETHER)]
-        return torch.cat([self._scores(part) for part in parts], 1)
+        return torch.cat([self._scores(part) for part in piece.parts(TOGETHER)], 1)
 
     def _scores(self, piece: Piece) -> Tensor:
         along = self._mix.along(piece.codes)

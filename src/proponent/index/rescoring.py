@@ -148,5 +148,4 @@ def _beyond(task: TaskMix, piece: Piece, along: Tensor) -> Tensor:
 
 def _parts(pieces: Iterable[Piece]) -> Iterator[Piece]:
     for piece in pieces:
-        for start in range(0, len(piece), ROWS):
-            yield piece.part(start, start + ROWS)
+        yield from piece.parts(ROWS)

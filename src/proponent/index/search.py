@@ -55,6 +55,10 @@ class Piece:
         """Rows start..stop of the piece."""
         return self._of(self.first + start, slice(start, stop))
 
+    def parts(self, rows: int) -> Iterator[Piece]:
+        """The piece, so many rows at a time."""
+        return (self.part(start, start + rows) for start in range(0, len(self), rows))
+
     def chosen(self, rows: Tensor) -> Piece:
         """Rows [r] of the piece, which no longer lie side by side in the index."""
         return self._of(self.first, rows)
