@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isqrt
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,12 @@ def made_up_features(rows: int = sum(SHARDS), seed: int = 0) -> Tensor:
     return torch.randn(rows, BLOCKS * SIDE**2, generator=generator) * torch.logspace(-1, 1, BLOCKS * SIDE**2)
 
 
-def write_run(path: Path, features: Tensor, shards: Sequence[int] = SHARDS) -> RunFolder:
-    """A finished run of these features; passage n has the id ``pN`` and the text ``text N``."""
+def write_raw(path: Path, features: Tensor, shards: Sequence[int] = SHARDS) -> RunFolder:
+    """A run of these features before its last stages; passage n has the id ``pN`` and the text ``text N``."""
     folder = RunFolder(path)
     manifest = {
         "spec": {"damping": DAMPING},
-        "side": SIDE,
+        "side": isqrt(features.shape[1] // BLOCKS),
         "blocks": {f"block {b}": [] for b in range(BLOCKS)},
     }
     start_run(folder, manifest, {"matrix/rows": torch.ones(3)})
@@ -40,6 +41,12 @@ def write_run(path: Path, features: Tensor, shards: Sequence[int] = SHARDS) -> R
         passages = [Passage(f"p{n}", f"source of p{n}", f"text {n}") for n in [next(names) for _ in part]]
         counts = {"tokens": 7 * len(part), "empty": 1, "too_short": 0, "resume_at": None}
         write_raw_shard(folder, shard, passages, part, counts)
+    return folder
+
+
+def write_run(path: Path, features: Tensor, shards: Sequence[int] = SHARDS) -> RunFolder:
+    """A finished run of these features."""
+    folder = write_raw(path, features, shards)
     finish_run(folder, BLOCKS, DAMPING, Silent())
     return folder
 

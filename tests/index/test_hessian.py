@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from proponent.index.hessian import (
+    CORNER,
     Hessian,
     HessianSums,
     correlate,
@@ -73,14 +74,27 @@ def test_features_may_come_in_pieces_of_any_size(summed: int, monkeypatch: pytes
         assert torch.equal(block, block.T)
 
 
-@pytest.mark.parametrize("converted", [1, 5, 512])
-def test_features_in_float64_are_whitened_in_float64(converted: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proponent.index.hessian.STRIP", converted)
+@pytest.mark.parametrize("corner", [1, 5, 512])
+def test_features_in_float64_are_whitened_in_float64(corner: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proponent.index.hessian.CORNER", corner)
     values = features().double()
     factors = mean_of(features()).factors(every(0.01))
     psi = whiten(values, factors)
     for part, factor, given in zip(psi.split(WIDTH, 1), factors, values.split(WIDTH, 1), strict=True):
         torch.testing.assert_close(part @ factor.double().T, given, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("rows", [1, 70])
+def test_whitening_in_halves_agrees_with_one_substitution_in_float64(rows: int) -> None:
+    """A width of several corners, which do not divide it, of an R of less than full rank."""
+    width = 4 * CORNER + 77
+    values = torch.randn(200, width, generator=torch.Generator().manual_seed(3))
+    sums = HessianSums(1, width)
+    sums.add(values)
+    (factor,) = sums.mean().factors(torch.full((1,), 1e-2))
+    psi = whiten(values[:rows], (factor,)).double()
+    expected = torch.linalg.solve_triangular(factor.double(), values[:rows].double().T, upper=False).T
+    assert ((psi - expected).norm(dim=1) / expected.norm(dim=1)).max() < 1e-5
 
 
 # 5 features cannot fill 12 dimensions: damping alone makes that R invertible

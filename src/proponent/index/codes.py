@@ -16,18 +16,23 @@ def encode_rows(rows: Tensor) -> dict[str, Tensor]:
     A row is divided by its root mean square first, so that float16's range (6e-8 to 65504) always
     suffices: no coordinate exceeds the square root of d.  Relative error of a coordinate: 2^-11.
     """
-    norm = rows.norm(dim=1)
-    # the squares of small gradients vanish in float32, and those of large ones overflow
-    rare = ~((norm > SQUARES_VANISH) & norm.isfinite())
-    norm[rare] = torch.linalg.vector_norm(rows[rare], dim=1, dtype=torch.float64).float()
-    scale = norm / rows.shape[1] ** 0.5
+    scale = row_norms(rows) / rows.shape[1] ** 0.5
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     return {"codes": (rows / scale[:, None]).half(), "scale": scale}
 
 
+def row_norms(rows: Tensor) -> Tensor:
+    """Norms [n] float32 of rows [n, d] float32, of any size: their squares need not fit into float32."""
+    norms: Tensor = rows.norm(dim=1)
+    # the squares of small gradients vanish in float32, and those of large ones overflow
+    rare = ~((norms > SQUARES_VANISH) & norms.isfinite())
+    norms[rare] = torch.linalg.vector_norm(rows[rare], dim=1, dtype=torch.float64).float()
+    return norms
+
+
 def decode_rows(codes: Tensor, scale: Tensor) -> Tensor:
     """The inverse of ``encode_rows``: rows [n, d] float32, a copy."""
-    return codes.float() * scale[:, None]
+    return codes.to(torch.float32, copy=True).mul_(scale[:, None])
 
 
 def encode_shard(rows: Tensor) -> dict[str, Tensor]:
@@ -36,11 +41,9 @@ def encode_shard(rows: Tensor) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def decode_shard(codes: Tensor, scale: Tensor) -> Tensor:
-    """``decode_rows`` a few rows at a time, for the same reason."""
-    rows = torch.empty(codes.shape)
+def decode_shard(codes: Tensor, scale: Tensor, into: Tensor) -> None:
+    """``decode_rows`` into rows [n, d], a few at a time: they stay in the caches between both steps."""
     for part, code, size in zip(
-        rows.split(TOGETHER), codes.split(TOGETHER), scale.split(TOGETHER), strict=True
+        into.split(TOGETHER), codes.split(TOGETHER), scale.split(TOGETHER), strict=True
     ):
-        part.copy_(decode_rows(code, size))
-    return rows
+        part.copy_(code).mul_(size[:, None])

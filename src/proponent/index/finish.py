@@ -21,7 +21,7 @@ from proponent.index.hessian import (
     packed_size,
     split_blocks,
     unpack_triangle,
-    whiten,
+    whiten_block,
 )
 from proponent.index.run import RunFolder
 from proponent.index.seals import is_sealed, same, sealed_checksum, sealing
@@ -76,10 +76,10 @@ class _RawShards:
         self.rows = [int(marker["rows"]) for marker in self.markers]
         self._checked: set[int] = set()
 
-    def features(self, shard: int) -> Tensor:
-        """Features [n, d] of a shard."""
+    def read(self, shard: int, into: Tensor) -> None:
+        """Read features [n, d] of a shard."""
         stored = read_tensors(self._sound(shard))
-        return decode_shard(stored["codes"], stored["scale"])
+        decode_shard(stored["codes"], stored["scale"], into)
 
     def block(self, shard: int, block: int, width: int) -> Tensor:
         """Features [n, w] of a shard in one block."""
@@ -155,33 +155,35 @@ def _write_whitening(raw: _RawShards, blocks: int, damping: float | str, progres
 
 
 def _write_index(raw: _RawShards, blocks: int, progress: Progress) -> None:
-    folder = raw.folder
-    missing = [n for n in range(len(raw.rows)) if not is_sealed(folder, folder.index(n))]
+    folder, shards = raw.folder, range(len(raw.rows))
+    # the same shards together whatever is there already: as many rows of a product give the same bytes
+    groups = [shards[start : start + WHITENED_SHARDS] for start in shards[::WHITENED_SHARDS]]
+    missing = [group for group in groups if not all(is_sealed(folder, folder.index(n)) for n in group)]
     if missing:
         sealed_checksum(folder, folder.whitening)
-    with progress.stage("whitening", sum(raw.rows[shard] for shard in missing), "passages") as advance:
-        for start in range(0, len(missing), WHITENED_SHARDS):
-            together = missing[start : start + WHITENED_SHARDS]
-            _whiten_shards(raw, together, blocks)
-            advance(sum(raw.rows[shard] for shard in together))
+    with progress.stage(
+        "whitening", sum(raw.rows[n] for group in missing for n in group), "passages"
+    ) as advance:
+        for group in missing:
+            _whiten_shards(raw, group, blocks)
+            advance(sum(raw.rows[n] for n in group))
 
 
 def _whiten_shards(raw: _RawShards, shards: Sequence[int], blocks: int) -> None:
     """Whiten some shards in place with one Cholesky factor in memory at a time, and write them."""
-    folder = raw.folder
-    rows = {shard: raw.features(shard) for shard in shards}
-    norms = {shard: features.norm(dim=1) for shard, features in rows.items()}
-    for b in range(blocks):
-        factor = unpack_triangle(read_tensor(folder.whitening, f"factor/{b}"))
-        parts = [split_blocks(features, blocks)[b] for features in rows.values()]
-        whitened = whiten(torch.cat(parts), (factor,)).split([len(part) for part in parts])
-        for part, values in zip(parts, whitened, strict=True):
-            part.copy_(values)
-    for shard in shards:
-        psi = rows.pop(shard)
-        columns = {"feature_norm": norms[shard], "whitened_norm": psi.norm(dim=1)}
+    folder, counts = raw.folder, [raw.rows[shard] for shard in shards]
+    rows = torch.empty(sum(counts), raw.dim)
+    for shard, part in zip(shards, rows.split(counts), strict=True):
+        raw.read(shard, part)
+    norms = rows.norm(dim=1).split(counts)
+    factor = torch.zeros(raw.dim // blocks, raw.dim // blocks)
+    for b, part in enumerate(split_blocks(rows, blocks)):
+        whiten_block(part, unpack_triangle(read_tensor(folder.whitening, f"factor/{b}"), factor))
+    for shard, psi, norm in zip(shards, rows.split(counts), norms, strict=True):
         file = folder.index(shard)
-        write_tensors(file, {**encode_shard(psi), **columns}, sealing(folder, file))
+        if not is_sealed(folder, file):
+            columns = {"feature_norm": norm, "whitened_norm": psi.norm(dim=1)}
+            write_tensors(file, {**encode_shard(psi), **columns}, sealing(folder, file))
 
 
 def _summary(raw: _RawShards) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from proponent.index.codes import row_norms
 from proponent.products import product
 
 # Rows of a block that are summed, converted or mirrored at a time: they stay in the caches, and of a triangle
 # only what lies beyond it in them is wasted.
 STRIP = 512
+# A corner of a Cholesky factor that is inverted; larger ones are halved.
+CORNER = 128
 
 
 class HessianSums:
@@ -30,10 +33,11 @@ class HessianSums:
     def add(self, features: Tensor) -> None:
         """Add features [n, b * w] float32."""
         for b, part in enumerate(split_blocks(features, len(self._sums))):
-            for start in range(0, part.shape[1], STRIP):
+            columns = part.T.contiguous()  # turned once: a product would copy a view with gaps for each strip
+            for start in range(0, len(columns), STRIP):
                 stop = start + STRIP
-                self._sums[b][start:stop, :stop] += product(part[:, start:stop].T, part[:, :stop].T)
-            self._fourth[b] += part.double().square().sum(1).square().sum()
+                self._sums[b][start:stop, :stop] += product(columns[start:stop], columns[:stop])
+            self._fourth[b] += row_norms(part).double().pow(4).sum()
         self._count += len(features)
 
     def mean(self) -> Hessian:
@@ -97,26 +101,35 @@ def split_blocks(features: Tensor, blocks: int) -> tuple[Tensor, ...]:
 
 def whiten(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
     """ψ = L⁻¹ φ of every block, for features [n, d], in the precision of the features."""
-    parts = split_blocks(features, len(factors))
-    return torch.cat([_solve(factor, part) for factor, part in zip(factors, parts, strict=True)], 1)
+    psi = features.clone()
+    for factor, part in zip(factors, split_blocks(psi, len(factors)), strict=True):
+        whiten_block(part, factor)
+    return psi
 
 
-def _solve(factor: Tensor, part: Tensor) -> Tensor:
-    """``L⁻¹ φ`` for features [n, w] by forward substitution, a tile of L at a time.
+def whiten_block(features: Tensor, factor: Tensor) -> None:
+    """``whiten`` of one block, features [n, w], in place."""
+    columns = features.T.clone(memory_format=torch.contiguous_format)
+    _substitute(factor, columns)
+    features.copy_(columns.T)
 
-    All but the corners of L is multiplied, which is faster than solving.  A factor of less precision is
-    converted on the way: a converted copy of it would cost more than the substitution.
+
+def _substitute(factor: Tensor, columns: Tensor) -> None:
+    """Forward substitution ``L⁻¹ X`` for X [w, n], in place, in halves: nearly all of it is large products.
+
+    The corners are inverted, which is faster than solving and no less exact: an inverse in float64 is.
+    A factor of less precision is converted a part at a time.
     """
-    psi = part.T.clone(memory_format=torch.contiguous_format)
-    for start in range(0, len(factor), STRIP):
-        rows = factor[start : start + STRIP]
-        own = psi[start : start + STRIP]
-        for before in range(0, start, STRIP):
-            columns = slice(before, before + STRIP)
-            own -= product(rows[:, columns].to(part.dtype), psi[columns].T)
-        corner = rows[:, start : start + STRIP].to(part.dtype)
-        own.copy_(torch.linalg.solve_triangular(corner, own, upper=False))
-    return psi.T
+    width = len(factor)
+    if width <= CORNER:
+        one = torch.eye(width, dtype=torch.float64)
+        inverse = torch.linalg.solve_triangular(factor.double(), one, upper=False)
+        columns.copy_(product(inverse.to(columns.dtype), columns.T))
+        return
+    half = width // 2
+    _substitute(factor[:half, :half], columns[:half])
+    columns[half:] -= product(factor[half:, :half].to(columns.dtype), columns[:half].T)
+    _substitute(factor[half:, half:], columns[half:])
 
 
 def correlate(features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
@@ -141,10 +154,13 @@ def pack_triangle(block: Tensor) -> Tensor:
     return packed
 
 
-def unpack_triangle(packed: Tensor) -> Tensor:
-    """The inverse of ``pack_triangle``: a lower triangular block [w, w], zero above the diagonal."""
+def unpack_triangle(packed: Tensor, into: Tensor | None = None) -> Tensor:
+    """The inverse of ``pack_triangle``: a lower triangular block [w, w], zero above the diagonal.
+
+    into: a block of that kind to overwrite, for fresh memory takes longer than the triangle.
+    """
     width = int((2 * packed.numel() + 0.25) ** 0.5)
-    block = torch.zeros(width, width, dtype=packed.dtype)
+    block = torch.zeros(width, width, dtype=packed.dtype) if into is None else into
     for part, row in _triangle_rows(packed, block):
         row[:] = part
     return block

@@ -56,7 +56,8 @@ def oas(block: Tensor, count: int, _: float) -> float:
 
 def _moments(block: Tensor) -> tuple[float, float, int]:
     """``‖R‖²``, the mean eigenvalue and the width."""
-    return float(block.double().square().sum()), float(block.diagonal().double().mean()), len(block)
+    squared = float(torch.linalg.vector_norm(block, dtype=torch.float64)) ** 2
+    return squared, float(block.diagonal().double().mean()), len(block)
 
 
 def _bounded(part: float, whole: float) -> float:
