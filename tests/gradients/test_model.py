@@ -49,6 +49,24 @@ def edit_config(folder: Path, **changes: Any) -> None:
     (folder / "config.json").write_text(json.dumps(config | changes))
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])  # of the latter, the head is the embedding
+def test_parameters_begin_at_cache_lines_wherever_they_lie_in_the_file(
+    family: str, tmp_path: Path, model_folder: Folder
+) -> None:
+    folder = Path(shutil.copytree(model_folder(family), tmp_path / "model"))
+    expected = load_file(folder / "model.safetensors")
+    for filler in range(64):  # the header's length decides where numbers begin
+        save_file(expected, folder / "model.safetensors", {"format": "pt", "filler": filler * " "})
+        if int.from_bytes((folder / "model.safetensors").read_bytes()[:8], "little") % 64 != 56:
+            break
+    causal = load_model(str(folder), "cpu").causal
+    parameters = dict(causal.named_parameters())
+    assert all(value.data_ptr() % 64 == 0 for value in parameters.values())
+    assert all(torch.equal(parameters[name], value) for name, value in expected.items() if name in parameters)
+    tied = causal.get_output_embeddings().weight is causal.get_input_embeddings().weight
+    assert tied == causal.config.tie_word_embeddings
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hidden_states_and_head_make_the_models_own_logits(family: str, shared_model: Shared) -> None:
     """Soft caps, biases and tied weights included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,11 +54,10 @@ def backpropagate(model: LanguageModel, batch: Batch, output: str = "loss") -> N
     scored = batch.predicted.to(model.device)[:, 1:]
     hidden = model.hidden(tokens)[:, :-1][scored]  # [m, h]
     targets = tokens[:, 1:][scored]  # [m]
-    rows = max(1, LOGIT_BUDGET // model.vocabulary)
-    slopes = [
-        _slope(model, part, aims, OUTPUT_FUNCTIONS[output])
-        for part, aims in zip(hidden.detach().split(rows), targets.split(rows), strict=True)
-    ]
+    # of even size: a product of a few rows with so large a matrix waits for the matrix
+    slices = max(1, math.ceil(len(targets) / max(1, LOGIT_BUDGET // model.vocabulary)))
+    parts = zip(hidden.detach().tensor_split(slices), targets.tensor_split(slices), strict=True)
+    slopes = [_slope(model, part, aims, OUTPUT_FUNCTIONS[output]) for part, aims in parts]
     hidden.backward(torch.cat(slopes))
 
 

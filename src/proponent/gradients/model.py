@@ -26,6 +26,7 @@ from proponent.errors import InputError, first_line
 from proponent.gradients.linear import multiply_fast
 
 FINGERPRINT_SAMPLES = 1024
+CACHE_LINE = 64  # bytes; the widest load of a processor, too
 HUB_ID = re.compile(r"(?![.~])[\w.-]+(/[\w.-]+)?")
 
 
@@ -117,6 +118,7 @@ def load_model(name: str, device: str | None = None) -> LanguageModel:
         raise InputError(f"model folder '{name}' does not exist; give a Hugging Face model folder or hub id")
     where = pick_device(device)
     causal = _load_weights(name).eval().requires_grad_(False).to(where)
+    _align(causal)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name)
@@ -167,6 +169,16 @@ def _load_weights(name: str) -> Any:
             "give a folder with a complete model.safetensors"
         )
     return causal
+
+
+def _align(causal: nn.Module) -> None:
+    """Copy parameters that begin within a cache line, as they may lie in the file that is mapped.
+
+    Loads that cross two lines make some products half as slow again.
+    """
+    for parameter in causal.parameters():
+        if parameter.data_ptr() % CACHE_LINE:
+            parameter.data = parameter.data.clone()
 
 
 @contextmanager
