@@ -118,7 +118,7 @@ def _substitute(factor: Tensor, columns: Tensor) -> None:
     """Forward substitution ``L⁻¹ X`` for X [w, n], in place, in halves: nearly all of it is large products.
 
     The corners are inverted, which is faster than solving and no less exact: an inverse in float64 is.
-    A factor of less precision is converted a part at a time.
+    A factor of less precision is converted a strip at a time: larger copies are fresh memory each.
     """
     width = len(factor)
     if width <= CORNER:
@@ -128,7 +128,8 @@ def _substitute(factor: Tensor, columns: Tensor) -> None:
         return
     half = width // 2
     _substitute(factor[:half, :half], columns[:half])
-    columns[half:] -= product(factor[half:, :half].to(columns.dtype), columns[:half].T)
+    for rows, own in zip(factor[half:, :half].split(STRIP), columns[half:].split(STRIP), strict=True):
+        own -= product(rows.to(columns.dtype), columns[:half].T)
     _substitute(factor[half:, half:], columns[half:])
 
 
