@@ -14,9 +14,9 @@ import pytest
 HOUSE = Path(__file__).parents[1] / "src" / "proponent"
 
 # cli → viewer, evaluate, scale → attribute → index, gradients → corpus.
-# errors, products and progress are leaves that all may use.
+# errors, memory, products and progress are leaves that all may use.
 FLOORS = (
-    {"errors", "products", "progress"},
+    {"errors", "memory", "products", "progress"},
     {"corpus"},
     {"index", "gradients"},
     {"attribute"},

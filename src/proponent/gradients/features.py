@@ -12,13 +12,11 @@ from proponent.corpus.batches import batches
 from proponent.gradients.backprop import Batch, backpropagate
 from proponent.gradients.capture import capture
 from proponent.gradients.layers import LayerPlan, Matrix
-from proponent.gradients.memory import give_back
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import MomentSums, SecondMoments
 from proponent.gradients.projection import gaussian_projection
+from proponent.memory import give_back
 from proponent.products import product
-
-TIDIED = 4  # batches after which free memory goes back to the system: every time would cost 6%
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,14 @@ def extract(
     """
     first = extractors[0]
     features = [torch.empty(len(rows), extractor.plan.dim) for extractor in extractors]
-    for number, members in enumerate(batches([len(row) for row in rows], first.batch_tokens), 1):
+    kept = 0
+    for members in batches([len(row) for row in rows], first.batch_tokens):
         batch = Batch.of([rows[n] for n in members], [starts[n] for n in members])
+        kept += batch.tokens.numel()
+        if kept > first.batch_tokens:
+            # what batches leave behind never exceeds what one of full size takes; each time costs some 0.2 s
+            give_back()
+            kept = batch.tokens.numel()
         sinks = [extractor.sums(len(members)) for extractor in extractors]
         with capture(first.model, first.plan.matrices, sinks):
             backpropagate(first.model, batch, output)
@@ -138,8 +142,6 @@ def extract(
             part[members] = sink.features.cpu()
         if done is not None:
             done(members)
-        if number % TIDIED == 0:
-            give_back()
     give_back()
     return features
 

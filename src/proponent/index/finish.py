@@ -36,6 +36,7 @@ from proponent.index.storage import (
     write_sealed_json,
     write_tensors,
 )
+from proponent.memory import give_back
 from proponent.progress import Progress
 
 # Shards that are whitened together: each Cholesky factor is read once for all of them.
@@ -54,8 +55,10 @@ def finish_run(folder: RunFolder, blocks: int, damping: float | str, progress: P
         raise InputError("no passage of the corpus gave a finite gradient; is the model sound?")
     if not is_sealed(folder, folder.hessian):
         _write_hessian(raw, blocks, progress)
+        give_back()
     if not all(is_sealed(folder, file) for file in (folder.spectrum, folder.whitening)):
         _write_whitening(raw, blocks, damping, progress)
+        give_back()
     _write_index(raw, blocks, progress)
     write_sealed_json(folder.done, _summary(raw))
     remove_leftovers(folder)

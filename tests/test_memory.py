@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from proponent.gradients import memory
-from proponent.gradients.memory import give_back
+from proponent import memory
+from proponent.memory import give_back
 
 
 def resident() -> int:
