@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # the process that is measured imports what it needs, when it
     from proponent.progress import Advance
 
 MARGIN = 1.3
-BASES = 5  # processes: one in five is a fifth smaller, by how the C library lays out its memory
+BASES = 5  # processes: one in three is a fifth smaller, by how the C library lays out its memory
 
 
 def main() -> None:
