@@ -74,9 +74,12 @@ def test_features_may_come_in_pieces_of_any_size(summed: int, monkeypatch: pytes
         assert torch.equal(block, block.T)
 
 
-@pytest.mark.parametrize("corner", [1, 5, 512])
-def test_features_in_float64_are_whitened_in_float64(corner: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("corner", "converted"), [(1, 1), (5, 4), (1, 512), (512, 1)])
+def test_features_in_float64_are_whitened_in_float64(
+    corner: int, converted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("proponent.index.hessian.CORNER", corner)
+    monkeypatch.setattr("proponent.index.hessian.STRIP", converted)
     values = features().double()
     factors = mean_of(features()).factors(every(0.01))
     psi = whiten(values, factors)
@@ -85,8 +88,11 @@ def test_features_in_float64_are_whitened_in_float64(corner: int, monkeypatch: p
 
 
 @pytest.mark.parametrize("rows", [1, 70])
-def test_whitening_in_halves_agrees_with_one_substitution_in_float64(rows: int) -> None:
-    """A width of several corners, which do not divide it, of an R of less than full rank."""
+def test_whitening_in_halves_agrees_with_one_substitution_in_float64(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A width of several corners and strips, which do not divide it, of an R of less than full rank."""
+    monkeypatch.setattr("proponent.index.hessian.STRIP", 100)
     width = 4 * CORNER + 77
     values = torch.randn(200, width, generator=torch.Generator().manual_seed(3))
     sums = HessianSums(1, width)

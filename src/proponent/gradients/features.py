@@ -132,7 +132,7 @@ def extract(
         batch = Batch.of([rows[n] for n in members], [starts[n] for n in members])
         kept += batch.tokens.numel()
         if kept > first.batch_tokens:
-            # what batches leave behind never exceeds what one of full size takes; each time costs some 0.2 s
+            # not after every batch, for it takes long: what several leave never exceeds what a full one takes
             give_back()
             kept = batch.tokens.numel()
         sinks = [extractor.sums(len(members)) for extractor in extractors]

@@ -174,12 +174,12 @@ def _write_index(raw: _RawShards, blocks: int, progress: Progress) -> None:
 
 def _whiten_shards(raw: _RawShards, shards: Sequence[int], blocks: int) -> None:
     """Whiten some shards in place with one Cholesky factor in memory at a time, and write them."""
-    folder, counts = raw.folder, [raw.rows[shard] for shard in shards]
-    rows = torch.empty(sum(counts), raw.dim)
+    folder, dim, counts = raw.folder, raw.dim, [raw.rows[shard] for shard in shards]
+    rows = torch.empty(sum(counts), dim)
     for shard, part in zip(shards, rows.split(counts), strict=True):
         raw.read(shard, part)
     norms = rows.norm(dim=1).split(counts)
-    factor = torch.zeros(raw.dim // blocks, raw.dim // blocks)
+    factor = torch.zeros(dim // blocks, dim // blocks)
     for b, part in enumerate(split_blocks(rows, blocks)):
         whiten_block(part, unpack_triangle(read_tensor(folder.whitening, f"factor/{b}"), factor))
     for shard, psi, norm in zip(shards, rows.split(counts), norms, strict=True):
