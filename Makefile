@@ -8,7 +8,7 @@ READY := .venv/.ready
 install: $(READY)
 
 # requirements.txt pins everything, the build backend included, so nothing is resolved twice.
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml src/proponent/index/_code_products.c
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
@@ -31,4 +31,5 @@ lint: $(READY)
 
 clean:
 	rm -rf .venv build dist proponent-demo src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src -name '*.so' -delete
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

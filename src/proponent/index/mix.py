@@ -13,8 +13,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from proponent.index.code_products import CodeProducts
 from proponent.index.hessian import split_blocks, whiten
-from proponent.index.search import Piece, Products, normalised
+from proponent.index.search import Piece, normalised
 from proponent.products import product
 
 MAX_AUTO_MIX = 0.999
@@ -154,7 +155,7 @@ class MixedScan:
         apart = queries.beyond.square().sum(1) / (1 - mix.mix)
         squared += apart
         self._far = (apart > NEGLIGIBLE * squared).nonzero()[:, 0]
-        self._rest = Products((queries.beyond[self._far] / (1 - mix.mix)).float())
+        self._rest = CodeProducts((queries.beyond[self._far] / (1 - mix.mix)).float())
         self._inside = inside.float()
         self._norms = squared.clamp_min(0).sqrt().float()
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from proponent.index.code_products import CodeProducts
 from proponent.index.hessian import correlate, whiten
 from proponent.index.mix import CANCELS, NEGLIGIBLE, Placed, TaskMix
-from proponent.index.search import Found, Piece, Products, TopRows, normalised
+from proponent.index.search import Found, Piece, TopRows, normalised
 
 ROWS = 512  # decoded, or squared, at a time
 
@@ -86,7 +87,7 @@ class Met:
             placed = Placed.of(psi, task.directions)
             along, rest = placed.along[0], placed.beyond
             vectors.append(rest.float())
-        products = Products(torch.cat(vectors))
+        products = CodeProducts(torch.cat(vectors))
         raw = torch.cat([products.of(piece.codes) * piece.scale for piece in pieces], 1)
         return cls(
             raw[0],

@@ -1,0 +1,10 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+LANES: int
+ROWS: int
+
+def add_products(
+    vectors: NDArray[Any], codes: NDArray[Any], made: NDArray[Any], d: int, first: int, stop: int, /
+) -> None: ...
