@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sysconfig
+from importlib.util import find_spec
 from itertools import product as combinations
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,11 +32,13 @@ def assert_right(vectors: Tensor, codes: Tensor) -> None:
 
 
 @pytest.mark.skipif(
-    shutil.which("cc") is None or platform.machine() not in ("x86_64", "aarch64", "arm64"),
-    reason="no compiler, or a processor that the module does not know",
+    shutil.which("cc") is None
+    or not (Path(sysconfig.get_path("include")) / "Python.h").exists()
+    or platform.machine() not in ("x86_64", "aarch64", "arm64"),
+    reason="no compiler or Python headers, or a processor that the module does not know",
 )
 def test_the_module_was_compiled_where_it_can_be() -> None:
-    assert code_products._code_products is not None
+    assert find_spec("proponent.index._code_products") is not None
 
 
 @pytest.mark.parametrize("way", [pytest.param("compiled", marks=compiled), "decoded"])
@@ -99,6 +104,8 @@ def test_the_module_refuses_shapes_that_do_not_fit() -> None:
         (16, 2, 8),
         (16, 4, 0),
         (16, 0, 9),
+        (16, 0, 2),
+        (2**62, 0, 8),
     ):
         with pytest.raises(ValueError, match="do not fit"):
             module.add_products(vectors, codes, made, d, first, stop)

@@ -8,13 +8,16 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#ifdef Py_GIL_DISABLED
+#error "not written for an interpreter without its lock; proponent decodes codes without this module"
+#endif
 #include <stdint.h>
 #include <string.h>
 
 #define LANES 8
 #define ROWS 4
 #define VECTORS 2
-#define SPAN 4096   /* coordinates met at a time: so much of all vectors stays in the nearest cache */
+#define SPAN 4096   /* coordinates met at a time: so much of four rows stays in the nearest cache for all vectors */
 #define AHEAD 1536  /* coordinates: how far ahead of its use a row is fetched */
 #define LINE 32     /* coordinates in a cache line */
 
@@ -107,11 +110,12 @@ static PyObject *add_products(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "y*y*w*nnn", &vectors, &codes, &made, &d, &first, &stop))
         return NULL;
     int fits = 0;
-    if (d > 0 && d % LANES == 0) {
+    if (d > 0 && d % LANES == 0 && d <= PY_SSIZE_T_MAX / (Py_ssize_t)sizeof(float)) {
         size_t q = vectors.len / (d * sizeof(float)), n = codes.len / (d * sizeof(uint16_t));
         fits = q * d * sizeof(float) == (size_t)vectors.len && n * d * sizeof(uint16_t) == (size_t)codes.len
-            && q * n * sizeof(float) == (size_t)made.len
-            && 0 <= first && first % ROWS == 0 && first <= stop && (size_t)stop <= n;
+            && (n == 0 ? made.len == 0 : made.len % (n * sizeof(float)) == 0 && made.len / (n * sizeof(float)) == q)
+            && 0 <= first && first % ROWS == 0 && first <= stop
+            && ((size_t)stop == n || (stop % ROWS == 0 && (size_t)stop < n));
         if (fits) {
             product p = {vectors.buf, codes.buf, made.buf, q, n, d};
             Py_BEGIN_ALLOW_THREADS
@@ -123,7 +127,7 @@ static PyObject *add_products(PyObject *self, PyObject *args)
     PyBuffer_Release(&codes);
     PyBuffer_Release(&made);
     if (!fits) {
-        PyErr_SetString(PyExc_ValueError, "vectors [q, d], codes [n, d] and products [q, n] do not fit, or d or first");
+        PyErr_SetString(PyExc_ValueError, "vectors [q, d], codes [n, d], products [q, n] or rows do not fit");
         return NULL;
     }
     Py_RETURN_NONE;
@@ -132,7 +136,8 @@ static PyObject *add_products(PyObject *self, PyObject *args)
 static PyMethodDef methods[] = {
     {"add_products", add_products, METH_VARARGS,
      "add_products(vectors, codes, made, d, first, stop): made [q, n] += vectors [q, d] . codes [n, d]^T\n"
-     "in rows first to stop of the codes; d is a multiple of LANES, first of ROWS.  The lock is released."},
+     "in rows first to stop of the codes; d is a multiple of LANES, first of ROWS, stop of ROWS or n itself.\n"
+     "The interpreter's lock is released."},
     {NULL, NULL, 0, NULL},
 };
 
