@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from proponent import memory
-from proponent.memory import give_back
-
-
-def resident() -> int:
-    """Resident pages of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1])
+from proponent.memory import Allowance, give_back, resident
 
 
 @pytest.mark.skipif(sys.platform != "linux" or memory._trim is None, reason="needs Linux and GNU's C library")
@@ -23,10 +17,31 @@ def test_memory_that_was_freed_between_tensors_is_given_back() -> None:
     held = held[::50]
     before = resident()
     give_back()
-    assert before - resident() > 100e6 / 4096
+    assert before - resident() > 100e6
     assert all(bool((tensor == 1).all()) for tensor in held)
 
 
 def test_nothing_happens_where_the_c_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_trim", None)
     give_back()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
+def test_resident_bytes_grow_with_what_is_written() -> None:
+    before = resident()
+    held = torch.ones(25_000_000)
+    assert 90e6 < resident() - before < 150e6
+    assert held.nbytes == 100e6
+
+
+def test_memory_goes_back_once_more_is_held_than_after_the_first_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[int] = []
+    held = iter((1000, 1040, 1060, 900, 1300, 1300))
+    monkeypatch.setattr(memory, "resident", lambda: next(held))
+    monkeypatch.setattr(memory, "give_back", lambda: given.append(batch))
+    allowance = Allowance()
+    for batch, results in enumerate((100, 100, 100, 100, 100, 400)):  # noqa: B007
+        allowance.keep(results)
+    assert given == [2, 4]

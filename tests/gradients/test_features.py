@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from tests.models import FAMILIES, make_model, tiny_model
 
-from proponent.gradients.backprop import Batch, backpropagate
 from proponent.gradients.features import FeatureExtractor, sample_moments
 from proponent.gradients.layers import plan_layers
-from proponent.gradients.model import LanguageModel, load_model
+from proponent.gradients.model import load_model
 from proponent.gradients.moments import SecondMoments
 from proponent.gradients.outputs import OUTPUT_FUNCTIONS
 from proponent.gradients.reference import exact_feature, full_second_moments, weight_gradients
@@ -80,28 +78,19 @@ def test_batching_and_padding_change_nothing(tmp_path: Path) -> None:
     assert_close(together, alone)
 
 
-def test_memory_goes_back_before_batches_hold_more_than_a_full_one(
+def test_memory_is_looked_at_after_every_batch_and_given_back_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, budget = tiny_model(tmp_path, "llama"), 16
+    model = tiny_model(tmp_path, "llama")
     plan = plan_layers(model, 96, 2)
     ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
-    between = [0]  # tokens computed since memory was given back
-
-    def count(model: LanguageModel, batch: Batch, output: str) -> None:
-        between[-1] += batch.tokens.numel()
-        backpropagate(model, batch, output)
-
-    monkeypatch.setattr("proponent.gradients.features.backpropagate", count)
-    monkeypatch.setattr("proponent.gradients.features.give_back", lambda: between.append(0))
-    rows = [list(range(1, 1 + length)) for length in (12, 9, 6, 4, 3, 3, 2)]
-    FeatureExtractor(model, plan, ones, 0, budget)(rows, [1] * len(rows), "loss")
-    stretches, last = between[:-1], between[-1]
-    assert last == 0
-    assert sum(stretches) >= sum(len(row) for row in rows)
-    assert all(0 < tokens <= budget for tokens in stretches)
-    # and no sooner than it must
-    assert all(one + following > budget for one, following in pairwise(stretches))
+    seen: list[int | str] = []
+    monkeypatch.setattr("proponent.memory.Allowance.keep", lambda _, results: seen.append(results))
+    monkeypatch.setattr("proponent.gradients.features.give_back", lambda: seen.append("back"))
+    rows = [list(range(1, 9))] * 5
+    features = FeatureExtractor(model, plan, ones, 0, batch_tokens=16)(rows, [1] * len(rows), "loss")
+    of_row = features[0].nbytes
+    assert seen == [2 * of_row, 4 * of_row, 5 * of_row, "back"]
 
 
 def test_few_logits_at_a_time_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

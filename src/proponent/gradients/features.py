@@ -15,7 +15,7 @@ from proponent.gradients.layers import LayerPlan, Matrix
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import MomentSums, SecondMoments
 from proponent.gradients.projection import gaussian_projection
-from proponent.memory import give_back
+from proponent.memory import Allowance, give_back
 from proponent.products import product
 
 
@@ -127,19 +127,17 @@ def extract(
     """
     first = extractors[0]
     features = [torch.empty(len(rows), extractor.plan.dim) for extractor in extractors]
-    kept = 0
+    row_bytes = sum(part.element_size() * part.shape[1] for part in features)
+    allowance, made = Allowance(), 0
     for members in batches([len(row) for row in rows], first.batch_tokens):
         batch = Batch.of([rows[n] for n in members], [starts[n] for n in members])
-        kept += batch.tokens.numel()
-        if kept > first.batch_tokens:
-            # not after every batch, for it takes long: what several leave never exceeds what a full one takes
-            give_back()
-            kept = batch.tokens.numel()
         sinks = [extractor.sums(len(members)) for extractor in extractors]
         with capture(first.model, first.plan.matrices, sinks):
             backpropagate(first.model, batch, output)
         for part, sink in zip(features, sinks, strict=True):
             part[members] = sink.features.cpu()
+        made += len(members)
+        allowance.keep(made * row_bytes)
         if done is not None:
             done(members)
     give_back()
