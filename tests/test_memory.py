@@ -37,11 +37,12 @@ def test_resident_bytes_grow_with_what_is_written() -> None:
 def test_memory_goes_back_once_more_is_held_than_after_the_first_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    given: list[int] = []
     held = iter((1000, 1040, 1060, 900, 1300, 1300))
     monkeypatch.setattr(memory, "resident", lambda: next(held))
-    monkeypatch.setattr(memory, "give_back", lambda: given.append(batch))
-    allowance = Allowance()
-    for batch, results in enumerate((100, 100, 100, 100, 100, 400)):  # noqa: B007
+    given: list[None] = []
+    monkeypatch.setattr(memory, "give_back", lambda: given.append(None))
+    allowance, counts = Allowance(), []
+    for results in (100, 100, 100, 100, 100, 400):
         allowance.keep(results)
-    assert given == [2, 4]
+        counts.append(len(given))
+    assert counts == [0, 0, 1, 1, 2, 2]

@@ -42,7 +42,7 @@ def test_the_module_was_compiled_where_it_can_be() -> None:
 
 
 @pytest.mark.parametrize("way", [pytest.param("compiled", marks=compiled), "decoded"])
-@pytest.mark.parametrize("dim", [8, 24, 4096, 4104, 2**16])
+@pytest.mark.parametrize("dim", [1, 8, 15, 24, 4096, 4100, 4104, 2**16])
 @pytest.mark.parametrize("count", [1, 2, 3, FEW, FEW + 1])
 def test_products_are_those_of_float64(
     count: int, dim: int, way: str, monkeypatch: pytest.MonkeyPatch

@@ -49,7 +49,7 @@ typedef struct {
     const float *vectors;   /* [q, d] */
     const uint16_t *codes;  /* [n, d] */
     float *made;            /* [q, n] */
-    size_t q, n, d;         /* d: a multiple of LANES */
+    size_t q, n, d;
 } product;
 
 /* Sums over coordinates from..to of VECTORS vectors with ROWS rows, added to sums. */
@@ -57,7 +57,8 @@ FAST void tile(const float *const *vectors, const uint16_t *const *rows, size_t 
                float sums[VECTORS][ROWS])
 {
     lanes partial[VECTORS][ROWS] = {0};
-    for (size_t i = from; i < to; i += LANES)
+    size_t i = from;
+    for (; i + LANES <= to; i += LANES)
         for (int r = 0; r < ROWS; r++) {
             if (i % LINE == 0)
                 __builtin_prefetch(rows[r] + i + AHEAD);
@@ -72,6 +73,17 @@ FAST void tile(const float *const *vectors, const uint16_t *const *rows, size_t 
         for (int r = 0; r < ROWS; r++)
             for (int lane = 0; lane < LANES; lane++)
                 sums[v][r] += partial[v][r][lane];
+    if (i < to) {  /* fewer coordinates than lanes: they meet once more with zeros behind them */
+        float vector_ends[VECTORS][LANES] = {{0}};
+        uint16_t row_ends[ROWS][LANES] = {{0}};
+        const float *end_vectors[VECTORS];
+        const uint16_t *end_rows[ROWS];
+        for (int v = 0; v < VECTORS; v++)
+            end_vectors[v] = memcpy(vector_ends[v], vectors[v] + i, (to - i) * sizeof(float));
+        for (int r = 0; r < ROWS; r++)
+            end_rows[r] = memcpy(row_ends[r], rows[r] + i, (to - i) * sizeof(uint16_t));
+        tile(end_vectors, end_rows, 0, LANES, sums);
+    }
 }
 
 /* Rows first..first+ROWS of the product.  Beyond the last row or vector the last one is met again. */
@@ -110,7 +122,7 @@ static PyObject *add_products(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "y*y*w*nnn", &vectors, &codes, &made, &d, &first, &stop))
         return NULL;
     int fits = 0;
-    if (d > 0 && d % LANES == 0 && d <= PY_SSIZE_T_MAX / (Py_ssize_t)sizeof(float)) {
+    if (d > 0 && d <= PY_SSIZE_T_MAX / (Py_ssize_t)sizeof(float)) {
         size_t q = vectors.len / (d * sizeof(float)), n = codes.len / (d * sizeof(uint16_t));
         fits = q * d * sizeof(float) == (size_t)vectors.len && n * d * sizeof(uint16_t) == (size_t)codes.len
             && (n == 0 ? made.len == 0 : made.len % (n * sizeof(float)) == 0 && made.len / (n * sizeof(float)) == q)
@@ -136,7 +148,7 @@ static PyObject *add_products(PyObject *self, PyObject *args)
 static PyMethodDef methods[] = {
     {"add_products", add_products, METH_VARARGS,
      "add_products(vectors, codes, made, d, first, stop): made [q, n] += vectors [q, d] . codes [n, d]^T\n"
-     "in rows first to stop of the codes; d is a multiple of LANES, first of ROWS, stop of ROWS or n itself.\n"
+     "in rows first to stop of the codes; first is a multiple of ROWS, and so is stop, unless it is n.\n"
      "The interpreter's lock is released."},
     {NULL, NULL, 0, NULL},
 };
@@ -151,8 +163,7 @@ PyMODINIT_FUNC PyInit__code_products(void)
         return NULL;
     }
     PyObject *made = PyModule_Create(&module);
-    if (made != NULL
-        && (PyModule_AddIntConstant(made, "LANES", LANES) < 0 || PyModule_AddIntConstant(made, "ROWS", ROWS) < 0)) {
+    if (made != NULL && PyModule_AddIntConstant(made, "ROWS", ROWS) < 0) {
         Py_DECREF(made);
         return NULL;
     }

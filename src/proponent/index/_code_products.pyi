@@ -2,7 +2,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-LANES: int
 ROWS: int
 
 def add_products(

@@ -35,17 +35,13 @@ class CodeProducts:
 
     def of(self, codes: Tensor) -> Tensor:
         """``vectors · codesᵀ`` [q, n] in float32, for codes [n, d]."""
-        if self._few and codes.dtype == torch.float16 and codes.is_contiguous():
+        few = _code_products is not None and 0 < len(self._vectors) <= FEW
+        if few and codes.dtype == torch.float16 and codes.is_contiguous():
             return self._as_stored(codes)
         made = torch.empty(len(self._vectors), len(codes))
         for rows, into in zip(codes.split(DECODED), made.split(DECODED, 1), strict=True):
             into.copy_(product(self._vectors, self._decoded[: len(rows)].copy_(rows)))
         return made
-
-    @cached_property
-    def _few(self) -> bool:
-        count, dim = self._vectors.shape
-        return _code_products is not None and 0 < count <= FEW and dim % _code_products.LANES == 0
 
     def _as_stored(self, codes: Tensor) -> Tensor:
         """The same by the compiled module, each thread a range of rows; bytes do not depend on the ranges."""

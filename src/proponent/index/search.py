@@ -105,7 +105,7 @@ class TopRows:
         if self.scores.shape[1] == self._k:
             high = scores > self.scores[:, -1:]  # a tie with the last one goes to it
         else:
-            high = scores >= scores.topk(min(self._k, scores.shape[1])).values[:, -1:]
+            high = ~(scores < scores.topk(min(self._k, scores.shape[1])).values[:, -1:])
         wanted = high.any(0)
         scores, positions = scores[:, wanted], positions[wanted]
         # stable, and earlier passages stand first: equal scores keep corpus order
