@@ -184,7 +184,7 @@ def test_a_tasks_own_queries_meet_no_passage_by_themselves() -> None:
 
 
 @pytest.mark.parametrize("mix", [0.5, 0.999])
-@pytest.mark.parametrize("nearly", [0.0, 1e-6])
+@pytest.mark.parametrize("nearly", [0.0, 1e-8, 1e-7, 3e-7, 1e-6, 1e-5, 1e-4])
 def test_a_tasks_own_queries_score_as_if_they_were_others(mix: float, nearly: float) -> None:
     task = template_task(4)
     task[3] = task[0] + nearly * task[3]

@@ -7,14 +7,15 @@ makes it interactive").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from proponent.index.code_products import CodeProducts
-from proponent.index.hessian import split_blocks, whiten
+from proponent.index.components import SPANNED, Components
+from proponent.index.hessian import split_blocks
 from proponent.index.search import Piece, normalised
 from proponent.products import product
 
@@ -26,8 +27,6 @@ CANCELS = 0.05
 NEGLIGIBLE = 1e-14
 # Passages that meet the directions at a time: one block of them should stay in the caches once decoded.
 TOGETHER = 256
-# Queries span the directions whose eigenvalues are above this share of the largest.
-SPANNED = 1e-10
 
 
 @dataclass(frozen=True)
@@ -56,40 +55,45 @@ class TaskMix:
     mix: λ in [0, 1).  directions: eigenvectors U [w, r_b] of each block of E', r_b <= min(queries, w), in
     float64: a task's own queries lie in their span, and what rounding leaves beyond it is divided by
     1 − λ.  strengths: their eigenvalues σ > 0 [r], float64, all blocks side by side, r = Σ r_b.
-    task: features φ [n, d] of the task's queries.  own: where those stand to it.
+    task: features φ [n, d] of the task's queries.  components: theirs, by block.  own: where those queries
+    stand to the task.
     """
 
     mix: float
     directions: tuple[Tensor, ...]
     strengths: Tensor
     task: Tensor
+    components: tuple[Components, ...]
     own: Placed
 
     @classmethod
     def of(cls, features: Tensor, factors: tuple[Tensor, ...], mix: float) -> TaskMix:
         """The mix for features [n, d] of a task's queries, n >= 1, and the factors L of R_train."""
-        blocks = zip(factors, split_blocks(features, len(factors)), strict=True)
-        whitened = [whiten(part.double(), (factor,)) for factor, part in blocks]
-        directions, sigma, along = zip(*map(_eigenpairs, whitened), strict=True)
-        strengths = torch.cat(sigma)
+        parts = zip(split_blocks(features, len(factors)), factors, strict=True)
+        components = tuple(Components.of(part, factor) for part, factor in parts)
+        directions, sigma, along = zip(*(block.directions() for block in components), strict=True)
         own = Placed(torch.cat(along, 1), torch.empty(len(features), 0, dtype=torch.float64))
-        if own.along.shape[1] < len(factors) * min(len(features), len(factors[0])):
-            measured = Placed.of(torch.cat(whitened, 1), directions)
-            squared = torch.stack([part.square().sum(1) for part in whitened]).sum(0)
-            least = squared / (1 + strengths.amax(0, keepdim=True).sum())
-            # what is negligible is rounding, and as large as the directions: it is not kept
-            if (measured.beyond.square().sum(1) > NEGLIGIBLE * (1 - mix) * least).any():
-                own = measured
-        return cls(mix, directions, strengths, features, own)
+        made = cls(mix, directions, torch.cat(sigma), features, components, own)
+        if own.along.shape[1] == len(factors) * min(len(features), len(factors[0])):
+            return made
+        psi = made.whiten(features, factors)
+        measured = Placed.of(psi, directions)
+        least = psi.square().sum(1) / (1 + made.strengths.amax(0, keepdim=True).sum())
+        # what is negligible is rounding, and as large as the directions: it is not kept
+        negligible = (measured.beyond.square().sum(1) <= NEGLIGIBLE * (1 - mix) * least).all()
+        return made if negligible else replace(made, own=measured)
 
     def placed(self, features: Tensor, factors: tuple[Tensor, ...]) -> Placed:
-        """Where queries of features φ [q, d] stand to the task; factors: L of R_train, by block.
-
-        Whitened in float64: what rounding leaves of a query beyond the task is divided by 1 − λ.
-        """
+        """Where queries of features φ [q, d] stand to the task; factors: L of R_train, by block."""
         if torch.equal(features, self.task):
             return self.own
-        return Placed.of(whiten(features.double(), factors), self.directions)
+        return Placed.of(self.whiten(features, factors), self.directions)
+
+    def whiten(self, features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
+        """ψ [q, d] float64 of queries φ [q, d]: what the task spans lies in the span of its directions."""
+        parts = split_blocks(features, len(factors))
+        blocks = zip(self.components, parts, factors, strict=True)
+        return torch.cat([block.whiten(part, factor) for block, part, factor in blocks], 1)
 
     def along(self, whitened: Tensor) -> Tensor:
         """``Uᵀ ψ`` [r, n] of passages ψ [n, d], float16 or float32: all that scores and norms need."""
@@ -178,22 +182,6 @@ class MixedScan:
             piece.codes, (piece.whitened_norm / piece.scale).square(), along
         ).sqrt()
         return normalised(raw, self._norms, norms)
-
-
-def _eigenpairs(whitened: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Eigenvectors u [w, r] and eigenvalues [r] of ``E' = ΨᵀΨ / n`` of one block, and ``Ψu`` [n, r].
-
-    Ψ [n, w] is float64.  Through the smaller of the Gram matrix [n, n] and E' itself.
-    """
-    psi = whitened / len(whitened) ** 0.5
-    if len(psi) < psi.shape[1]:
-        sigma, y = torch.linalg.eigh(psi @ psi.T)
-        keep = sigma > sigma[-1] * SPANNED
-        sigma, y = sigma[keep], y[:, keep]
-        return psi.T @ (y / sigma.sqrt()), sigma, y * (len(whitened) * sigma).sqrt()
-    sigma, vectors = torch.linalg.eigh(psi.T @ psi)
-    keep = sigma > sigma[-1] * SPANNED
-    return vectors[:, keep], sigma[keep], whitened @ vectors[:, keep]
 
 
 def automatic_mix(train: Tensor, task: Tensor) -> float:

@@ -80,7 +80,7 @@ class Met:
         task: TaskMix | None,
     ) -> Met:
         """One scan of an index for a query's features φ [1, d]; factors: L of R_train, by block."""
-        psi = whiten(features.double(), factors)
+        psi = whiten(features.double(), factors) if task is None else task.whiten(features, factors)
         vectors = [correlate(features, factors), psi.float()]
         along, rest = torch.empty(0), torch.empty(0, 0)
         if task is not None:

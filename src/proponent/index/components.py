@@ -1,0 +1,77 @@
+"""A task's queries by their principal components: whitened so, they keep exactly what they have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from proponent.index.hessian import whiten
+
+# Eigenvalues of the queries' own features below this share of the largest are rounding.
+FOUND = 1e-13
+# Whitened queries span the directions whose eigenvalues are above this share of the largest.
+SPANNED = 1e-10
+
+
+@dataclass(frozen=True)
+class Components:
+    """One block of a task's features: ``Φ = √n Y P`` with orthogonal components ``P = YᵀΦ / √n`` [r, w].
+
+    Whitening each query by itself would need float64: rounding breaks the linear relations between queries,
+    and a task mix divides what it leaves by 1 − λ.  Components are whitened in float32 instead, and queries
+    put together of those in float64: relations hold as in Φ, and each component is good to float32.
+
+    features: Φ [n, w] float32.  shares: Y [n, r], orthonormal columns, float64.  strengths: the components'
+    squared norms σ > 0 [r], float64.  whitened: ``A = P L⁻ᵀ`` [r, w] float32.
+    """
+
+    features: Tensor
+    shares: Tensor
+    strengths: Tensor
+    whitened: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, factor: Tensor) -> Components:
+        """Components of features [n, w], n >= 1, whitened by the factor L [w, w] of R_train."""
+        scaled = features.double() / len(features) ** 0.5
+        if len(scaled) < scaled.shape[1]:
+            sigma, shares = _spectrum(scaled @ scaled.T, FOUND)
+            components = shares.T @ scaled
+        else:
+            sigma, axes = _spectrum(scaled.T @ scaled, FOUND)
+            components = (axes * sigma.sqrt()).T
+            shares = scaled @ axes / sigma.sqrt()
+        return cls(features, shares, sigma, whiten(components.float(), (factor,)))
+
+    def directions(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Eigenvectors u [w, r'] and eigenvalues [r'] of ``E' = ΨᵀΨ / n = AᵀA``, and ``Ψu`` [n, r'].
+
+        Float64, r' <= r: those that whitened queries span.
+        """
+        psi = self.whitened.double()
+        sigma, z = _spectrum(psi @ psi.T, SPANNED)
+        along = self.shares @ (z * (len(self.features) * sigma).sqrt())
+        return psi.T @ (z / sigma.sqrt()), sigma, along
+
+    def whiten(self, features: Tensor, factor: Tensor) -> Tensor:
+        """ψ [q, w] float64 of queries φ [q, w]: what lies in the task's components by those, and the rest.
+
+        factor: the same L.
+        """
+        phi, task, count = features.double(), self.features.double(), len(self.features) ** 0.5
+        weights = phi @ task.T @ self.shares / (count * self.strengths)
+        rest = phi - weights @ self.shares.T @ task / count
+        psi: Tensor = weights @ self.whitened.double() + whiten(rest.float(), (factor,))
+        return psi
+
+
+def _spectrum(gram: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [r], ascending, and eigenvectors [m, r] of a Gram matrix [m, m].
+
+    Only positive ones above a share of the largest.
+    """
+    sigma, vectors = torch.linalg.eigh(gram)
+    keep = sigma > share * sigma[-1:].clamp_min(0)
+    return sigma[keep], vectors[:, keep]
