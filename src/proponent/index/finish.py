@@ -117,14 +117,20 @@ def _write_hessian(raw: _RawShards, blocks: int, progress: Progress) -> None:
         ) as put,
     ):
         for b in range(blocks):
-            sums = HessianSums(1, width)
-            for shard in range(len(raw.rows)):
-                sums.add(raw.block(shard, b, width))
-            block = sums.mean()
-            put(f"block/{b}", pack_triangle(block.blocks[0]))
-            fourth.append(block.fourth)
+            packed, noise = _summed(raw, b, width)
+            put(f"block/{b}", packed)
+            fourth.append(noise)
             advance(1)
         put("fourth", torch.cat(fourth))
+
+
+def _summed(raw: _RawShards, block: int, width: int) -> tuple[Tensor, Tensor]:
+    """R_train of one block, packed, and its mean fourth power [1]; nothing else of it stays in memory."""
+    sums = HessianSums(1, width)
+    for shard in range(len(raw.rows)):
+        sums.add(raw.block(shard, block, width))
+    mean = sums.mean()
+    return pack_triangle(mean.blocks[0]), mean.fourth
 
 
 def _triangles(name: str, blocks: int, width: int) -> dict[str, Layout]:
@@ -147,14 +153,23 @@ def _write_whitening(raw: _RawShards, blocks: int, damping: float | str, progres
         ) as put,
     ):
         for b, fourth in enumerate(fourths):
-            triangle = unpack_triangle(read_tensor(folder.hessian, f"block/{b}"))
-            block = Hessian((mirror(triangle),), sum(raw.rows), fourth)
-            chosen.append(dampings(damping, block))
-            put(f"factor/{b}", pack_triangle(block.factors(chosen[-1])[0]))
-            eigenvalues.append(block.eigenvalues())
+            packed, found, own = _factored(raw, b, fourth, damping)
+            put(f"factor/{b}", packed)
+            eigenvalues.append(found)
+            chosen.append(own)
             advance(1)
         spectrum = {"eigenvalues": torch.cat(eigenvalues), "dampings": torch.cat(chosen)}
         write_tensors(folder.spectrum, spectrum, sealing(folder, folder.spectrum))
+
+
+def _factored(
+    raw: _RawShards, block: int, fourth: Tensor, damping: float | str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The packed Cholesky factor, eigenvalues [1, w] and damping [1] of one block."""
+    triangle = unpack_triangle(read_tensor(raw.folder.hessian, f"block/{block}"))
+    one = Hessian((mirror(triangle),), sum(raw.rows), fourth)
+    own = dampings(damping, one)
+    return pack_triangle(one.factors(own)[0]), one.eigenvalues(), own
 
 
 def _write_index(raw: _RawShards, blocks: int, progress: Progress) -> None:

@@ -66,7 +66,7 @@ class Hessian:
         a small damping leaves a condition number that float32 does not survive.
         """
         return tuple(
-            torch.linalg.cholesky(_damped(block, damping)).float()
+            _factor(block, damping).float()
             for block, damping in zip(self.blocks, dampings.tolist(), strict=True)
         )
 
@@ -88,9 +88,12 @@ def damped_eigenvalues(eigenvalues: Tensor, dampings: Tensor) -> Tensor:
     return eigenvalues + dampings[:, None].to(mean.dtype) * mean
 
 
-def _damped(block: Tensor, damping: float) -> Tensor:
-    damped = block.double()
+def _factor(block: Tensor, damping: float) -> Tensor:
+    """L [w, w] float64 of one damped block, made in the memory of that block's float64 copy."""
+    # symmetric, so turned it is the same, but by columns as LAPACK wants it: else torch makes another copy
+    damped = block.double().T
     damped.diagonal().add_(damping * mean_eigenvalue(block))
+    torch.linalg.cholesky(damped, out=damped)
     return damped
 
 
