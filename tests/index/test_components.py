@@ -16,6 +16,12 @@ def draw(rows: int, seed: int) -> Tensor:
     return torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
+def nearly_twice(queries: int, distance: float) -> Tensor:
+    """Half of the queries are the other half but for a little."""
+    half = draw(queries // 2, 8)
+    return torch.cat([half, half + distance * draw(queries // 2, 9)])
+
+
 def factor(damping: float = 1e-3) -> Tensor:
     """L of an R whose eigenvalues span four orders of magnitude."""
     sums = HessianSums(1, WIDTH)
@@ -40,9 +46,19 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_queries_are_whitened_as_each_is_by_itself_in_float64(name: str) -> None:
-    task, L = TASKS[name], factor()
+# Components far weaker than the others, of which rounding could make much.
+WEAK = {
+    "nearly twice the same": nearly_twice(WIDTH // 2, 1e-5),
+    "as many": nearly_twice(WIDTH, 1e-5),
+    "as many, still more nearly": nearly_twice(WIDTH, 1e-6),
+    "more": nearly_twice(3 * WIDTH, 1e-6),
+    "one is far louder": torch.cat([1e4 * draw(1, 10), template_task(2 * WIDTH)]),
+}
+
+
+@pytest.mark.parametrize("task", [*TASKS.values(), *WEAK.values()], ids=[*TASKS, *WEAK])
+def test_queries_are_whitened_as_each_is_by_itself_in_float64(task: Tensor) -> None:
+    L = factor()
     components = Components.of(task, L)
     for queries in (task, task.flip(0), draw(5, 6), torch.cat([task[:2], draw(2, 7)])):
         expected = whiten(queries.double(), (L,))

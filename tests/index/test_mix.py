@@ -197,6 +197,26 @@ def test_a_tasks_own_queries_score_as_if_they_were_others(mix: float, nearly: fl
     torch.testing.assert_close(own, turned.flip(0), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("row", [0, 3])
+def test_a_query_of_zeros_scores_zero_in_its_own_task(row: int) -> None:
+    task = template_task(6)
+    task[row] = 0
+    mix = TaskMix.of(task, IDENTITY, 0.9)
+    passages = draw(20, 9)
+    piece = Piece(0, passages, torch.ones(20), passages.norm(dim=1), passages.norm(dim=1))
+    for queries in (task, task.flip(0)):
+        scores = MixedScan(mix, mix.placed(queries, IDENTITY), unit_norm=True).scores(piece)
+        assert (scores[queries.norm(dim=1) == 0] == 0).all()
+        assert (scores[queries.norm(dim=1) > 0] != 0).all()
+
+
+def test_a_task_of_zeros_alone_scores_zero() -> None:
+    task = torch.zeros(3, BLOCKS * WIDTH)
+    mix = TaskMix.of(task, IDENTITY, 0.9)
+    piece = Piece(0, draw(5, 9), torch.ones(5), draw(5, 9).norm(dim=1), draw(5, 9).norm(dim=1))
+    assert torch.equal(MixedScan(mix, mix.own, unit_norm=True).scores(piece), torch.zeros(3, 5))
+
+
 def test_directions_are_orthonormal_and_only_those_that_the_task_has() -> None:
     mix = TaskMix.of(template_task(4).repeat(2, 1), IDENTITY, 0.5)
     assert mix.strengths.shape == (4 * BLOCKS,)

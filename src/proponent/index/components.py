@@ -11,6 +11,8 @@ from proponent.index.hessian import whiten
 
 # Eigenvalues of the queries' own features below this share of the largest are rounding.
 FOUND = 1e-13
+# What is left of a query beside the components, as a share of the whole, when nothing but rounding is.
+ROUNDING = 1e-13
 # Whitened queries span the directions whose eigenvalues are above this share of the largest.
 SPANNED = 1e-10
 
@@ -23,8 +25,9 @@ class Components:
     and a task mix divides what it leaves by 1 − λ.  Components are whitened in float32 instead, and queries
     put together of those in float64: relations hold as in Φ, and each component is good to float32.
 
-    features: Φ [n, w] float32.  shares: Y [n, r], orthonormal columns, float64.  strengths: the components'
-    squared norms σ > 0 [r], float64.  whitened: ``A = P L⁻ᵀ`` [r, w] float32.
+    features: Φ [n, w] float32.  shares: Y [n, r] float64, columns orthonormal but for the rounding of a Gram
+    matrix.  strengths: the components' squared norms σ > 0 [r], float64.
+    whitened: ``A = P L⁻ᵀ`` [r, w] float32.
     """
 
     features: Tensor
@@ -38,11 +41,11 @@ class Components:
         scaled = features.double() / len(features) ** 0.5
         if len(scaled) < scaled.shape[1]:
             sigma, shares = _spectrum(scaled @ scaled.T, FOUND)
-            components = shares.T @ scaled
         else:
             sigma, axes = _spectrum(scaled.T @ scaled, FOUND)
-            components = (axes * sigma.sqrt()).T
             shares = scaled @ axes / sigma.sqrt()
+        shares[~features.any(1)] = 0  # a query of zeros has no share, not one of rounding
+        components = shares.T @ scaled  # in just this way: of weak ones another would differ by a thousandth
         return cls(features, shares, sigma, whiten(components.float(), (factor,)))
 
     def directions(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -63,7 +66,10 @@ class Components:
         phi, task, count = features.double(), self.features.double(), len(self.features) ** 0.5
         weights = phi @ task.T @ self.shares / (count * self.strengths)
         rest = phi - weights @ self.shares.T @ task / count
-        psi: Tensor = weights @ self.whitened.double() + whiten(rest.float(), (factor,))
+        psi: Tensor = weights @ self.whitened.double()
+        apart = ~(rest.norm(dim=1) <= ROUNDING * phi.norm(dim=1))  # so that what is no number stays it
+        if apart.any():
+            psi[apart] += whiten(rest[apart].float(), (factor,))
         return psi
 
 

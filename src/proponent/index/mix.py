@@ -78,7 +78,7 @@ class TaskMix:
             return made
         psi = made.whiten(features, factors)
         measured = Placed.of(psi, directions)
-        least = psi.square().sum(1) / (1 + made.strengths.amax(0, keepdim=True).sum())
+        least = psi.square().sum(1) / (1 + max(made.strengths.tolist(), default=0.0))
         # what is negligible is rounding, and as large as the directions: it is not kept
         negligible = (measured.beyond.square().sum(1) <= NEGLIGIBLE * (1 - mix) * least).all()
         return made if negligible else replace(made, own=measured)
