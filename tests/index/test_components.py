@@ -78,6 +78,18 @@ def test_the_task_is_the_sum_of_its_components(name: str) -> None:
     torch.testing.assert_close(P.square().sum(1), sigma, rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_the_components_of_such_tasks_are_complete(name: str) -> None:
+    assert Components.of(TASKS[name], factor()).complete()
+
+
+def test_what_is_too_weak_for_a_component_leaves_them_incomplete() -> None:
+    task = nearly_twice(WIDTH // 2, 1e-7)
+    components = Components.of(task, factor())
+    assert len(components.strengths) == WIDTH // 4
+    assert not components.complete()
+
+
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "nothing at all"])
 def test_directions_are_eigenvectors_of_the_whitened_task(name: str) -> None:
     components = Components.of(TASKS[name], factor())

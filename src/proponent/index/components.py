@@ -58,6 +58,13 @@ class Components:
         along = self.shares @ (z * (len(self.features) * sigma).sqrt())
         return psi.T @ (z / sigma.sqrt()), sigma, along
 
+    def complete(self) -> bool:
+        """Whether nothing but rounding of the task's own queries lies beside the components."""
+        if len(self.strengths) == min(self.features.shape):
+            return True
+        phi = self.features.double()
+        return not _apart(phi - self.shares @ (self.shares.T @ phi), phi).any()
+
     def whiten(self, features: Tensor, factor: Tensor) -> Tensor:
         """ψ [q, w] float64 of queries φ [q, w]: what lies in the task's components by those, and the rest.
 
@@ -67,10 +74,16 @@ class Components:
         weights = phi @ task.T @ self.shares / (count * self.strengths)
         rest = phi - weights @ self.shares.T @ task / count
         psi: Tensor = weights @ self.whitened.double()
-        apart = ~(rest.norm(dim=1) <= ROUNDING * phi.norm(dim=1))  # so that what is no number stays it
+        apart = _apart(rest, phi)
         if apart.any():
             psi[apart] += whiten(rest[apart].float(), (factor,))
         return psi
+
+
+def _apart(rest: Tensor, whole: Tensor) -> Tensor:
+    """Which rows [n] of a rest [n, w] are more of the whole than rounding leaves, or no numbers."""
+    rounding: Tensor = rest.norm(dim=1) <= ROUNDING * whole.norm(dim=1)
+    return ~rounding
 
 
 def _spectrum(gram: Tensor, share: float) -> tuple[Tensor, Tensor]:

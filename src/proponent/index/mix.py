@@ -74,7 +74,8 @@ class TaskMix:
         directions, sigma, along = zip(*(block.directions() for block in components), strict=True)
         own = Placed(torch.cat(along, 1), torch.empty(len(features), 0, dtype=torch.float64))
         made = cls(mix, directions, torch.cat(sigma), features, components, own)
-        if own.along.shape[1] == len(factors) * min(len(features), len(factors[0])):
+        kept = (len(found) == len(block.strengths) for found, block in zip(sigma, components, strict=True))
+        if all(kept) and all(block.complete() for block in components):
             return made
         psi = made.whiten(features, factors)
         measured = Placed.of(psi, directions)
