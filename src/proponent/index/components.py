@@ -39,11 +39,8 @@ class Components:
     def of(cls, features: Tensor, factor: Tensor) -> Components:
         """Components of features [n, w], n >= 1, whitened by the factor L [w, w] of R_train."""
         scaled = features.double() / len(features) ** 0.5
-        if len(scaled) < scaled.shape[1]:
-            sigma, shares = _spectrum(scaled @ scaled.T, FOUND)
-        else:
-            sigma, axes = _spectrum(scaled.T @ scaled, FOUND)
-            shares = scaled @ axes / sigma.sqrt()
+        sigma, vectors = _spectrum(smaller_gram(scaled), FOUND)
+        shares = vectors if len(scaled) < scaled.shape[1] else scaled @ vectors / sigma.sqrt()
         shares[~features.any(1)] = 0  # a query of zeros has no share, not one of rounding
         components = shares.T @ scaled  # in just this way: of weak ones another would differ by a thousandth
         return cls(features, shares, sigma, whiten(components.float(), (factor,)))
@@ -78,6 +75,11 @@ class Components:
         if apart.any():
             psi[apart] += whiten(rest[apart].float(), (factor,))
         return psi
+
+
+def smaller_gram(rows: Tensor) -> Tensor:
+    """``ΦΦᵀ`` [n, n] of rows Φ [n, w] if n < w, else ``ΦᵀΦ`` [w, w]: of the same positive eigenvalues."""
+    return rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
 
 
 def _apart(rest: Tensor, whole: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from proponent.index.code_products import CodeProducts
-from proponent.index.components import SPANNED, Components
+from proponent.index.components import SPANNED, Components, smaller_gram
 from proponent.index.hessian import split_blocks
 from proponent.index.search import Piece, normalised
 from proponent.products import product
@@ -207,7 +207,6 @@ def task_eigenvalues(features: Tensor, blocks: int) -> Tensor:
     """Positive eigenvalues of R_eval = mean φ_q φ_qᵀ, pooled over blocks, for features [n, d]."""
     pooled = []
     for part in split_blocks(features, blocks):
-        phi = part.double() / len(part) ** 0.5
-        sigma = torch.linalg.eigvalsh(phi @ phi.T if len(phi) < phi.shape[1] else phi.T @ phi)
+        sigma = torch.linalg.eigvalsh(smaller_gram(part.double() / len(part) ** 0.5))
         pooled.append(sigma[sigma > sigma[-1] * SPANNED])
     return torch.cat(pooled)
