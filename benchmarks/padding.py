@@ -1,4 +1,4 @@
-"""Padding: tokens that the index pass computes over tokens that count.
+"""Padding: tokens that the index pass computes over tokens that count, which a row's last does not.
 
     python benchmarks/padding.py MODEL CORPUS... --tokens 512 1024 2048
 
@@ -37,14 +37,15 @@ def main() -> None:
         shards = [
             [len(row) for row in shard.rows] for shard in cut_shards(corpus, encoder, given.max_length, START)
         ]
-        rows, counted = sum(map(len, shards)), sum(map(sum, shards))
+        rows = sum(map(len, shards))
+        counted = sum(map(sum, shards)) - rows
         shares = [f"{sum(computed(lengths, t) for lengths in shards) / counted:.3f}" for t in given.tokens]
-        print(f"| {Path(name).name} | {rows:,} | {counted / rows:.1f} | {' | '.join(shares)} |")
+        print(f"| {Path(name).name} | {rows:,} | {counted / rows + 1:.1f} | {' | '.join(shares)} |")
 
 
 def computed(lengths: list[int], budget: int) -> int:
-    """Tokens of all batches of a shard, padding included."""
-    return sum(len(members) * lengths[members[0]] for members in batches(lengths, budget))
+    """Positions of all batches of a shard, padding included."""
+    return sum(len(members) * (lengths[members[0]] - 1) for members in batches(lengths, budget))
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def test_captured_factors_multiply_to_the_gradient(family: str, shared_model: Sh
     for matrix in matrices:
         d = torch.cat([sink.slopes[matrix.name, slot] for slot in range(len(matrix.modules))], -1)[0]
         x = sink.inputs[matrix.name][0]
+        assert len(x) == len(row) - 1, "the last token predicts nothing"
         scale = expected[matrix.name].abs().max()
         torch.testing.assert_close(d.T @ x / scale, expected[matrix.name] / scale, rtol=1e-4, atol=1e-5)
         assert torch.equal(second.inputs[matrix.name][0], x)

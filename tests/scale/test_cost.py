@@ -19,24 +19,24 @@ def test_shapes() -> None:
 
 
 def test_gradients_of_a_passage() -> None:
-    # forward 2·7·27, backward 2·7·15 (none below the first matrix)
+    # seven of eight tokens predict; forward 2·7·27, backward 2·7·15 (none below the first matrix)
     matrices = 378 + 210
     # scores and sums, half of 7 x 7 of them, forward; five such products backward
     attention = 2 * 49 * 4 + 5 * 49 * 4
-    # six positions predict; forward and backward through 2 x 10
-    logits = 2 * 2 * 6 * 20
-    assert cost.gradient_operations(MODEL, 7) == matrices + attention + logits
+    # forward and backward through 2 x 10
+    logits = 2 * 2 * 7 * 20
+    assert cost.gradient_operations(MODEL, 8) == matrices + attention + logits
 
 
 def test_features_of_a_passage() -> None:
-    # each token's 16 numbers to side 3, then two outer products of 3 x 3
-    assert cost.feature_operations(MODEL, FEATURES, 7) == 2 * 7 * 3 * 16 + 2 * 7 * 9 * 2
+    # each position's 16 numbers to side 3, then two outer products of 3 x 3
+    assert cost.feature_operations(MODEL, FEATURES, 8) == 2 * 7 * 3 * 16 + 2 * 7 * 9 * 2
 
 
 def test_second_moments_of_a_passage() -> None:
     # two Gram matrices 2·49·i and 2·49·o and two products with them, of the same size crosswise
     gram = 2 * 49 * 16
-    assert cost.moment_operations(MODEL, 7) == cost.gradient_operations(MODEL, 7) + gram + gram
+    assert cost.moment_operations(MODEL, 8) == cost.gradient_operations(MODEL, 8) + gram + gram
 
 
 def test_corrections() -> None:
@@ -57,20 +57,20 @@ def test_bytes() -> None:
 
 
 def test_a_whole_index_is_the_sum_of_its_passages() -> None:
-    found = cost.operations(MODEL, FEATURES, passages=10, tokens=7, sample=4)
+    found = cost.operations(MODEL, FEATURES, passages=10, tokens=8, sample=4)
     assert tuple(found) == STAGES
     assert found["gradients"] == 10 * (
-        cost.gradient_operations(MODEL, 7) + cost.feature_operations(MODEL, FEATURES, 7)
+        cost.gradient_operations(MODEL, 8) + cost.feature_operations(MODEL, FEATURES, 8)
     )
-    assert found["second moments"] == 4 * cost.moment_operations(MODEL, 7)
+    assert found["second moments"] == 4 * cost.moment_operations(MODEL, 8)
     assert found["R"] == 10 * 324
     assert found["factors"] == 486 + 1944
     assert found["whitening"] == 10 * 162
 
 
 def test_the_sample_is_no_larger_than_the_corpus() -> None:
-    found = cost.operations(MODEL, FEATURES, passages=3, tokens=7, sample=256)
-    assert found["second moments"] == 3 * cost.moment_operations(MODEL, 7)
+    found = cost.operations(MODEL, FEATURES, passages=3, tokens=8, sample=256)
+    assert found["second moments"] == 3 * cost.moment_operations(MODEL, 8)
 
 
 def test_the_corrections_do_not_depend_on_the_length() -> None:
@@ -83,10 +83,10 @@ def test_the_corrections_do_not_depend_on_the_length() -> None:
 
 
 def test_rates_give_back_what_they_were_measured_on() -> None:
-    counted = cost.operations(MODEL, FEATURES, passages=10, tokens=7, sample=4)
+    counted = cost.operations(MODEL, FEATURES, passages=10, tokens=8, sample=4)
     seconds = {stage: 0.5 * (n + 1) for n, stage in enumerate(STAGES)}
     rates = Rates.measured(counted, seconds)
     assert rates.seconds(counted) == pytest.approx(seconds)
-    twice = cost.operations(MODEL, FEATURES, passages=20, tokens=7, sample=4)
+    twice = cost.operations(MODEL, FEATURES, passages=20, tokens=8, sample=4)
     assert rates.seconds(twice)["gradients"] == pytest.approx(2 * seconds["gradients"])
     assert rates.seconds(twice)["factors"] == pytest.approx(seconds["factors"])

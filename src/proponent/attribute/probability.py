@@ -30,7 +30,7 @@ def batch_probabilities(model: LanguageModel, queries: Sequence[EncodedQuery]) -
     batch = Batch.of([q.tokens for q in queries], [q.boundary for q in queries])
     scored = batch.predicted[:, 1:].to(model.device)  # [n, t-1]
     tokens = batch.tokens.to(model.device)  # [n, t]
-    hidden = model.hidden(tokens)[:, :-1][scored]  # [m, h]
+    hidden = model.hidden(tokens[:, :-1])[scored]  # [m, h]
     losses = loss(model.logits(hidden), tokens[:, 1:][scored]).double()  # [m]
     totals = torch.zeros(len(queries), dtype=torch.float64, device=losses.device)
     return [float(p) for p in (-totals.index_add_(0, scored.nonzero()[:, 0], losses)).exp()]

@@ -166,7 +166,7 @@ class TailPatcher:
         factors = _Factors(self.moments, self.model.device)
         with capture(self.model, self.matrices, [factors]):
             backpropagate(self.model, Batch.of(passages, [1] * len(passages)))
-        lengths = [len(tokens) for tokens in passages]
+        lengths = [len(tokens) - 1 for tokens in passages]  # positions that predict
         updates = []
         for matrix in self.matrices:
             x = factors.inputs.pop(matrix.name)

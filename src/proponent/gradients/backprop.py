@@ -47,12 +47,13 @@ def backpropagate(model: LanguageModel, batch: Batch, output: str = "loss") -> N
     """Run the batch forward and back; whoever captures the model's layers sees both.
 
     The scalar that is differentiated is the output function summed over all scored tokens.  A token
-    is predicted from the position before it; logits exist for those positions alone, and for no more
-    than ``LOGIT_BUDGET`` numbers at a time, whatever the vocabulary.
+    is predicted from the position before it, so the last column is never read and t - 1 positions are
+    computed; logits exist for the scored ones alone, and for no more than ``LOGIT_BUDGET`` numbers at a
+    time, whatever the vocabulary.
     """
     tokens = batch.tokens.to(model.device)
     scored = batch.predicted.to(model.device)[:, 1:]
-    hidden = model.hidden(tokens)[:, :-1][scored]  # [m, h]
+    hidden = model.hidden(tokens[:, :-1])[scored]  # [m, h]
     targets = tokens[:, 1:][scored]  # [m]
     # of even size: a product of a few rows with so large a matrix waits for the matrix
     slices = max(1, math.ceil(len(targets) / max(1, LOGIT_BUDGET // model.vocabulary)))

@@ -69,19 +69,22 @@ class FeatureShape:
 def gradient_operations(model: ModelShape, tokens: int) -> int:
     """Operations of a passage's forward and backward with respect to activations, logits included.
 
-    Nothing is differentiated below the outputs of the first matrix; the last token predicts nothing.
+    Nothing is differentiated below the outputs of the first matrix; the last token predicts nothing and
+    is not computed.
     """
     first = model.matrices[0][0] * model.matrices[0][1]
-    matrices = 2 * tokens * (2 * model.weights - first)
-    attention = (ATTENTION_FORWARD + ATTENTION_BACKWARD) * tokens**2 * model.attention
-    logits = 4 * (tokens - 1) * model.hidden * model.vocabulary
+    positions = tokens - 1
+    matrices = 2 * positions * (2 * model.weights - first)
+    attention = (ATTENTION_FORWARD + ATTENTION_BACKWARD) * positions**2 * model.attention
+    logits = 4 * positions * model.hidden * model.vocabulary
     return matrices + attention + logits
 
 
 def feature_operations(model: ModelShape, features: FeatureShape, tokens: int) -> int:
-    """Operations of a passage's projections and of their products, summed over tokens."""
-    projections = 2 * tokens * features.side * model.sides
-    products = 2 * tokens * features.width * len(model.matrices)
+    """Operations of a passage's projections and of their products, summed over positions."""
+    positions = tokens - 1
+    projections = 2 * positions * features.side * model.sides
+    products = 2 * positions * features.width * len(model.matrices)
     return projections + products
 
 
@@ -90,7 +93,7 @@ def moment_operations(model: ModelShape, tokens: int) -> int:
 
     Row sums take ``(x xᵀ) d`` and column sums ``(d dᵀ) x`` [t, t] at a time.
     """
-    return gradient_operations(model, tokens) + 4 * tokens**2 * model.sides
+    return gradient_operations(model, tokens) + 4 * (tokens - 1) ** 2 * model.sides
 
 
 def hessian_operations(features: FeatureShape) -> int:
