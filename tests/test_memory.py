@@ -34,15 +34,22 @@ def test_resident_bytes_grow_with_what_is_written() -> None:
     assert held.nbytes == 100e6
 
 
-def test_memory_goes_back_once_more_is_held_than_after_the_first_batch(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("tokens", "most"),
+    [
+        (50, 612),  # these take 40, so 200 take 120 more, of which three fifths may be left
+        (200, 567),  # the largest itself, and a twentieth of all that is held
+    ],
+)
+def test_memory_goes_back_once_more_is_held_than_the_largest_batch_takes(
+    tokens: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = iter((1000, 1040, 1060, 900, 1300, 1300))
+    held = iter((500, 640, most + 200, most + 201, 600, 900, 900))
     monkeypatch.setattr(memory, "resident", lambda: next(held))
     given: list[None] = []
     monkeypatch.setattr(memory, "give_back", lambda: given.append(None))
-    allowance, counts = Allowance(), []
-    for results in (100, 100, 100, 100, 100, 400):
-        allowance.keep(results)
+    allowance, counts = Allowance(200), []
+    for size, results in ((tokens, 100), (200, 200), (150, 200), (200, 200), (200, 200), (200, 400)):
+        allowance.keep(size, results)
         counts.append(len(given))
     assert counts == [0, 0, 1, 1, 2, 2]

@@ -13,8 +13,11 @@ try:
 except (AttributeError, OSError, TypeError):  # the C library is not GNU's
     _trim = None
 
-# How much more than after its first batch a pass may hold after another.
+# How much more than after its first batch a pass may hold after another of as many tokens.
 GROWTH = 1.05
+# How far that may go towards what the largest batch takes, by its tokens: all the way, a batch that finds no
+# place in the gaps comes on top of them.
+TOWARDS_LARGEST = 0.6
 
 
 def give_back() -> None:
@@ -37,19 +40,27 @@ def resident() -> int:
 
 
 class Allowance:
-    """Keeps what a pass holds between its batches near what it held after the first, its largest.
+    """Keeps what a pass holds between its batches below what its largest batch needs.
 
-    Batches of one shape use the same memory again, and giving it back between them costs a fifth of a pass;
-    batches of many shapes leave gaps that no other fits into.
+    What the first batch took, by its tokens, tells what the largest takes.  Batches of one shape use the same
+    memory again, and giving it back between them costs a fifth of a pass; batches of many shapes leave gaps
+    that no other fits into.  To be made right before the first batch, when nothing is left of others.
+
+    largest: tokens of the largest batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int) -> None:
+        self._largest, self._before = largest, resident()
         self._most: float | None = None
 
-    def keep(self, results: int) -> None:
-        """To be called after each batch; results: bytes kept for good so far, which are no leftovers."""
+    def keep(self, tokens: int, results: int) -> None:
+        """To be called after each batch.
+
+        tokens: of the batch.  results: bytes kept for good so far, which are no leftovers.
+        """
         held = resident() - results
         if self._most is None:
-            self._most = GROWTH * held
+            more = (self._largest / tokens - 1) * (held - self._before)
+            self._most = max(GROWTH * held, held + TOWARDS_LARGEST * more)
         elif held > self._most:
             give_back()

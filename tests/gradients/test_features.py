@@ -84,13 +84,13 @@ def test_memory_is_looked_at_after_every_batch_and_given_back_at_the_end(
     model = tiny_model(tmp_path, "llama")
     plan = plan_layers(model, 96, 2)
     ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
-    seen: list[int | str] = []
-    monkeypatch.setattr("proponent.memory.Allowance.keep", lambda _, results: seen.append(results))
+    seen: list[tuple[int, int] | str] = []
+    monkeypatch.setattr("proponent.memory.Allowance.keep", lambda _, *told: seen.append(told))
     monkeypatch.setattr("proponent.gradients.features.give_back", lambda: seen.append("back"))
     rows = [list(range(1, 9))] * 5
     features = FeatureExtractor(model, plan, ones, 0, batch_tokens=16)(rows, [1] * len(rows), "loss")
     of_row = features[0].nbytes
-    assert seen == [2 * of_row, 4 * of_row, 5 * of_row, "back"]
+    assert seen == [(16, 2 * of_row), (16, 4 * of_row), (8, 5 * of_row), "back"]
 
 
 def test_few_logits_at_a_time_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,8 +128,10 @@ def extract(
     first = extractors[0]
     features = [torch.empty(len(rows), extractor.plan.dim) for extractor in extractors]
     row_bytes = sum(part.element_size() * part.shape[1] for part in features)
-    allowance, made = Allowance(), 0
-    for members in batches([len(row) for row in rows], first.batch_tokens):
+    groups, made = batches([len(row) for row in rows], first.batch_tokens), 0
+    sizes = [len(members) * len(rows[members[0]]) for members in groups]
+    allowance = Allowance(max(sizes, default=0))
+    for members, size in zip(groups, sizes, strict=True):
         batch = Batch.of([rows[n] for n in members], [starts[n] for n in members])
         sinks = [extractor.sums(len(members)) for extractor in extractors]
         with capture(first.model, first.plan.matrices, sinks):
@@ -137,7 +139,7 @@ def extract(
         for part, sink in zip(features, sinks, strict=True):
             part[members] = sink.features.cpu()
         made += len(members)
-        allowance.keep(made * row_bytes)
+        allowance.keep(size, made * row_bytes)
         if done is not None:
             done(members)
     give_back()
@@ -155,4 +157,5 @@ def sample_moments(
     with capture(model, plan.matrices, [sums]):
         for members in batches([len(row) for row in rows], batch_tokens):
             backpropagate(model, Batch.of([rows[n] for n in members], [1] * len(members)))
+    give_back()
     return sums.moments(len(rows))
