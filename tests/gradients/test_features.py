@@ -91,6 +91,8 @@ def test_memory_is_looked_at_after_every_batch_and_given_back_at_the_end(
     features = FeatureExtractor(model, plan, ones, 0, batch_tokens=16)(rows, [1] * len(rows), "loss")
     of_row = features[0].nbytes
     assert seen == [(16, 2 * of_row), (16, 4 * of_row), (8, 5 * of_row), "back"]
+    sample_moments(model, plan, rows, 16)
+    assert seen[4:] == ["back"], "what the next pass takes is counted from here"
 
 
 def test_few_logits_at_a_time_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

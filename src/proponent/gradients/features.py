@@ -157,5 +157,5 @@ def sample_moments(
     with capture(model, plan.matrices, [sums]):
         for members in batches([len(row) for row in rows], batch_tokens):
             backpropagate(model, Batch.of([rows[n] for n in members], [1] * len(members)))
-    give_back()
+    give_back()  # the pass that follows counts from here what it takes
     return sums.moments(len(rows))
