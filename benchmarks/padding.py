@@ -2,7 +2,8 @@
 
     python benchmarks/padding.py MODEL CORPUS... --tokens 512 1024 2048
 
-Cuts each corpus into shards and batches as `proponent index` does; needs the tokenizer alone.
+Cuts each corpus into shards and batches as `proponent index` does with as many threads as torch has here;
+needs the tokenizer alone.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
 from transformers import AutoTokenizer
 
 from proponent.attribute.sharding import START, cut_shards
-from proponent.corpus.batches import batches
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
+from proponent.gradients.lanes import stretches
 
 
 def main() -> None:
@@ -45,7 +47,8 @@ def main() -> None:
 
 def computed(lengths: list[int], budget: int) -> int:
     """Positions of all batches of a shard, padding included."""
-    return sum(len(members) * (lengths[members[0]] - 1) for members in batches(lengths, budget))
+    cut = stretches(lengths, budget, torch.device("cpu"))
+    return sum(len(group) * (lengths[group[0]] - 1) for part in cut for group in part.groups)
 
 
 if __name__ == "__main__":

@@ -53,3 +53,16 @@ def test_memory_goes_back_once_more_is_held_than_the_largest_batch_takes(
         allowance.keep(size, results)
         counts.append(len(given))
     assert counts == [0, 0, 1, 1, 2, 2]
+
+
+def test_batches_that_run_side_by_side_count_as_one_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 50 + 70 tokens take 60, so twice 90 take 90 and may leave as much
+    held = iter((500, 540, 560, 590, 591))
+    monkeypatch.setattr(memory, "resident", lambda: next(held))
+    given: list[None] = []
+    monkeypatch.setattr(memory, "give_back", lambda: given.append(None))
+    allowance, counts = Allowance(90, at_once=2), []
+    for size in (50, 70, 90, 90):
+        allowance.keep(size, 0)
+        counts.append(len(given))
+    assert counts == [0, 0, 0, 1]

@@ -46,11 +46,13 @@ class Allowance:
     memory again, and giving it back between them costs a fifth of a pass; batches of many shapes leave gaps
     that no other fits into.  To be made right before the first batch, when nothing is left of others.
 
-    largest: tokens of the largest batch.
+    largest: tokens of the largest batch.  at_once: batches that run side by side; the first so many count as
+    the first.
     """
 
-    def __init__(self, largest: int) -> None:
-        self._largest, self._before = largest, resident()
+    def __init__(self, largest: int, at_once: int = 1) -> None:
+        self._largest, self._before = largest * at_once, resident()
+        self._tokens, self._coming = 0, at_once
         self._most: float | None = None
 
     def keep(self, tokens: int, results: int) -> None:
@@ -60,7 +62,10 @@ class Allowance:
         """
         held = resident() - results
         if self._most is None:
-            more = (self._largest / tokens - 1) * (held - self._before)
+            self._tokens, self._coming = self._tokens + tokens, self._coming - 1
+            if self._coming:
+                return
+            more = (self._largest / self._tokens - 1) * (held - self._before)
             self._most = max(GROWTH * held, held + TOWARDS_LARGEST * more)
         elif held > self._most:
             give_back()

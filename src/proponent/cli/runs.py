@@ -32,7 +32,7 @@ def index(
         str, typer.Option(help="Of the passages' tokens: loss, margin or logit.")
     ] = "loss",
     max_length: Annotated[int, typer.Option(help="Longest chunk of a passage, in tokens.")] = 512,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens in a batch, padding included.")] = 2048,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens computed at once, padding included.")] = 2048,
     damping: Annotated[
         str,
         typer.Option(

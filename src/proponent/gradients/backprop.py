@@ -12,8 +12,8 @@ from torch import Tensor
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.outputs import OUTPUT_FUNCTIONS, OutputFunction
 
-# 16 MB: the C library keeps buffers of that size for the next slice; larger ones are fresh pages every time.
-LOGIT_BUDGET = 2**22
+# 8 MB: the C library keeps buffers of that size for the next slice; larger ones are fresh pages every time.
+LOGIT_BUDGET = 2**21
 
 
 @dataclass(frozen=True)

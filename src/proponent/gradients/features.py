@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from proponent.corpus.batches import batches
 from proponent.gradients.backprop import Batch, backpropagate
 from proponent.gradients.capture import capture
+from proponent.gradients.lanes import run_lanes, stretches
 from proponent.gradients.layers import LayerPlan, Matrix
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import MomentSums, SecondMoments
@@ -75,7 +76,7 @@ class FeatureExtractor:
     """Turns token rows into influence features ``P_d (∇L / √V)`` of a model.
 
     moments: second moments by matrix name.  seed: of the projections.
-    batch_tokens: tokens that a batch may hold, padding included.
+    batch_tokens: tokens that are computed at once, padding included: of a batch, or of several side by side.
     """
 
     def __init__(
@@ -128,21 +129,25 @@ def extract(
     first = extractors[0]
     features = [torch.empty(len(rows), extractor.plan.dim) for extractor in extractors]
     row_bytes = sum(part.element_size() * part.shape[1] for part in features)
-    groups, made = batches([len(row) for row in rows], first.batch_tokens), 0
-    sizes = [len(members) * len(rows[members[0]]) for members in groups]
-    allowance = Allowance(max(sizes, default=0))
-    for members, size in zip(groups, sizes, strict=True):
-        batch = Batch.of([rows[n] for n in members], [starts[n] for n in members])
+
+    def work(model: LanguageModel, members: list[int]) -> list[Tensor]:
         sinks = [extractor.sums(len(members)) for extractor in extractors]
-        with capture(first.model, first.plan.matrices, sinks):
-            backpropagate(first.model, batch, output)
-        for part, sink in zip(features, sinks, strict=True):
-            part[members] = sink.features.cpu()
-        made += len(members)
-        allowance.keep(size, made * row_bytes)
-        if done is not None:
-            done(members)
-    give_back()
+        with capture(model, first.plan.matrices, sinks):
+            backpropagate(model, Batch.of([rows[n] for n in members], [starts[n] for n in members]), output)
+        return [sink.features.cpu() for sink in sinks]
+
+    made = 0
+    for stretch in stretches([len(row) for row in rows], first.batch_tokens, first.model.device):
+        allowance = Allowance(max(stretch.sizes), stretch.lanes)
+        with closing(run_lanes(first.model, stretch, work)) as found:
+            for members, size, parts in zip(stretch.groups, stretch.sizes, found, strict=True):
+                for whole, part in zip(features, parts, strict=True):
+                    whole[members] = part
+                made += len(members)
+                allowance.keep(size, made * row_bytes)
+                if done is not None:
+                    done(members)
+        give_back()  # before another stretch, whose threads use other memory
     return features
 
 
@@ -153,9 +158,17 @@ def sample_moments(
 
     rows: token ids of the sampled passages; each counts as one example, all its tokens summed.
     """
-    sums = MomentSums(plan.matrices)
-    with capture(model, plan.matrices, [sums]):
-        for members in batches([len(row) for row in rows], batch_tokens):
+    total = MomentSums(plan.matrices)
+
+    def work(model: LanguageModel, members: list[int]) -> MomentSums:
+        sums = MomentSums(plan.matrices)
+        with capture(model, plan.matrices, [sums]):
             backpropagate(model, Batch.of([rows[n] for n in members], [1] * len(members)))
-    give_back()  # the pass that follows counts from here what it takes
-    return sums.moments(len(rows))
+        return sums
+
+    for stretch in stretches([len(row) for row in rows], batch_tokens, model.device):
+        with closing(run_lanes(model, stretch, work)) as found:
+            for sums in found:
+                total.add(sums)
+        give_back()  # what follows counts from here what it takes
+    return total.moments(len(rows))

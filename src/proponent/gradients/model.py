@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -90,6 +90,11 @@ class LanguageModel:
     def multiply_in(self, dtype: str) -> None:
         """Let the linear modules multiply in ``float32`` or ``bfloat16``; see ``multiply_fast``."""
         multiply_fast(self.causal, getattr(torch, dtype))
+
+    def replica(self) -> LanguageModel:
+        """The same model for another thread: modules of its own, to be hooked, around the same parameters."""
+        shared = {id(parameter): parameter for parameter in self.causal.parameters()}
+        return replace(self, causal=copy.deepcopy(self.causal, shared))
 
     def fingerprint(self) -> str:
         """SHA-256 over every parameter's name, shape and a strided sample of its values.

@@ -66,12 +66,14 @@ class MomentSums:
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
         self._inputs: dict[str, Tensor] = {}
+        self._missing: dict[str, int] = {}
         self._rows = {m.name: [torch.zeros(o, dtype=torch.float64) for o in m.outputs] for m in matrices}
         self._columns = {m.name: torch.zeros(m.inputs, dtype=torch.float64) for m in matrices}
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
-        """Keep x [n, t, i] until the gradients at the outputs arrive."""
+        """Keep x [n, t, i] until the gradients at all outputs have arrived."""
         self._inputs[matrix.name] = x.float()
+        self._missing[matrix.name] = len(matrix.modules)
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
         """Add the squares of the gradients ``dᵀ x`` of every example n that has finite ones."""
@@ -81,6 +83,16 @@ class MomentSums:
         finite = rows.isfinite().all(1) & columns.isfinite().all(1)
         self._rows[matrix.name][slot] += rows[finite].sum(0)
         self._columns[matrix.name] += columns[finite].sum(0)
+        self._missing[matrix.name] -= 1
+        if not self._missing[matrix.name]:
+            del self._inputs[matrix.name]
+
+    def add(self, others: MomentSums) -> None:
+        """Add the sums of other examples."""
+        for name, columns in others._columns.items():
+            self._columns[name] += columns
+            for rows, more in zip(self._rows[name], others._rows[name], strict=True):
+                rows += more
 
     def moments(self, examples: int) -> dict[str, SecondMoments]:
         """Means over ``examples`` gradients, by matrix name."""

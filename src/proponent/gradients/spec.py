@@ -30,7 +30,7 @@ class FeatureSpec:
     second_moment: ``sample`` (estimated on ``moment_sample`` passages), ``none`` (ones), or the path
         of an optimizer checkpoint (a Hugging Face Trainer's ``optimizer.pt``).
     output: function of the passages' tokens whose gradient is taken: ``loss``, ``margin`` or ``logit``.
-    max_length: longest chunk in tokens.  batch_tokens: tokens that one batch may hold, padding included.
+    max_length: longest chunk in tokens.  batch_tokens: tokens that are computed at once, padding included.
     damping: what is added to R_train's diagonal, relative to each block's mean eigenvalue: a number > 0,
         or ``oas`` or ``ledoit-wolf``, which read it off R_train, a block at a time.
     dtype: ``float32`` or ``bfloat16``, of the products of the linear modules but for the first
