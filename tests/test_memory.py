@@ -37,7 +37,7 @@ def test_resident_bytes_grow_with_what_is_written() -> None:
 @pytest.mark.parametrize(
     ("tokens", "most"),
     [
-        (50, 612),  # these take 40, so 200 take 120 more, of which three fifths may be left
+        (50, 660),  # these take 40, so 200 take 120 more
         (200, 567),  # the largest itself, and a twentieth of all that is held
     ],
 )

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from proponent.memory import share_free
+
 if TYPE_CHECKING:
     from proponent.attribute.attribution import Attribution as Attribution
     from proponent.attribute.indexing import build_index as build_index
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from proponent.gradients.pretrain import pretrain as pretrain
     from proponent.gradients.spec import FeatureSpec as FeatureSpec
     from proponent.index.run import Index as Index
+
+share_free()  # here, before torch and others start threads
 
 _HOMES = {
     "Attribution": "proponent.attribute.attribution",

@@ -1,4 +1,4 @@
-"""Giving memory that is free back to the system."""
+"""Sharing memory that is free among threads, and giving it back to the system."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ try:
 except (AttributeError, OSError, TypeError):  # the C library is not GNU's
     _trim = None
 
+M_ARENA_MAX = -8  # of GNU's malloc.h
 # How much more than after its first batch a pass may hold after another of as many tokens.
 GROWTH = 1.05
-# How far that may go towards what the largest batch takes, by its tokens: all the way, a batch that finds no
-# place in the gaps comes on top of them.
-TOWARDS_LARGEST = 0.6
+
+
+def share_free() -> None:
+    """Keep one store of free memory for all threads: what a batch leaves, the next finds on any thread.
+
+    To be called before any thread asks for memory; nothing is done where the C library has no such choice or
+    ``MALLOC_ARENA_MAX`` has made it.
+    """
+    if _trim is not None and "MALLOC_ARENA_MAX" not in os.environ:
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
@@ -66,6 +74,6 @@ class Allowance:
             if self._coming:
                 return
             more = (self._largest / self._tokens - 1) * (held - self._before)
-            self._most = max(GROWTH * held, held + TOWARDS_LARGEST * more)
+            self._most = max(GROWTH * held, held + more)
         elif held > self._most:
             give_back()
