@@ -147,7 +147,7 @@ def extract(
                 allowance.keep(size, made * row_bytes)
                 if done is not None:
                     done(members)
-        give_back()  # before another stretch, whose threads use other memory
+        give_back()  # what follows counts from here what it takes
     return features
 
 

@@ -49,8 +49,8 @@ def stretches(lengths: Sequence[int], token_budget: int, device: torch.device) -
     if len(lengths) * max(lengths, default=0) <= token_budget:
         lanes = 1
     share = token_budget // lanes
-    wide = [n for n, length in enumerate(lengths) if length > share and lanes > 1]
-    narrow = [n for n, length in enumerate(lengths) if length <= share or lanes == 1]
+    wide = [n for n, length in enumerate(lengths) if length > share]
+    narrow = [n for n, length in enumerate(lengths) if length <= share]
     cut = ((1, wide, token_budget), (lanes, narrow, share))
     return [_stretch(count, rows, lengths, budget) for count, rows, budget in cut if rows]
 
