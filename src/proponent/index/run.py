@@ -196,8 +196,8 @@ class Index:
         found = {}
         for shard, members in by_shard.items():
             table = read_table(self._sound(self.folder.examples(shard)))
-            table = table.take([position - starts[shard] for position in members])
-            for position, row in zip(members, table.to_pylist(), strict=True):
+            for position in members:  # by slices, since pyarrow imports pandas to take a list of rows
+                row = table.slice(position - starts[shard], 1).to_pylist()[0]
                 found[position] = Passage(row["id"], row["source"], row["text"])
         return found
 
