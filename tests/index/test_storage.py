@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
@@ -34,11 +33,10 @@ from proponent.index.storage import (
     written_whole,
 )
 
-SCHEMA = pa.schema([("id", pa.string())])
 WRITERS: dict[str, Callable[[Path], None]] = {
     "json": lambda path: write_json(path, {"a": "x" * 100_000}),
     "tensors": lambda path: write_tensors(path, {"a": torch.ones(100_000)}),
-    "table": lambda path: write_table(path, {"id": [str(n) for n in range(100_000)]}, SCHEMA),
+    "table": lambda path: write_table(path, {"id": [str(n) for n in range(100_000)]}),
 }
 
 
@@ -217,7 +215,7 @@ def test_files_can_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
 def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
     columns = {"id": ["", "é\n🦜", "a=b"]}
     path = tmp_path / "key=value" / "file.parquet"  # not a partition: no column may be made of it
-    write_table(path, columns, SCHEMA)
+    write_table(path, columns)
     assert read_table(path).to_pydict() == columns
 
 

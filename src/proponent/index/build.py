@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
 from torch import Tensor
 
 from proponent.errors import InputError
@@ -25,7 +24,7 @@ from proponent.index.storage import (
     write_tensors,
 )
 
-EXAMPLES = pa.schema([("id", pa.string()), ("source", pa.string()), ("text", pa.string())])
+EXAMPLES = ("id", "source", "text")
 
 
 def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
@@ -105,8 +104,8 @@ def write_raw_shard(
     write_tensors(
         folder.raw_features(shard), encode_shard(sound_rows), partial(checksums.setdefault, "features")
     )
-    columns = {name: [getattr(passage, name) for passage in kept] for name in EXAMPLES.names}
-    write_table(folder.examples(shard), columns, EXAMPLES, partial(checksums.setdefault, "examples"))
+    columns = {name: [getattr(passage, name) for passage in kept] for name in EXAMPLES}
+    write_table(folder.examples(shard), columns, partial(checksums.setdefault, "examples"))
     dropped = [p.id for p, sound in zip(passages, finite.tolist(), strict=True) if not sound]
     counts = {"rows": len(kept), "not_finite": dropped, **marker}
     write_sealed_json(folder.raw_marker(shard), {**counts, "checksums": checksums})

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -207,14 +208,19 @@ def _whole_or_error(path: Path) -> Iterator[None]:
 
 
 def write_table(
-    path: Path,
-    columns: Mapping[str, list[Any]],
-    schema: pa.Schema,
-    note: Callable[[str], object] | None = None,
+    path: Path, columns: Mapping[str, Sequence[str]], note: Callable[[str], object] | None = None
 ) -> None:
-    """Write columns as one Parquet file."""
+    """Write columns of text, each less than 2 GiB, as one Parquet file."""
+    table = pa.table([_text_array(values) for values in columns.values()], names=list(columns))
     with written_whole(path, note) as part:
-        pq.write_table(pa.table(dict(columns), schema=schema), part, compression="zstd")
+        pq.write_table(table, part, compression="zstd")
+
+
+def _text_array(values: Sequence[str]) -> pa.StringArray:
+    """Of bytes and their ends, since to look at a list pyarrow imports pandas, 55 MB, where it is there."""
+    encoded = [value.encode() for value in values]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
 
 
 def read_table(path: Path) -> pa.Table:
