@@ -37,38 +37,28 @@ def test_resident_bytes_grow_with_what_is_written() -> None:
     assert held.nbytes == 100e6
 
 
-@pytest.mark.parametrize(
-    ("tokens", "most"),
-    [
-        (50, 660),  # these take 40, so 200 take 120 more
-        (200, 567),  # the largest itself, and a twentieth of all that is held
-    ],
-)
-def test_memory_goes_back_once_more_is_held_than_the_largest_batch_takes(
-    tokens: int, most: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_memory_goes_back_once_more_is_held_than_after_the_first_batches(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = iter((500, 640, most + 200, most + 201, 600, 900, 900))
-    monkeypatch.setattr(memory, "resident", lambda: next(held))
+    # the first leave 400 beside their results, and a twentieth more may be left: 420
+    told = [(900, 500)] * (at_once - 1) + [
+        (500, 100),
+        (620, 200),
+        (621, 200),
+        (420, 0),
+        (900, 400),
+        (900, 500),
+    ]
+    held = iter(told)
+    monkeypatch.setattr(memory, "resident", lambda: next(held)[0])
     given: list[None] = []
     monkeypatch.setattr(memory, "give_back", lambda: given.append(None))
-    allowance, counts = Allowance(200), []
-    for size, results in ((tokens, 100), (200, 200), (150, 200), (200, 200), (200, 200), (200, 400)):
-        allowance.keep(size, results)
+    allowance, counts = Allowance(at_once), []
+    for _, results in told:
+        allowance.keep(results)
         counts.append(len(given))
-    assert counts == [0, 0, 1, 1, 2, 2]
-
-
-def test_batches_that_run_side_by_side_count_as_one_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    # 50 + 70 tokens take 60, so twice 90 take 90 and may leave as much
-    held = iter((500, 540, 560, 590, 591))
-    monkeypatch.setattr(memory, "resident", lambda: next(held))
-    given: list[None] = []
-    monkeypatch.setattr(memory, "give_back", lambda: given.append(None))
-    allowance, counts = Allowance(90, at_once=2), []
-    for size in (50, 70, 90, 90):
-        allowance.keep(size, 0)
-        counts.append(len(given))
-    assert counts == [0, 0, 0, 1]
+    assert counts == [0] * at_once + [0, 1, 1, 2, 2]
 
 
 STORES = """

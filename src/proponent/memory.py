@@ -14,7 +14,7 @@ except (AttributeError, OSError, TypeError):  # the C library is not GNU's
     _trim = None
 
 M_ARENA_MAX = -8  # of GNU's malloc.h
-# How much more than after its first batch a pass may hold after another of as many tokens.
+# How much more than after its largest batch a pass may hold after another.
 GROWTH = 1.05
 
 
@@ -50,30 +50,25 @@ def resident() -> int:
 class Allowance:
     """Keeps what a pass holds between its batches below what its largest batch needs.
 
-    What the first batch took, by its tokens, tells what the largest takes.  Batches of one shape use the same
-    memory again, and giving it back between them costs a fifth of a pass; batches of many shapes leave gaps
-    that no other fits into.  To be made right before the first batch, when nothing is left of others.
+    The largest comes first, and what is held after it tells.  Batches of one shape use the same memory again,
+    and giving it back between them costs a fifth of a pass; batches of many shapes leave gaps that no other
+    fits into.
 
-    largest: tokens of the largest batch.  at_once: batches that run side by side; the first so many count as
-    the first.
+    at_once: batches that run side by side; the first so many count as the first.
     """
 
-    def __init__(self, largest: int, at_once: int = 1) -> None:
-        self._largest, self._before = largest * at_once, resident()
-        self._tokens, self._coming = 0, at_once
-        self._most: float | None = None
+    def __init__(self, at_once: int = 1) -> None:
+        self._coming = at_once
+        self._most = 0.0
 
-    def keep(self, tokens: int, results: int) -> None:
+    def keep(self, results: int) -> None:
         """To be called after each batch.
 
-        tokens: of the batch.  results: bytes kept for good so far, which are no leftovers.
+        results: bytes kept for good so far, which are no leftovers.
         """
         held = resident() - results
-        if self._most is None:
-            self._tokens, self._coming = self._tokens + tokens, self._coming - 1
-            if self._coming:
-                return
-            more = (self._largest / self._tokens - 1) * (held - self._before)
-            self._most = max(GROWTH * held, held + more)
+        if self._coming:
+            self._coming -= 1
+            self._most = GROWTH * held
         elif held > self._most:
             give_back()

@@ -84,13 +84,13 @@ def test_memory_is_looked_at_after_every_batch_and_given_back_at_the_end(
     model = tiny_model(tmp_path, "llama")
     plan = plan_layers(model, 96, 2)
     ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
-    seen: list[tuple[int, int] | str] = []
-    monkeypatch.setattr("proponent.memory.Allowance.keep", lambda _, *told: seen.append(told))
+    seen: list[int | str] = []
+    monkeypatch.setattr("proponent.memory.Allowance.keep", lambda _, results: seen.append(results))
     monkeypatch.setattr("proponent.gradients.features.give_back", lambda: seen.append("back"))
     rows = [list(range(1, 9))] * 5
     features = FeatureExtractor(model, plan, ones, 0, batch_tokens=16)(rows, [1] * len(rows), "loss")
     of_row = features[0].nbytes
-    assert seen == [(16, 2 * of_row), (16, 4 * of_row), (8, 5 * of_row), "back"]
+    assert seen == [2 * of_row, 4 * of_row, 5 * of_row, "back"]
     sample_moments(model, plan, rows, 16)
     assert seen[4:] == ["back"], "what the next pass takes is counted from here"
 

@@ -63,9 +63,10 @@ def test_every_row_is_in_one_batch_and_no_more_than_the_budget_runs_at_once(
     found = stretches(LENGTHS, budget, CPU)
     assert sorted(n for part in found for group in part.groups for n in group) == list(range(12))
     for part in found:
-        assert part.sizes == [len(group) * max(LENGTHS[n] for n in group) for group in part.groups]
-        for group, size in zip(part.groups, part.sizes, strict=True):
+        sizes = [len(group) * max(LENGTHS[n] for n in group) for group in part.groups]
+        for group, size in zip(part.groups, sizes, strict=True):
             assert size <= budget // part.lanes or len(group) == part.lanes == 1
+        assert sizes == sorted(sizes, reverse=True), "the fullest comes first"
     assert max(part.lanes for part in found) == min(several, budget // 12)
 
 
@@ -99,7 +100,7 @@ def test_results_come_in_the_order_of_the_batches_each_from_a_replica(
         return members[0]
 
     groups = [[n] for n in range(20)]
-    assert list(run_lanes(model, Stretch(several, groups, [1] * 20), work)) == list(range(20))
+    assert list(run_lanes(model, Stretch(several, groups), work)) == list(range(20))
     assert len(seen) == several
     assert id(model.causal) not in seen
     assert torch.get_num_threads() == several
@@ -116,7 +117,7 @@ def test_a_lane_that_fails_stops_the_others(
             raise MemoryError("no more")
         return members[0]
 
-    stretch = Stretch(several, [[n] for n in range(100)], [1] * 100)
+    stretch = Stretch(several, [[n] for n in range(100)])
     with closing(run_lanes(shared_model("llama"), stretch, work)) as found:
         assert [next(found) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(MemoryError, match="no more"):
@@ -129,7 +130,7 @@ def test_who_stops_reading_waits_for_what_runs_and_no_more(
     several: int, shared_model: Callable[[str], LanguageModel]
 ) -> None:
     begun: list[int] = []
-    stretch = Stretch(several, [[n] for n in range(100)], [1] * 100)
+    stretch = Stretch(several, [[n] for n in range(100)])
     with closing(
         run_lanes(shared_model("llama"), stretch, lambda _, members: begun.append(members[0]))
     ) as found:

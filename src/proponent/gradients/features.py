@@ -138,13 +138,13 @@ def extract(
 
     made = 0
     for stretch in stretches([len(row) for row in rows], first.batch_tokens, first.model.device):
-        allowance = Allowance(max(stretch.sizes), stretch.lanes)
+        allowance = Allowance(stretch.lanes)
         with closing(run_lanes(first.model, stretch, work)) as found:
-            for members, size, parts in zip(stretch.groups, stretch.sizes, found, strict=True):
+            for members, parts in zip(stretch.groups, found, strict=True):
                 for whole, part in zip(features, parts, strict=True):
                     whole[members] = part
                 made += len(members)
-                allowance.keep(size, made * row_bytes)
+                allowance.keep(made * row_bytes)
                 if done is not None:
                     done(members)
         give_back()  # what follows counts from here what it takes

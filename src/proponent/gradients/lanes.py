@@ -26,15 +26,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Stretch:
-    """Batches of which so many run at once.
+    """Batches of which so many run at once, the fullest first.
 
-    lanes: 1 or more.  groups: the numbers of the rows of each batch.  sizes: tokens of each batch, padding
-    included.
+    lanes: 1 or more.  groups: the numbers of the rows of each batch.
     """
 
     lanes: int
     groups: list[list[int]]
-    sizes: list[int]
 
 
 def stretches(lengths: Sequence[int], token_budget: int, device: torch.device) -> list[Stretch]:
@@ -57,7 +55,8 @@ def stretches(lengths: Sequence[int], token_budget: int, device: torch.device) -
 
 def _stretch(lanes: int, rows: Sequence[int], lengths: Sequence[int], token_budget: int) -> Stretch:
     groups = [[rows[n] for n in group] for group in batches([lengths[n] for n in rows], token_budget)]
-    return Stretch(lanes, groups, [len(group) * lengths[group[0]] for group in groups])
+    # the fullest show how much memory is needed, and with small ones at the end lanes finish together
+    return Stretch(lanes, sorted(groups, key=lambda group: -len(group) * lengths[group[0]]))
 
 
 def run_lanes(
