@@ -61,44 +61,47 @@ def _scale(sums: Tensor) -> Tensor:
 class MomentSums:
     """A capture sink that sums G∘G over rows and columns, one gradient an example, forming none.
 
-    Row sums of G∘G are ``Σ_t ((x xᵀ) d ∘ d)`` and column sums ``Σ_t ((d dᵀ) x ∘ x)``.
+    Row sums of G∘G are ``Σ_t ((x xᵀ) d ∘ d)`` and column sums ``Σ_t ((d dᵀ) x ∘ x)``, where ``d dᵀ`` is
+    summed over the modules of a matrix.
     """
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
         self._inputs: dict[str, Tensor] = {}
-        self._missing: dict[str, int] = {}
-        self._rows = {m.name: [torch.zeros(o, dtype=torch.float64) for o in m.outputs] for m in matrices}
+        self._slopes: dict[str, dict[int, Tensor]] = {}
+        self._rows = {m.name: torch.zeros(sum(m.outputs), dtype=torch.float64) for m in matrices}
         self._columns = {m.name: torch.zeros(m.inputs, dtype=torch.float64) for m in matrices}
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
         """Keep x [n, t, i] until the gradients at all outputs have arrived."""
         self._inputs[matrix.name] = x.float()
-        self._missing[matrix.name] = len(matrix.modules)
+        self._slopes[matrix.name] = {}
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
-        """Add the squares of the gradients ``dᵀ x`` of every example n that has finite ones."""
-        x, d = self._inputs[matrix.name], d.float()
-        rows = ((x @ x.transpose(1, 2)) @ d).mul_(d).sum(1).double().cpu()  # [n, o]
-        columns = ((d @ d.transpose(1, 2)) @ x).mul_(x).sum(1).double().cpu()  # [n, i]
+        """Add the squares of the gradient ``dᵀ x`` of every example n that has a finite one."""
+        name, slopes = matrix.name, self._slopes[matrix.name]
+        slopes[slot] = d.float()
+        if len(slopes) < len(matrix.modules):
+            return
+        x, outputs = self._inputs.pop(name), [slopes.pop(n) for n in range(len(matrix.modules))]
+        inner = x @ x.transpose(1, 2)
+        rows = torch.cat([(inner @ d).mul_(d).sum(1) for d in outputs], 1).double().cpu()  # [n, o]
+        inner = torch.stack([d @ d.transpose(1, 2) for d in outputs]).sum(0)
+        columns = (inner @ x).mul_(x).sum(1).double().cpu()  # [n, i]
         finite = rows.isfinite().all(1) & columns.isfinite().all(1)
-        self._rows[matrix.name][slot] += rows[finite].sum(0)
-        self._columns[matrix.name] += columns[finite].sum(0)
-        self._missing[matrix.name] -= 1
-        if not self._missing[matrix.name]:
-            del self._inputs[matrix.name]
+        self._rows[name] += rows[finite].sum(0)
+        self._columns[name] += columns[finite].sum(0)
 
     def add(self, others: MomentSums) -> None:
         """Add the sums of other examples."""
-        for name, columns in others._columns.items():
-            self._columns[name] += columns
-            for rows, more in zip(self._rows[name], others._rows[name], strict=True):
-                rows += more
+        for mine, theirs in ((self._rows, others._rows), (self._columns, others._columns)):
+            for name, values in theirs.items():
+                mine[name] += values
 
     def moments(self, examples: int) -> dict[str, SecondMoments]:
         """Means over ``examples`` gradients, by matrix name."""
         return {
             name: SecondMoments(
-                torch.cat(rows).clamp_min(0).div(examples).float(),
+                rows.clamp_min(0).div(examples).float(),
                 self._columns[name].clamp_min(0).div(examples).float(),
             )
             for name, rows in self._rows.items()
