@@ -41,8 +41,8 @@ def test_resident_bytes_grow_with_what_is_written() -> None:
 def test_memory_goes_back_once_more_is_held_than_after_the_first_batches(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the first leave 400 beside their results, and a twentieth more may be left: 420
-    told = [(900, 500)] * (at_once - 1) + [
+    # the last of the first leaves 400 beside its results, and a twentieth more may be left: 420
+    told = [(850, 500)] * (at_once - 1) + [
         (500, 100),
         (620, 200),
         (621, 200),

@@ -13,9 +13,8 @@ def batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     """Group examples so that rows × longest row of a batch stays within the token budget.
 
     lengths: tokens of each example.  Returns indices into `lengths`, each exactly once, longest examples
-    first: the largest demand for memory comes at once and not after hours. Examples of equal length keep
-    their order. An example longer than the budget is a batch of its own, and a batch that holds enough
-    ends where rows become shorter (``RAGGED``, ``FULL_ENOUGH``).
+    first. Examples of equal length keep their order. An example longer than the budget is a batch of its own,
+    and a batch that holds enough ends where rows become shorter (``RAGGED``, ``FULL_ENOUGH``).
     """
     if token_budget < 1:
         raise ValueError(f"a token budget of {token_budget} holds no token")

@@ -82,11 +82,9 @@ class MomentSums:
         slopes[slot] = d.float()
         if len(slopes) < len(matrix.modules):
             return
-        x, outputs = self._inputs.pop(name), [slopes.pop(n) for n in range(len(matrix.modules))]
-        inner = x @ x.transpose(1, 2)
-        rows = torch.cat([(inner @ d).mul_(d).sum(1) for d in outputs], 1).double().cpu()  # [n, o]
-        inner = torch.stack([d @ d.transpose(1, 2) for d in outputs]).sum(0)
-        columns = (inner @ x).mul_(x).sum(1).double().cpu()  # [n, i]
+        x, d = self._inputs.pop(name), torch.cat([slopes.pop(n) for n in range(len(matrix.modules))], 2)
+        rows = ((x @ x.transpose(1, 2)) @ d).mul_(d).sum(1).double().cpu()  # [n, o]
+        columns = ((d @ d.transpose(1, 2)) @ x).mul_(x).sum(1).double().cpu()  # [n, i]
         finite = rows.isfinite().all(1) & columns.isfinite().all(1)
         self._rows[name] += rows[finite].sum(0)
         self._columns[name] += columns[finite].sum(0)
