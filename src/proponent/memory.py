@@ -50,14 +50,14 @@ def resident() -> int:
 class Allowance:
     """Keeps what a pass holds between its batches below what its largest batch needs.
 
-    The largest comes first, and what is held after it tells.  Batches of one shape use the same memory again,
-    and giving it back between them costs a fifth of a pass; batches of many shapes leave gaps that no other
-    fits into.
+    What is held after the first tells, so the largest has to come first.  Batches of one shape use the same
+    memory again, and giving it back between them costs a fifth of a pass; batches of many shapes leave gaps
+    that no other fits into.
 
     at_once: batches that run side by side; the first so many count as the first.
     """
 
-    def __init__(self, at_once: int = 1) -> None:
+    def __init__(self, at_once: int) -> None:
         self._coming = at_once
         self._most = 0.0
 

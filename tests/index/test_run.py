@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,7 @@ print(Index(run.path).passages([7])[7].text, "pandas" in sys.modules)
 
 def test_passages_are_written_and_read_without_pandas(tmp_path: Path) -> None:
     """Where it is installed, pyarrow imports it at its first look at a list: 55 MB and 0.14 s."""
+    assert find_spec("pandas"), "without it, pyarrow has nothing to import"
     command = [sys.executable, "-c", WITHOUT_PANDAS, str(tmp_path / "run")]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=root)

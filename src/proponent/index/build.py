@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -23,8 +24,6 @@ from proponent.index.storage import (
     write_table,
     write_tensors,
 )
-
-EXAMPLES = ("id", "source", "text")
 
 
 def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
@@ -104,7 +103,7 @@ def write_raw_shard(
     write_tensors(
         folder.raw_features(shard), encode_shard(sound_rows), partial(checksums.setdefault, "features")
     )
-    columns = {name: [getattr(passage, name) for passage in kept] for name in EXAMPLES}
+    columns = {part.name: [getattr(passage, part.name) for passage in kept] for part in fields(Passage)}
     write_table(folder.examples(shard), columns, partial(checksums.setdefault, "examples"))
     dropped = [p.id for p, sound in zip(passages, finite.tolist(), strict=True) if not sound]
     counts = {"rows": len(kept), "not_finite": dropped, **marker}

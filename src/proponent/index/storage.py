@@ -217,9 +217,10 @@ def write_table(
 
 
 def _text_array(values: Sequence[str]) -> pa.StringArray:
-    """Of bytes and their ends, since to look at a list pyarrow imports pandas, 55 MB, where it is there."""
+    """The values as an Arrow column; OverflowError where their UTF-8 has 2 GiB or more."""
+    # of bytes and their ends, since to look at a list pyarrow imports pandas, 55 MB, where it is installed
     encoded = [value.encode() for value in values]
-    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    ends = np.array([0, *accumulate(map(len, encoded))], dtype=np.int32)
     return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
 
 
