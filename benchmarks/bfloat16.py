@@ -5,7 +5,7 @@
 The rate is of the indexing pass (forward, backward, features, a shard on disk), the two dtypes in turn over
 the same passages, and float32 once more by torch's own products instead of oneDNN's.  Overlap is the share of
 the ten highest passages that both whole runs have in common, each run with its own features and R; mean over
-queries.
+queries, and its standard error.
 """
 
 from __future__ import annotations
@@ -111,12 +111,15 @@ def print_overlap(spec: FeatureSpec, given: argparse.Namespace, work: Path) -> N
             hits = tracer.trace(queries, k=K, task=task)
             tops[dtype, name] = [{passage.id for passage in hit.proponents} for hit in hits]
     print(f"\n{given.passages:,} passages, {len(queries)} queries")
-    print(f"| Hessian | top-{K} overlap | worst query | same first ten |\n| --- | ---: | ---: | ---: |")
+    print(f"| Hessian | top-{K} overlap | standard error | worst query | same first ten |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     for name in ("R_train", "task mix"):
         pairs = zip(tops["float32", name], tops["bfloat16", name], strict=True)
         shares = [len(one & other) / K for one, other in pairs]
         same = sum(share == 1 for share in shares)
-        print(f"| {name} | {statistics.mean(shares):.3f} | {min(shares):.1f} | {same} of {len(shares)} |")
+        error = statistics.stdev(shares) / len(shares) ** 0.5
+        found = f"{statistics.mean(shares):.3f} | {error:.3f} | {min(shares):.1f}"
+        print(f"| {name} | {found} | {same} of {len(shares)} |")
 
 
 if __name__ == "__main__":

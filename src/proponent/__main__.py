@@ -1,5 +1,5 @@
 """``python -m proponent``."""
 
-from proponent.cli import main
+from proponent.cli import command
 
-main()
+command()

@@ -178,3 +178,42 @@ def test_it_is_a_module_and_a_process_too(tmp_path: Path) -> None:
         "nothing.jsonl: no such run or result file"
     )
     assert len(done.stderr.splitlines()) == 1
+
+
+LEAVING = """
+import atexit, sys
+from proponent.cli.process import run_alone
+class Left:
+    def __del__(self):
+        print("taken apart")
+left = Left()
+def main():
+    atexit.register(print, "registered")
+    print("done", end=" ")
+    {ending}
+run_alone(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "apart"),
+    [
+        ("pass", 0, False),
+        ("sys.exit(0)", 0, False),
+        ("sys.exit(2)", 2, False),
+        ("sys.exit()", 0, False),
+        ("raise KeyError('bug')", 1, True),
+    ],
+)
+def test_a_process_of_its_own_ends_at_once(ending: str, code: int, apart: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING.format(ending=ending)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    assert done.returncode == code
+    assert done.stdout.startswith("done registered"), "all that was printed is there"
+    assert ("taken apart" in done.stdout) is apart
+    assert ("KeyError: 'bug'" in done.stderr) is apart
