@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from tests.cli.running import FACTS, PASSAGES, Answer, Command, Made, index_arguments
@@ -140,6 +141,20 @@ def test_a_passage_without_a_finite_gradient_is_named_and_counted(
 
 
 SOURCE = Path(__file__).parents[2] / "src"
+
+
+def python(*arguments: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """A process of its own that finds the package here, and writes when it has enough or ends."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": ""},
+    )
+
+
 RUN_AND_TELL = """
 import sys
 from proponent.cli import main
@@ -155,25 +170,13 @@ print("heavy", *sorted({"torch", "transformers", "pyarrow"} & sys.modules.keys()
     "arguments", [["--help"], ["index", "--help"], ["trace", "--help"], ["info", "--help"]]
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_AND_TELL, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
-    )
+    done = python("-c", RUN_AND_TELL, *arguments)
     assert done.stdout.splitlines()[-2:] == ["code 0", "heavy"], done.stderr
     assert "Usage" in done.stdout
 
 
 def test_it_is_a_module_and_a_process_too(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "proponent", "info", str(tmp_path / "nothing.jsonl")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
-    )
+    done = python("-m", "proponent", "info", str(tmp_path / "nothing.jsonl"))
     Answer(done.returncode, done.stdout, done.stderr).assert_refused(
         "nothing.jsonl: no such run or result file"
     )
@@ -206,14 +209,16 @@ run_alone(main)
     ],
 )
 def test_a_process_of_its_own_ends_at_once(ending: str, code: int, apart: bool) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LEAVING.format(ending=ending)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
-    )
+    done = python("-c", LEAVING.format(ending=ending))
     assert done.returncode == code
     assert done.stdout.startswith("done registered"), "all that was printed is there"
     assert ("taken apart" in done.stdout) is apart
     assert ("KeyError: 'bug'" in done.stderr) is apart
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_what_could_not_be_written_is_told() -> None:
+    with open("/dev/full", "w") as full:
+        done = python("-c", LEAVING.format(ending="pass"), out=full)
+    assert done.returncode == 120, "Python's own code for it"
+    assert "No space left" in done.stderr
