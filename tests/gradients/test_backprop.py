@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from proponent.gradients.backprop import Batch, backpropagate
+from proponent.gradients.backprop import Batch, backpropagate, slice_rows
 from proponent.gradients.capture import capture
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import Matrix, find_matrices, plan_layers
@@ -104,7 +104,7 @@ def test_only_the_logits_that_are_needed(shared_model: Shared, monkeypatch: pyte
         return logits(self, hidden)
 
     monkeypatch.setattr(LanguageModel, "logits", count)
-    monkeypatch.setattr("proponent.gradients.backprop.LOGIT_BUDGET", 2 * model.vocabulary + 1)
+    monkeypatch.setattr("proponent.gradients.backprop.slice_rows", {model.vocabulary: 2}.get)
     with capture(model, find_matrices(model), [Factors()]):
         backpropagate(model, Batch.of([[5, 6, 7, 8], [9, 4], [3, 2, 1]], [1, 1, 2]))
     assert asked == [2, 2, 1]
@@ -126,3 +126,10 @@ def test_no_gradient_of_a_weight_is_formed(shared_model: Shared) -> None:
     for o, i in sides:
         for shape in ((o, i), (i, o), (3, o, i), (3, i, o), (1, o, i), (1, i, o)):
             assert shape not in shapes.seen, f"{shape} by {shapes.seen[shape]}"
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "rows"), [(1_000, 2_097), (8_192, 256), (49_152, 128), (2**17, 63), (2**24, 1)]
+)
+def test_slices_of_logits_have_rows_enough_and_fit_into_a_kept_buffer(vocabulary: int, rows: int) -> None:
+    assert slice_rows(vocabulary) == rows

@@ -14,6 +14,7 @@ from proponent.gradients.model import load_model
 from proponent.gradients.moments import SecondMoments
 from proponent.gradients.outputs import OUTPUT_FUNCTIONS
 from proponent.gradients.reference import exact_feature, full_second_moments, weight_gradients
+from proponent.products import product
 
 ROWS = [[0, 5, 9, 200, 31, 7], [0, 17, 3], [0, 44, 250, 12, 8, 90, 91, 3, 77, 1, 2, 60, 61, 62], [0, 9, 9, 4]]
 STARTS = [1, 1, 1, 1]
@@ -101,7 +102,7 @@ def test_few_logits_at_a_time_change_nothing(tmp_path: Path, monkeypatch: pytest
     ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
     extract = FeatureExtractor(model, plan, ones, 0, batch_tokens=1000)
     whole = extract(ROWS, STARTS, "loss")
-    monkeypatch.setattr("proponent.gradients.backprop.LOGIT_BUDGET", 2 * 300)
+    monkeypatch.setattr("proponent.gradients.backprop.slice_rows", lambda _: 2)
     assert_close(extract(ROWS, STARTS, "loss"), whole)
 
 
@@ -138,3 +139,21 @@ def test_bfloat16_features_point_the_same_way(tmp_path: Path) -> None:
         features.append(FeatureExtractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss"))
     assert features[1].dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(*features).min() > 0.98
+
+
+def test_projections_have_the_precision_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: set[torch.dtype] = set()
+
+    def noting(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        used.add(weight.dtype)
+        return product(rows, weight)
+
+    monkeypatch.setattr("proponent.gradients.features.product", noting)
+    model = tiny_model(tmp_path, "gpt2")
+    plan = plan_layers(model, 96, 2)
+    ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
+    for dtype in (torch.float32, torch.bfloat16):
+        model.multiply_in(str(dtype).removeprefix("torch."))
+        used.clear()
+        FeatureExtractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss")
+        assert used == {dtype}

@@ -12,8 +12,10 @@ from torch import Tensor
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.outputs import OUTPUT_FUNCTIONS, OutputFunction
 
-# 8 MB: the C library keeps buffers of that size for the next slice; larger ones are fresh pages every time.
-LOGIT_BUDGET = 2**21
+# Logits at once: 8 MB, or more where that is few rows, whose product with so large a matrix waits for the
+# matrix; but less than 32 MB, up to which the C library keeps a buffer for the next slice.
+LOGIT_BUDGET, LOGIT_LIMIT = 2**21, 2**23 - 2**10
+LOGIT_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,22 @@ def backpropagate(model: LanguageModel, batch: Batch, output: str = "loss") -> N
 
     The scalar that is differentiated is the output function summed over all scored tokens.  A token
     is predicted from the position before it, so the last column is never read and t - 1 positions are
-    computed; logits exist for the scored ones alone, and for no more than ``LOGIT_BUDGET`` numbers at a
-    time, whatever the vocabulary.
+    computed; logits exist for the scored ones alone, ``slice_rows`` of them at a time.
     """
     tokens = batch.tokens.to(model.device)
     scored = batch.predicted.to(model.device)[:, 1:]
     hidden = model.hidden(tokens[:, :-1])[scored]  # [m, h]
     targets = tokens[:, 1:][scored]  # [m]
-    # of even size: a product of a few rows with so large a matrix waits for the matrix
-    slices = max(1, math.ceil(len(targets) / max(1, LOGIT_BUDGET // model.vocabulary)))
+    # of even size: a rest of a few rows would wait for the matrix as well
+    slices = max(1, math.ceil(len(targets) / slice_rows(model.vocabulary)))
     parts = zip(hidden.detach().tensor_split(slices), targets.tensor_split(slices), strict=True)
     slopes = [_slope(model, part, aims, OUTPUT_FUNCTIONS[output]) for part, aims in parts]
     hidden.backward(torch.cat(slopes))
+
+
+def slice_rows(vocabulary: int) -> int:
+    """Positions whose logits are computed at once, 1 or more, for a vocabulary of so many tokens."""
+    return max(1, LOGIT_BUDGET // vocabulary, min(LOGIT_ROWS, LOGIT_LIMIT // vocabulary))
 
 
 def _slope(model: LanguageModel, hidden: Tensor, targets: Tensor, output: OutputFunction) -> Tensor:

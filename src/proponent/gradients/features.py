@@ -95,12 +95,14 @@ class FeatureExtractor:
         }
 
     def _fold(self, matrix: Matrix, block: int, moments: SecondMoments, seed: int) -> FoldedSides:
-        projection, device = gaussian_projection(matrix, self.plan.side, seed), self.model.device
-        inside = (moments.column_scale[:, None] * projection.in_side).T.contiguous()
+        projection = gaussian_projection(matrix, self.plan.side, seed)
+        inside = moments.column_scale[:, None] * projection.in_side
         outside = (moments.row_scale[:, None] * projection.out_side).split(matrix.outputs)
-        return FoldedSides(
-            block, inside.to(device), tuple(side.T.contiguous().to(device) for side in outside)
-        )
+        return FoldedSides(block, self._turned(inside), tuple(self._turned(side) for side in outside))
+
+    def _turned(self, side: Tensor) -> Tensor:
+        """A right factor [i, p] as a weight [p, i], on the model's device and in its precision."""
+        return side.T.contiguous().to(self.model.device, self.model.dtype)
 
     def sums(self, rows: int) -> FeatureSums:
         """A fresh sink for a batch of so many rows."""

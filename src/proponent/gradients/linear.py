@@ -20,59 +20,76 @@ class _Product(torch.autograd.Function):
     """``x Wᵀ + b`` with a gradient for x alone: the weights are frozen."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """x: [..., i].  weight: [o, i].  bias: [o]."""
-        ctx.weight = weight
+    def forward(ctx: Any, x: Tensor, weight: Tensor, back: Tensor, bias: Tensor | None) -> Tensor:
+        """x: [..., i].  weight: [o, i].  back: the same for the way back.  bias: [o]."""
+        ctx.back = back
         return product(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None]:
         """``d W`` [..., i] for the gradient d [..., o]."""
-        return product(slopes[0], ctx.weight.T), None, None
+        return product(slopes[0], ctx.back.T), None, None, None
 
 
 class _Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
-        return _multiply(input, self.weight, self.bias)
+        return _multiply(input, self.weight, getattr(self, BACK, self.weight), self.bias)
 
 
 class _Conv1D(Conv1D):
     def forward(self, x: Tensor) -> Tensor:
-        return _multiply(x, self.weight.T, self.bias)
+        return _multiply(x, self.weight.T, getattr(self, BACK, self.weight).T, self.bias)
 
 
 FAST = {nn.Linear: _Linear, Conv1D: _Conv1D}
+BACK = "weight_back"  # name of the weight for the way back, where that has another precision
 
 
-def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The product in the weight's precision, in the precision of x again."""
-    given = x.to(weight.dtype)
+def _multiply(x: Tensor, weight: Tensor, back: Tensor, bias: Tensor | None) -> Tensor:
+    """The product in the weights' precision, in the precision of x again."""
     if weight.requires_grad:  # somebody trains after all
-        return nn.functional.linear(given, weight, bias).to(x.dtype)
-    made: Tensor = _Product.apply(given, weight, bias)  # type: ignore[no-untyped-call]
-    return made.to(x.dtype)
+        return nn.functional.linear(x.to(weight.dtype), weight, bias).to(x.dtype)
+    made: Tensor = _Product.apply(x, weight, back, bias)  # type: ignore[no-untyped-call]
+    return made
 
 
 def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
     """Let the linear modules of a float32 model compute ``x Wᵀ`` in dtype, by the faster library.
 
-    Their weights are converted, but for those of the first layers (``EARLY``, rounded up).  Everything else
-    stays in float32, and so does what passes between modules: rounded, the residual stream, norms and
-    attention lose more than the products do, and gain less time.  Modules of classes derived from nn.Linear
-    and Conv1D, which may compute something else, stay as they are.  What was rounded once stays rounded.
+    Their weights are converted, but those of the first layers (``EARLY``, rounded up) only for the way back.
+    Everything else stays in float32, and so does what passes between modules: rounded, the residual stream,
+    norms and attention lose more than the products do, and gain less time.  Modules of classes derived from
+    nn.Linear and Conv1D, which may compute something else, stay as they are.  What was rounded once stays
+    rounded.
     """
     converted: dict[nn.Parameter, nn.Parameter] = {}
+
+    def convert(value: nn.Parameter) -> nn.Parameter:
+        if value not in converted:
+            converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
+        return converted[value]
+
     early = _early(causal)
     for module in causal.modules():
         kind = FAST.get(type(module), type(module))
         if kind in FAST.values():
-            for name, value in list(module.named_parameters(recurse=False)):
-                if value.dtype == dtype or module in early:
-                    continue
-                if value not in converted:
-                    converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
-                setattr(module, name, converted[value])
             module.__class__ = kind
+            for name, value in list(module.named_parameters(recurse=False)):
+                if value.dtype == dtype:
+                    continue
+                if module not in early:
+                    setattr(module, name, convert(value))
+                elif name == "weight":
+                    setattr(module, BACK, convert(value))
+
+
+def product_dtype(causal: nn.Module) -> torch.dtype:
+    """The precision that linear modules multiply in, the first layers' way forward apart."""
+    for module in causal.modules():
+        if isinstance(module, _Linear | _Conv1D):
+            weight: Tensor = getattr(module, BACK, module.weight)
+            return weight.dtype
+    return torch.float32
 
 
 def _early(causal: nn.Module) -> set[nn.Module]:

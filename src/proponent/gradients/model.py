@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from proponent.corpus.encoding import TextEncoder
 from proponent.errors import InputError, first_line
-from proponent.gradients.linear import multiply_fast
+from proponent.gradients.linear import multiply_fast, product_dtype
 
 FINGERPRINT_SAMPLES = 1024
 CACHE_LINE = 64  # bytes; the widest load of a processor, too
@@ -90,6 +90,11 @@ class LanguageModel:
     def multiply_in(self, dtype: str) -> None:
         """Let the linear modules multiply in ``float32`` or ``bfloat16``; see ``multiply_fast``."""
         multiply_fast(self.causal, getattr(torch, dtype))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision that its linear modules multiply in."""
+        return product_dtype(self.causal)
 
     def replica(self) -> LanguageModel:
         """The same model for another thread: modules of its own, to be hooked, around the same parameters."""
