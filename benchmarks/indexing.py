@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from inputs import arguments, model_folder
@@ -41,8 +43,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4096, help="tokens of the corpus that are taken")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--plain", action="store_true", help="index by torch's own products, as training does"
+    )
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    plain = patch("proponent.products._HAS_ONEDNN", False) if given.plain else nullcontext()
+    with tempfile.TemporaryDirectory() as folder, plain:
         model = load_model(model_folder(given.model, given.corpus, Path(folder)), device="cpu")
         model.multiply_in(given.dtype)
         shard = head(given.corpus, model, given.count)
