@@ -50,9 +50,9 @@ def main() -> None:
     plain = patch("proponent.products._HAS_ONEDNN", False) if given.plain else nullcontext()
     with tempfile.TemporaryDirectory() as folder, plain:
         model = load_model(model_folder(given.model, given.corpus, Path(folder)), device="cpu")
+        parameters = sum(p.numel() for p in model.causal.parameters())
         model.multiply_in(given.dtype)
         shard = head(given.corpus, model, given.count)
-        parameters = sum(p.numel() for p in model.causal.parameters())
         print(
             f"{Path(given.model).name}, {parameters / 1e6:.1f}M parameters; {len(shard.rows)} passages, ",
             end="",

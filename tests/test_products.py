@@ -46,12 +46,14 @@ def test_other_precisions_keep_their_type(dtype: torch.dtype) -> None:
     assert torch.equal(product(rows, weight, bias), torch.nn.functional.linear(rows, weight, bias))
 
 
-def test_the_weight_has_the_precision_and_the_rows_the_type() -> None:
+def test_a_bfloat16_weight_rounds_the_rows_and_they_give_the_type() -> None:
     rows, weight, bias = operands(torch.float32)
     rounded = product(rows.bfloat16(), weight.bfloat16(), bias.bfloat16())
     found = product(rows, weight.bfloat16(), bias.bfloat16())
     assert found.dtype == torch.float32
     assert torch.equal(found, rounded.float())
+    with pytest.raises(RuntimeError):
+        product(rows.double(), weight)
 
 
 def test_a_row_does_not_depend_on_what_stands_beside_it() -> None:

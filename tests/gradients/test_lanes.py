@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import torch
-from tests.models import FAMILIES
+from tests.models import FAMILIES, tiny_model
 
 from proponent.gradients import lanes
 from proponent.gradients.features import FeatureExtractor, sample_moments
 from proponent.gradients.lanes import Stretch, run_lanes, stretches
 from proponent.gradients.layers import plan_layers
+from proponent.gradients.linear import BACK
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import SecondMoments
 
@@ -139,3 +141,12 @@ def test_who_stops_reading_waits_for_what_runs_and_no_more(
     assert count < 20
     time.sleep(0.05)
     assert len(begun) == count
+
+
+def test_replicas_share_the_weights_of_the_way_back(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, "llama")
+    model.multiply_in("bfloat16")
+    mine, given = (dict(one.causal.named_parameters()) for one in (model.replica(), model))
+    assert any(name.endswith(BACK) for name in given)
+    assert mine.keys() == given.keys()
+    assert all(mine[name] is given[name] for name in given)

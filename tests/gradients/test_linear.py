@@ -91,6 +91,9 @@ def test_the_first_layers_are_rounded_on_the_way_back_alone(kind: type[nn.Module
     assert torch.equal(found, exact)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert 1e-4 < float((rounded - slope).norm() / slope.norm()) < 0.02
+    multiply_fast(model, torch.float32)
+    assert product_dtype(model) == torch.float32
+    torch.testing.assert_close(both(layer, x), (expected, slope), rtol=1e-5, atol=1e-5)
 
 
 def test_the_precision_may_be_chosen_later() -> None:

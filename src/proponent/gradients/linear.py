@@ -12,8 +12,9 @@ from transformers.pytorch_utils import Conv1D
 from proponent.gradients.stack import layer_stack
 from proponent.products import product
 
-# Of the layers, those whose products stay in float32: what the first ones round, all that follow see.
+# Of the layers, those whose way forward stays in float32: what the first ones round, all that follow see.
 EARLY = 1 / 6
+BACK = "weight_back"  # name of the weight for the way back, where that has another precision
 
 
 class _Product(torch.autograd.Function):
@@ -33,16 +34,15 @@ class _Product(torch.autograd.Function):
 
 class _Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
-        return _multiply(input, self.weight, getattr(self, BACK, self.weight), self.bias)
+        return _multiply(input, self.weight, _back(self), self.bias)
 
 
 class _Conv1D(Conv1D):
     def forward(self, x: Tensor) -> Tensor:
-        return _multiply(x, self.weight.T, getattr(self, BACK, self.weight).T, self.bias)
+        return _multiply(x, self.weight.T, _back(self).T, self.bias)
 
 
 FAST = {nn.Linear: _Linear, Conv1D: _Conv1D}
-BACK = "weight_back"  # name of the weight for the way back, where that has another precision
 
 
 def _multiply(x: Tensor, weight: Tensor, back: Tensor, bias: Tensor | None) -> Tensor:
@@ -74,22 +74,27 @@ def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
         kind = FAST.get(type(module), type(module))
         if kind in FAST.values():
             module.__class__ = kind
+            if module in early:
+                weight: nn.Parameter = module.weight  # type: ignore[assignment]
+                module.register_parameter(BACK, None if weight.dtype == dtype else convert(weight))
+                continue
             for name, value in list(module.named_parameters(recurse=False)):
-                if value.dtype == dtype:
-                    continue
-                if module not in early:
+                if value.dtype != dtype:
                     setattr(module, name, convert(value))
-                elif name == "weight":
-                    setattr(module, BACK, convert(value))
 
 
 def product_dtype(causal: nn.Module) -> torch.dtype:
     """The precision that linear modules multiply in, the first layers' way forward apart."""
     for module in causal.modules():
         if isinstance(module, _Linear | _Conv1D):
-            weight: Tensor = getattr(module, BACK, module.weight)
-            return weight.dtype
+            return _back(module).dtype
     return torch.float32
+
+
+def _back(module: _Linear | _Conv1D) -> Tensor:
+    """The weight for the way back, as that of the way forward is laid out."""
+    back: Tensor | None = getattr(module, BACK, None)
+    return module.weight if back is None else back
 
 
 def _early(causal: nn.Module) -> set[nn.Module]:
