@@ -3,6 +3,7 @@
    Torch's own float16 product widens the vector anew for every row, and takes one row at a time: it is bound
    by arithmetic at two thirds of what memory gives.  Here four rows at a time meet two vectors, so that every
    number that is loaded or widened is used more than once, and memory has several streams to fetch ahead.
+   A last vector without another is met alone.
 
    A row's sum does not depend on the rows beside it: any division of the work gives the same bytes. */
 
@@ -18,7 +19,7 @@
 #define ROWS 4
 #define VECTORS 2
 #define SPAN 4096   /* coordinates met at a time: so much of four rows stays in the nearest cache for all vectors */
-#define AHEAD 1536  /* coordinates: how far ahead of its use a row is fetched */
+#define AHEAD 256   /* coordinates: how far ahead of its use a row is fetched */
 #define LINE 32     /* coordinates in a cache line */
 
 typedef float lanes __attribute__((vector_size(4 * LANES)));
@@ -52,41 +53,48 @@ typedef struct {
     size_t q, n, d;
 } product;
 
-/* Sums over coordinates from..to of VECTORS vectors with ROWS rows, added to sums. */
-FAST void tile(const float *const *vectors, const uint16_t *const *rows, size_t from, size_t to,
-               float sums[VECTORS][ROWS])
+/* Sums over whole lanes of coordinates from..to of count vectors with ROWS rows, added to sums. */
+FAST __attribute__((always_inline)) void meet(const float *const *vectors, const uint16_t *const *rows, size_t from,
+                                              size_t to, int count, float sums[VECTORS][ROWS])
 {
     lanes partial[VECTORS][ROWS] = {0};
-    size_t i = from;
-    for (; i + LANES <= to; i += LANES)
+    for (size_t i = from; i + LANES <= to; i += LANES)
         for (int r = 0; r < ROWS; r++) {
             if (i % LINE == 0)
                 __builtin_prefetch(rows[r] + i + AHEAD);
             lanes wide = widen(rows[r] + i);
-            for (int v = 0; v < VECTORS; v++) {
+            for (int v = 0; v < count; v++) {
                 lanes vector;
                 memcpy(&vector, vectors[v] + i, sizeof vector);
                 partial[v][r] += vector * wide;
             }
         }
-    for (int v = 0; v < VECTORS; v++)
+    for (int v = 0; v < count; v++)
         for (int r = 0; r < ROWS; r++)
             for (int lane = 0; lane < LANES; lane++)
                 sums[v][r] += partial[v][r][lane];
-    if (i < to) {  /* fewer coordinates than lanes: they meet once more with zeros behind them */
+}
+
+/* The same over all coordinates from..to. */
+FAST __attribute__((always_inline)) void tile(const float *const *vectors, const uint16_t *const *rows, size_t from,
+                                              size_t to, int count, float sums[VECTORS][ROWS])
+{
+    meet(vectors, rows, from, to, count, sums);
+    size_t whole = from + (to - from) / LANES * LANES;
+    if (whole < to) {  /* fewer coordinates than lanes: they meet with zeros behind them */
         float vector_ends[VECTORS][LANES] = {{0}};
         uint16_t row_ends[ROWS][LANES] = {{0}};
         const float *end_vectors[VECTORS];
         const uint16_t *end_rows[ROWS];
-        for (int v = 0; v < VECTORS; v++)
-            end_vectors[v] = memcpy(vector_ends[v], vectors[v] + i, (to - i) * sizeof(float));
+        for (int v = 0; v < count; v++)
+            end_vectors[v] = memcpy(vector_ends[v], vectors[v] + whole, (to - whole) * sizeof(float));
         for (int r = 0; r < ROWS; r++)
-            end_rows[r] = memcpy(row_ends[r], rows[r] + i, (to - i) * sizeof(uint16_t));
-        tile(end_vectors, end_rows, 0, LANES, sums);
+            end_rows[r] = memcpy(row_ends[r], rows[r] + whole, (to - whole) * sizeof(uint16_t));
+        meet(end_vectors, end_rows, 0, LANES, count, sums);
     }
 }
 
-/* Rows first..first+ROWS of the product.  Beyond the last row or vector the last one is met again. */
+/* Rows first..first+ROWS of the product.  Beyond the last row the last one is met again. */
 FAST void strip(const product *p, size_t first)
 {
     const uint16_t *rows[ROWS];
@@ -96,10 +104,14 @@ FAST void strip(const product *p, size_t first)
     for (size_t from = 0; from < p->d; from += SPAN)
         for (size_t q = 0; q < p->q; q += VECTORS) {
             float sums[VECTORS][ROWS] = {{0}};
-            for (size_t v = 0; v < VECTORS; v++)
-                vectors[v] = p->vectors + (q + v < p->q ? q + v : p->q - 1) * p->d;
-            tile(vectors, rows, from, from + SPAN < p->d ? from + SPAN : p->d, sums);
-            for (size_t v = 0; v < VECTORS && q + v < p->q; v++)
+            size_t to = from + SPAN < p->d ? from + SPAN : p->d, count = p->q - q < VECTORS ? p->q - q : VECTORS;
+            for (size_t v = 0; v < count; v++)
+                vectors[v] = p->vectors + (q + v) * p->d;
+            if (count == VECTORS)  /* loops of a known length */
+                tile(vectors, rows, from, to, VECTORS, sums);
+            else
+                tile(vectors, rows, from, to, 1, sums);
+            for (size_t v = 0; v < count; v++)
                 for (size_t r = 0; r < ROWS && first + r < p->n; r++)
                     p->made[(q + v) * p->n + first + r] += sums[v][r];
         }
