@@ -21,6 +21,7 @@
 #define SPAN 4096   /* coordinates met at a time: so much of four rows stays in the nearest cache for all vectors */
 #define AHEAD 256   /* coordinates: how far ahead of its use a row is fetched */
 #define LINE 32     /* coordinates in a cache line */
+_Static_assert(VECTORS == 2, "strip() meets vectors in pairs and a last one alone");
 
 typedef float lanes __attribute__((vector_size(4 * LANES)));
 
