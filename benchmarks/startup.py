@@ -22,8 +22,10 @@ from side_by_side import machine, seconds
 
 PASSAGES, DIM = 200, 2**12
 TARGETS = {"proponent --help": 0.5, "proponent trace, without the model's loading": 2.0}
+# What the trace imports of other projects before it does anything, and no more.
+IMPORTS = "import torch; from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer"
 # Runs the command line with a clock around the loading of the model, whose seconds it prints first.  Like the
-# command itself it looks for garbage less often before it imports anything large.
+# command itself it looks for garbage less often, and not while modules are being imported.
 CLOCKED = """
 import time
 from proponent.cli import collect_less, command
@@ -61,6 +63,8 @@ def main() -> None:
             whole, loading = traced(run)
             found.setdefault("proponent trace", []).append(whole)
             found.setdefault("proponent trace, without the model's loading", []).append(whole - loading)
+            alone = usage([sys.executable, "-c", IMPORTS], log, COMPILED).wall
+            found.setdefault("Python that imports torch and transformers' classes", []).append(alone)
             if given.peer:
                 helping = usage([given.peer / "bergson", "--help"], log, COMPILED).wall
                 found.setdefault("bergson --help", []).append(helping)

@@ -222,3 +222,30 @@ def test_what_could_not_be_written_is_told() -> None:
         done = python("-c", LEAVING.format(ending="pass"), out=full)
     assert done.returncode == 120, "Python's own code for it"
     assert "No space left" in done.stderr
+
+
+COLLECTING = """
+import gc, sys, weakref
+from proponent.cli.process import run_alone
+class Node:
+    pass
+def garbage():
+    node = Node()
+    node.itself = node
+    return weakref.ref(node)
+def main():
+    first = garbage()
+    import colorsys
+    gc.collect(0)
+    print(first() is not None, gc.get_freeze_count() > 0, end=" ")
+    frozen, second = gc.get_freeze_count(), garbage()
+    gc.collect(0)
+    print(second() is None, gc.get_freeze_count() == frozen)
+assert "colorsys" not in sys.modules
+run_alone(main)
+"""
+
+
+def test_garbage_is_looked_for_once_no_more_modules_come() -> None:
+    done = python("-c", COLLECTING)
+    assert done.stdout.split() == ["True"] * 4, done.stderr
