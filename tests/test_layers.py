@@ -14,9 +14,9 @@ import pytest
 HOUSE = Path(__file__).parents[1] / "src" / "proponent"
 
 # cli → viewer, evaluate, scale → attribute → index, gradients → corpus.
-# errors, memory, products and progress are leaves that all may use.
+# errors, memory, products, progress and threads are leaves that all may use.
 FLOORS = (
-    {"errors", "memory", "products", "progress"},
+    {"errors", "memory", "products", "progress", "threads"},
     {"corpus"},
     {"index", "gradients"},
     {"attribute"},

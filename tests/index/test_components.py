@@ -6,10 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from proponent.index import components
 from proponent.index.components import Components
 from proponent.index.hessian import HessianSums, whiten
 
 WIDTH = 48
+
+
+@pytest.fixture(autouse=True)
+def several_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(components, "STRIP", 20)
 
 
 def draw(rows: int, seed: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ import torch
 
 from proponent.corpus.batches import batches
 from proponent.gradients.model import LanguageModel
+from proponent.threads import side_by_side
 
 # Tokens that a lane has at least: products of fewer rows run slower by more than lanes gain.
 LANE_TOKENS = 256
@@ -71,14 +72,12 @@ def run_lanes(
     if stretch.lanes == 1:
         yield from (work(model, group) for group in stretch.groups)
         return
-    threads, own = torch.get_num_threads(), threading.local()
+    own = threading.local()
 
     def begin() -> None:
-        torch.set_num_threads(max(1, threads // stretch.lanes))
         own.model = model.replica()
 
-    pool = ThreadPoolExecutor(stretch.lanes, initializer=begin)
-    try:
+    with side_by_side(stretch.lanes, begin) as pool:
         running: deque[Future[Result]] = deque()
         for group in stretch.groups:
             running.append(pool.submit(lambda members: work(own.model, members), group))
@@ -86,6 +85,3 @@ def run_lanes(
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # of this thread, and of those that are yet to begin

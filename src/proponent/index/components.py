@@ -15,6 +15,8 @@ FOUND = 1e-13
 ROUNDING = 1e-13
 # Whitened queries span the directions whose eigenvalues are above this share of the largest.
 SPANNED = 1e-10
+# Rows of a Gram matrix that are made at a time, each strip as far as the diagonal.
+STRIP = 64
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Components:
     @classmethod
     def of(cls, features: Tensor, factor: Tensor) -> Components:
         """Components of features [n, w], n >= 1, whitened by the factor L [w, w] of R_train."""
-        scaled = features.double() / len(features) ** 0.5
+        scaled = features.double().div_(len(features) ** 0.5)
         sigma, vectors = _spectrum(smaller_gram(scaled), FOUND)
         shares = vectors if len(scaled) < scaled.shape[1] else scaled @ vectors / sigma.sqrt()
         shares[~features.any(1)] = 0  # a query of zeros has no share, not one of rounding
@@ -51,9 +53,9 @@ class Components:
         Float64, r' <= r: those that whitened queries span.
         """
         psi = self.whitened.double()
-        sigma, z = _spectrum(psi @ psi.T, SPANNED)
+        sigma, z = _spectrum(_gram(psi), SPANNED)
         along = self.shares @ (z * (len(self.features) * sigma).sqrt())
-        return psi.T @ (z / sigma.sqrt()), sigma, along
+        return ((z / sigma.sqrt()).T @ psi).T, sigma, along
 
     def complete(self) -> bool:
         """Whether nothing but rounding of the task's own queries lies beside the components."""
@@ -78,8 +80,20 @@ class Components:
 
 
 def smaller_gram(rows: Tensor) -> Tensor:
-    """``ΦΦᵀ`` [n, n] of rows Φ [n, w] if n < w, else ``ΦᵀΦ`` [w, w]: of the same positive eigenvalues."""
-    return rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+    """``ΦΦᵀ`` [n, n] of rows Φ [n, w] if n < w, else ``ΦᵀΦ`` [w, w]: of the same positive eigenvalues.
+
+    Only its lower triangle, which is all that eigenvalues are taken of.
+    """
+    return _gram(rows if len(rows) < rows.shape[1] else rows.T)
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """The lower triangle of ``ΦΦᵀ`` [n, n]."""
+    gram = rows.new_zeros(len(rows), len(rows))
+    for start in range(0, len(rows), STRIP):
+        stop = start + STRIP
+        gram[start:stop, :stop] = rows[start:stop] @ rows[:stop].T
+    return gram
 
 
 def _apart(rest: Tensor, whole: Tensor) -> Tensor:
@@ -89,10 +103,10 @@ def _apart(rest: Tensor, whole: Tensor) -> Tensor:
 
 
 def _spectrum(gram: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [r], ascending, and eigenvectors [m, r] of a Gram matrix [m, m].
+    """Eigenvalues [r], ascending, and eigenvectors [m, r] of a Gram matrix [m, m], by its lower triangle.
 
     Only positive ones above a share of the largest.
     """
     sigma, vectors = torch.linalg.eigh(gram)
-    keep = sigma > share * sigma[-1:].clamp_min(0)
-    return sigma[keep], vectors[:, keep]
+    below = int((~(sigma > share * sigma[-1:].clamp_min(0))).sum())
+    return sigma[below:], vectors[:, below:]

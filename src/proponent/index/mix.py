@@ -18,6 +18,7 @@ from proponent.index.components import SPANNED, Components, smaller_gram
 from proponent.index.hessian import split_blocks
 from proponent.index.search import Piece, normalised
 from proponent.products import product
+from proponent.threads import side_by_side
 
 MAX_AUTO_MIX = 0.999
 PAPER_RANK, PAPER_DIM = 1000, 2**16
@@ -26,7 +27,7 @@ CANCELS = 0.05
 # A share of ‖ψ_q‖² under R'⁻¹ that no score shows: its root, 1e-7, is the most that a cosine can change.
 NEGLIGIBLE = 1e-14
 # Passages that meet the directions at a time: one block of them should stay in the caches once decoded.
-TOGETHER = 256
+TOGETHER = 512
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class TaskMix:
     @classmethod
     def of(cls, features: Tensor, factors: tuple[Tensor, ...], mix: float) -> TaskMix:
         """The mix for features [n, d] of a task's queries, n >= 1, and the factors L of R_train."""
-        parts = zip(split_blocks(features, len(factors)), factors, strict=True)
-        components = tuple(Components.of(part, factor) for part, factor in parts)
-        directions, sigma, along = zip(*(block.directions() for block in components), strict=True)
+        # much of it is what threads do not share: eigenvectors of small matrices, and copies
+        with side_by_side(min(torch.get_num_threads(), len(factors))) as pool:
+            components = tuple(pool.map(Components.of, split_blocks(features, len(factors)), factors))
+            directions, sigma, along = zip(*pool.map(Components.directions, components), strict=True)
         own = Placed(torch.cat(along, 1), torch.empty(len(features), 0, dtype=torch.float64))
         made = cls(mix, directions, torch.cat(sigma), features, components, own)
         kept = (len(found) == len(block.strengths) for found, block in zip(sigma, components, strict=True))
