@@ -22,18 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from inputs import model_folder
+from inputs import model_folder, shapes
 from side_by_side import machine, seconds
 from stages import StageClock
 
 from proponent.attribute.indexing import build_index
 from proponent.corpus.corpus import Corpus
 from proponent.gradients.features import FeatureExtractor, extract, sample_moments
-from proponent.gradients.layers import LayerPlan, find_matrices, plan_layers
+from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.hessian import HessianSums, whiten
-from proponent.scale.cost import FeatureShape, ModelShape, Rates, disk_bytes, operations
+from proponent.scale.cost import Rates, disk_bytes, operations
 
 BATCH_TOKENS = 2048
 PASS_TOKENS = 4096  # in each timed pass
@@ -119,17 +119,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--base-dim", type=int, default=2**14, help="d where lengths and models vary")
     parser.add_argument("--build-dim", type=int, default=2**12, help="d where passages vary")
     return parser.parse_args()
-
-
-def shapes(model: LanguageModel, plan: LayerPlan) -> tuple[ModelShape, FeatureShape]:
-    """What the cost model knows of a model and its features."""
-    config, head = model.causal.config, model.causal.get_output_embeddings().weight
-    attention = config.num_hidden_layers * config.num_attention_heads
-    attention *= getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    matrices = tuple((matrix.inputs, sum(matrix.outputs)) for matrix in find_matrices(model))
-    return ModelShape(matrices, head.shape[1], head.shape[0], attention), FeatureShape(
-        len(plan.blocks), plan.side
-    )
 
 
 def measure(model: LanguageModel, case: Case) -> Line:

@@ -2,11 +2,14 @@
 
     python benchmarks/indexing.py MODEL CORPUS --dim 65536 --tokens 512 1024 2048
 
-takes the first passages of a corpus and, in turn, in one run and over the same batches:
+takes the first passages of a corpus and, in turn, in one run and with so many tokens at once:
 
 - trains: forward with the model's own loss, backward with the gradients of all weights, no optimizer;
 - goes forward and back with respect to activations alone, which is the least that a gradient costs;
 - indexes: the same, projected features with the second-moment correction, and a shard of them on disk.
+
+The first two take one batch of so many tokens at a time, all threads together; indexing takes as many in
+batches side by side, one a thread, which is its own gain.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def main() -> None:
             text = passages(given.corpus, count, work / "passages.jsonl")
             run = {"text": str(text), "run": str(work / f"run{count}"), "dim": given.dim}
             print_stages(count, alone(given.threads, **common, **run), base)
-    print(f"The target is {MARGIN} of the base at most.  {machine()}")
+    print(f"The target is {MARGIN} of the base at most.  {machine(given.threads)}")
 
 
 def print_stages(count: int, found: dict[str, float], base: float) -> None:

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from side_by_side import machine
 from transformers import AutoTokenizer
 
 from proponent.attribute.sharding import START, cut_shards
@@ -43,6 +44,7 @@ def main() -> None:
         counted = sum(map(sum, shards)) - rows
         shares = [f"{sum(computed(lengths, t) for lengths in shards) / counted:.3f}" for t in given.tokens]
         print(f"| {Path(name).name} | {rows:,} | {counted / rows + 1:.1f} | {' | '.join(shares)} |")
+    print(machine())
 
 
 def computed(lengths: list[int], budget: int) -> int:

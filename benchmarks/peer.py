@@ -7,7 +7,8 @@ each whole process tree, model, passages, queries, threads and total feature dim
 tells how the peer's environment is made.
 
 bergson reads its second moments from an optimizer's state.  It is made here, by Adafactor over the first
-passages, and no time of that is counted for bergson; proponent estimates its own, and that is counted.
+passages, and no time of that is counted for bergson; proponent estimates its own, and that is counted.  With
+``--same-state`` a second row has proponent read bergson's state as well.
 """
 
 from __future__ import annotations
@@ -50,17 +51,20 @@ def main() -> None:
         side = round((given.dim / modules) ** 0.5)
         tokens = write_optimizer(model, text, work)
         del model
-        jobs = {"proponent": own(given, folder, text, asked, work)}
+        jobs = {"proponent": own(given, folder, text, asked, work / "run")}
+        if given.same_state:
+            state = ("--second-moment", work / "optimizer.pt")
+            jobs["proponent, bergson's state"] = own(given, folder, text, asked, work / "same", *state)
         if given.peer:
             jobs["bergson trackstar"] = [peer(given, folder, text, asked, side, work)]
         found = {name: total(commands, work, given.threads) for name, commands in jobs.items()}
     print(f"{given.model}, {given.passages:,} passages, {tokens:,} tokens, {given.queries} queries")
-    dims = {"proponent": given.dim, "bergson trackstar": modules * side**2}
+    dims = {"bergson trackstar": modules * side**2}
     print("| job | dimensions | wall seconds | processor seconds | of bergson's |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, spent in found.items():
         share = f"{spent.cpu / found['bergson trackstar'].cpu:.2f}" if given.peer else ""
-        print(f"| {name} | {dims[name]:,} | {spent.wall:.1f} | {spent.cpu:.1f} | {share} |")
+        print(f"| {name} | {dims.get(name, given.dim):,} | {spent.wall:.1f} | {spent.cpu:.1f} | {share} |")
     print(f"{given.threads} threads each; {machine()}")
 
 
@@ -72,6 +76,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--dim", type=int, default=2**16)
     parser.add_argument("--tokens", type=int, default=2048, help="tokens a batch")
+    parser.add_argument("--same-state", action="store_true", help="also with bergson's second moments")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     return parser.parse_args()
 
@@ -116,14 +121,14 @@ def write_optimizer(model: LanguageModel, text: Path, work: Path) -> int:
 
 
 def own(
-    given: argparse.Namespace, folder: str, text: Path, asked: Path, work: Path
+    given: argparse.Namespace, folder: str, text: Path, asked: Path, run: Path, *options: str | Path
 ) -> list[Sequence[str | Path]]:
-    """The two commands of proponent."""
-    run, hits = work / "run", work / "hits.jsonl"
+    """The two commands of proponent; options: more of `index`."""
+    hits = run.with_suffix(".jsonl")
     index = ["index", str(text), str(run), "--model", folder, "--dim", str(given.dim), "--device", "cpu"]
     trace = ["trace", str(run), str(asked), "--task", str(asked), "--output", str(hits), "--device", "cpu"]
     proponent = here("proponent")
-    return [[proponent, *index, "--batch-tokens", str(given.tokens)], [proponent, *trace]]
+    return [[proponent, *index, "--batch-tokens", str(given.tokens), *options], [proponent, *trace]]
 
 
 def peer(

@@ -37,15 +37,15 @@ def ratio(found: Mapping[str, list[float]], way: str, base: str) -> float:
     return statistics.median(a / b for a, b in zip(found[way], found[base], strict=True))
 
 
-def machine() -> str:
-    """The processor, its threads in use, and the version of torch."""
+def machine(threads: int | None = None) -> str:
+    """The processor, its threads in use (of this process, or as many as given), and the version of torch."""
     names = [
         line.split(":", 1)[1].strip()
         for line in _lines(Path("/proc/cpuinfo"))
         if line.startswith("model name")
     ]
     name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{name}, {threads or torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def _lines(path: Path) -> list[str]:

@@ -3,7 +3,8 @@
     python benchmarks/startup.py MODEL CORPUS --peer ENVIRONMENT/bin
 
 Medians over rounds of whole processes.  The model's loading is taken off inside the process that traces: the
-seconds that it spends in ``load_model``, the import of the model's library being left in.
+seconds that it spends in ``load_model``, the import of the model's library being left in.  The second table
+is of processes that import what the trace does, a step at a time.
 """
 
 from __future__ import annotations
@@ -22,8 +23,21 @@ from side_by_side import machine, seconds
 
 PASSAGES, DIM = 200, 2**12
 TARGETS = {"proponent --help": 0.5, "proponent trace, without the model's loading": 2.0}
-# What the trace imports of other projects before it does anything, and no more.
-IMPORTS = "import torch; from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer"
+# What the trace imports of other projects before it does anything.
+LIBRARIES = ("import torch", "from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer")
+# All that it imports, in turn; the last are our own modules and pyarrow.
+STEPS = (
+    "from proponent.cli import collect_less; collect_less()",
+    *LIBRARIES,
+    "import proponent.attribute.tracing",
+)
+STEPPED = """
+import sys, time
+for step in sys.argv[1:]:
+    began = time.perf_counter()
+    exec(step)
+    print(time.perf_counter() - began)
+"""
 # Runs the command line with a clock around the loading of the model, whose seconds it prints first.  Like the
 # command itself it looks for garbage less often, and not while modules are being imported.
 CLOCKED = """
@@ -57,13 +71,15 @@ def main() -> None:
         index = ["index", str(text), str(run), "--model", model, "--dim", str(DIM), "--device", "cpu"]
         usage([here("proponent"), *index], log)
         found: dict[str, list[float]] = {}
+        steps: list[list[float]] = []
         for _ in range(1 + given.rounds):
             helping = usage([here("proponent"), "--help"], log, COMPILED).wall
             found.setdefault("proponent --help", []).append(helping)
             whole, loading = traced(run)
             found.setdefault("proponent trace", []).append(whole)
             found.setdefault("proponent trace, without the model's loading", []).append(whole - loading)
-            alone = usage([sys.executable, "-c", IMPORTS], log, COMPILED).wall
+            steps.append(stepped())
+            alone = usage([sys.executable, "-c", "; ".join(LIBRARIES)], log, COMPILED).wall
             found.setdefault("Python that imports torch and transformers' classes", []).append(alone)
             if given.peer:
                 helping = usage([given.peer / "bergson", "--help"], log, COMPILED).wall
@@ -72,6 +88,9 @@ def main() -> None:
     print("| command | seconds | target |\n| --- | ---: | ---: |")
     for name, times in found.items():
         print(f"| {name} | {statistics.median(times[1:]):.2f} | {TARGETS.get(name, '')} |")
+    print("\n| imported by the trace, its model's loading apart | seconds |\n| --- | ---: |")
+    for step, spent in zip(STEPS, zip(*steps[1:], strict=True), strict=True):
+        print(f"| `{step}` | {statistics.median(spent):.2f} |")
     print(machine())
 
 
@@ -88,6 +107,13 @@ def traced(run: Path) -> tuple[float, float]:
     whole = seconds(work)
     assert json.loads(answers[1])["proponents"], "the trace found nothing"
     return whole, float(answers[0])
+
+
+def stepped() -> list[float]:
+    """Seconds of each of ``STEPS``, in a fresh process."""
+    command = [sys.executable, "-c", STEPPED, *STEPS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=COMPILED)
+    return [float(line) for line in done.stdout.splitlines()]
 
 
 if __name__ == "__main__":
