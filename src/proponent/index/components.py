@@ -40,7 +40,7 @@ class Components:
     @classmethod
     def of(cls, features: Tensor, factor: Tensor) -> Components:
         """Components of features [n, w], n >= 1, whitened by the factor L [w, w] of R_train."""
-        scaled = features.double().div_(len(features) ** 0.5)
+        scaled = features.double() / len(features) ** 0.5
         sigma, vectors = _spectrum(smaller_gram(scaled), FOUND)
         shares = vectors if len(scaled) < scaled.shape[1] else scaled @ vectors / sigma.sqrt()
         shares[~features.any(1)] = 0  # a query of zeros has no share, not one of rounding
