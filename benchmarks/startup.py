@@ -85,6 +85,11 @@ def main() -> None:
                 helping = usage([given.peer / "bergson", "--help"], log, COMPILED).wall
                 found.setdefault("bergson --help", []).append(helping)
     print(f"{given.model}, a run of {PASSAGES} passages, d = {DIM:,}; {given.rounds} rounds")
+    print_medians(found, steps)
+
+
+def print_medians(found: dict[str, list[float]], steps: list[list[float]]) -> None:
+    """Both tables: seconds of every command, and of every step of the import; the first round warms up."""
     print("| command | seconds | target |\n| --- | ---: | ---: |")
     for name, times in found.items():
         print(f"| {name} | {statistics.median(times[1:]):.2f} | {TARGETS.get(name, '')} |")
