@@ -23,16 +23,16 @@ import torch
 from inputs import arguments, model_folder, passages
 from side_by_side import in_turn, machine, ratio
 
-from proponent.attribute.indexing import build_index
-from proponent.attribute.sharding import START, Shard, cut_shards
 from proponent.attribute.tracing import Tracer
+from proponent.build.indexing import build_index
+from proponent.build.sharding import START, Shard, cut_shards
+from proponent.build.writing import write_raw_shard
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.queries import Queries
 from proponent.gradients.features import FeatureExtractor, extract, sample_moments
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.build import write_raw_shard
 from proponent.index.run import RunFolder
 
 DTYPES = ("float32", "bfloat16")

@@ -24,13 +24,13 @@ from side_by_side import machine
 from stages import StageClock, clocks
 from torch.profiler import ProfilerActivity, profile
 
-from proponent.attribute.indexing import build_index
+from proponent.build.cost import feature_operations, gradient_operations
+from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
 from proponent.gradients.features import FeatureExtractor, extract, sample_moments
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.spec import FeatureSpec
-from proponent.scale.cost import feature_operations, gradient_operations
 
 # Operations whose names hold one of these are of that kind; all others are elementwise or sums.
 KINDS = {

@@ -19,12 +19,12 @@ from inputs import arguments, model_folder, passages
 from side_by_side import machine
 from stages import MOMENTS, StageClock
 
-from proponent.attribute.indexing import build_index
-from proponent.attribute.sharding import SHARD_ROWS
+from proponent.build.finish import finish_run
+from proponent.build.indexing import build_index
+from proponent.build.sharding import SHARD_ROWS
+from proponent.build.writing import start_run, write_raw_shard
 from proponent.corpus.corpus import Corpus
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.build import start_run, write_raw_shard
-from proponent.index.finish import finish_run
 from proponent.index.run import Index, Passage, RunFolder
 
 PASS, SUMS, FACTORS, WHITENING = "gradients", "R_train", "Cholesky factors and eigenvalues", "whitening"

@@ -3,7 +3,7 @@
     python benchmarks/growth.py small medium CORPUS
 
 Every line is measured on rows of random tokens; the corpus only gives the random models their vocabulary.
-The cost model (``proponent.scale.cost``) counts operations from shapes; the rate of each stage is taken from
+The cost model (``proponent.build.cost``) counts operations from shapes; the rate of each stage is taken from
 one line, the reference, and every other line is predicted with these rates.  An exponent is the slope of a
 line through log seconds over log size, as measured and as predicted.  Cholesky factors and eigenvalues are
 timed on one block of R and multiplied by the number of blocks, which are equal.
@@ -26,14 +26,14 @@ from inputs import model_folder, shapes
 from side_by_side import machine, seconds
 from stages import StageClock
 
-from proponent.attribute.indexing import build_index
+from proponent.build.cost import Rates, disk_bytes, operations
+from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
 from proponent.gradients.features import FeatureExtractor, extract, sample_moments
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.hessian import HessianSums, whiten
-from proponent.scale.cost import Rates, disk_bytes, operations
 
 BATCH_TOKENS = 2048
 PASS_TOKENS = 4096  # in each timed pass

@@ -24,7 +24,8 @@ import torch
 from inputs import arguments, model_folder
 from side_by_side import in_turn, machine, ratio
 
-from proponent.attribute.sharding import START, Shard, cut_shards
+from proponent.build.sharding import START, Shard, cut_shards
+from proponent.build.writing import write_raw_shard
 from proponent.corpus.batches import batches
 from proponent.corpus.corpus import Corpus
 from proponent.gradients.backprop import Batch, backpropagate
@@ -32,7 +33,6 @@ from proponent.gradients.capture import capture
 from proponent.gradients.features import FeatureExtractor, extract, sample_moments
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
-from proponent.index.build import write_raw_shard
 from proponent.index.run import RunFolder
 
 IGNORED = -100  # the label that Hugging Face's losses pass over

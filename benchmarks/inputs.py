@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
+from proponent.build.cost import FeatureShape, ModelShape
 from proponent.corpus.corpus import Corpus
+from proponent.demo.pretrain.passages import train_tokenizer
+from proponent.demo.pretrain.sizes import SIZES
 from proponent.gradients.layers import LayerPlan, find_matrices
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.pretrain.passages import train_tokenizer
-from proponent.gradients.pretrain.sizes import SIZES
-from proponent.scale.cost import FeatureShape, ModelShape
 
 CONTEXT = 2048
 

@@ -91,7 +91,7 @@ def measured(
     if text is None or run is None:
         one_batch(model, dtype, tokens)
         return {"whole": peak()}
-    from proponent.attribute.indexing import build_index
+    from proponent.build.indexing import build_index
     from proponent.cli import collect_less
     from proponent.corpus.corpus import Corpus
     from proponent.gradients.spec import FeatureSpec

@@ -15,7 +15,7 @@ import torch
 from side_by_side import machine
 from transformers import AutoTokenizer
 
-from proponent.attribute.sharding import START, cut_shards
+from proponent.build.sharding import START, cut_shards
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
 from proponent.gradients.lanes import stretches

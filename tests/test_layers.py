@@ -13,16 +13,19 @@ import pytest
 
 HOUSE = Path(__file__).parents[1] / "src" / "proponent"
 
-# cli → viewer, evaluate, scale → attribute → index, gradients → corpus.
-# errors, memory, products, progress and threads are leaves that all may use.
+# cli → viewer, demo → evaluate → attribute → build → index, gradients → corpus.
+# errors, files, memory, products, progress and threads are leaves that all may use.
 FLOORS = (
-    {"errors", "memory", "products", "progress", "threads"},
+    {"errors"},
+    {"files", "memory", "products", "progress", "threads"},
     {"corpus"},
     {"index", "gradients"},
+    {"build"},
     {"attribute"},
-    {"evaluate", "scale", "viewer"},
+    {"evaluate"},
+    {"demo", "viewer"},
 )
-ROOF = {"cli", "show", "__init__", "__main__"}  # may import everything, and nothing imports them
+ROOF = {"cli", "__init__", "__main__"}  # may import everything, and nothing imports them
 # Some commands take long to load these, or a user may not have them: import them inside functions.
 HEAVY = {
     "accelerate",

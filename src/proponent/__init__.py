@@ -12,18 +12,18 @@ from proponent.memory import share_free
 
 if TYPE_CHECKING:
     from proponent.attribute.attribution import Attribution as Attribution
-    from proponent.attribute.indexing import build_index as build_index
     from proponent.attribute.method import Method as Method
     from proponent.attribute.tracing import Tracer as Tracer
     from proponent.attribute.tracing import trace as trace
+    from proponent.build.indexing import build_index as build_index
     from proponent.corpus.corpus import Corpus as Corpus
     from proponent.corpus.example import Example as Example
     from proponent.corpus.example import Query as Query
     from proponent.corpus.queries import Queries as Queries
+    from proponent.demo.pretrain import pretrain as pretrain
     from proponent.errors import InputError as InputError
     from proponent.evaluate.evaluation import evaluate as evaluate
     from proponent.evaluate.gold import Gold as Gold
-    from proponent.gradients.pretrain import pretrain as pretrain
     from proponent.gradients.spec import FeatureSpec as FeatureSpec
     from proponent.index.run import Index as Index
 
@@ -41,9 +41,9 @@ _HOMES = {
     "Queries": "proponent.corpus.queries",
     "Query": "proponent.corpus.example",
     "Tracer": "proponent.attribute.tracing",
-    "build_index": "proponent.attribute.indexing",
+    "build_index": "proponent.build.indexing",
     "evaluate": "proponent.evaluate.evaluation",
-    "pretrain": "proponent.gradients.pretrain",
+    "pretrain": "proponent.demo.pretrain",
     "trace": "proponent.attribute.tracing",
 }
 

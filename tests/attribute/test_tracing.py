@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.attribute.conftest import CHUNKS, QUERIES, TEXTS, SlowRun, model_without_letter, small_spec
 from tests.models import byte_tokenizer, make_model
+from tests.runs import CHUNKS, QUERIES, TEXTS, SlowRun, model_without_letter, small_spec
 
 from proponent.attribute import tracing
 from proponent.attribute.attribution import Attribution
-from proponent.attribute.indexing import build_index
 from proponent.attribute.method import Method
 from proponent.attribute.tracing import Tracer, trace
+from proponent.build.indexing import build_index
 from proponent.corpus import Corpus, Example, Queries, Query
 from proponent.errors import InputError
 from proponent.index.run import Index

@@ -13,8 +13,8 @@ from tests.models import make_model
 
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.baselines import bm25
-from proponent.attribute.indexing import build_index
 from proponent.attribute.tracing import Tracer
+from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example
 from proponent.errors import InputError

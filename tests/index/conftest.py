@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from proponent.index.build import start_run, write_raw_shard
-from proponent.index.finish import finish_run
+from proponent.build.finish import finish_run
+from proponent.build.writing import start_run, write_raw_shard
 from proponent.index.run import Passage, RunFolder
 from proponent.progress import Silent
 

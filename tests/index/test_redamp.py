@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from proponent.build.finish import finish_run
+from proponent.build.writing import start_run, write_raw_shard
 from proponent.errors import InputError
-from proponent.index.build import start_run, write_raw_shard
-from proponent.index.finish import finish_run
 from proponent.index.redamp import Redamped
 from proponent.index.run import Index, Passage, RunFolder
 from proponent.index.shrinkage import RULES, ledoit_wolf

@@ -14,12 +14,12 @@ import torch
 from tests.index.conftest import BLOCKS, DAMPING, SHARDS, SIDE, write_raw, write_run
 from torch import Tensor
 
+from proponent.build.finish import finish_run
+from proponent.build.writing import check_folder, start_run
 from proponent.errors import InputError
-from proponent.index.build import check_folder, start_run
-from proponent.index.finish import finish_run
+from proponent.files import aside, checksum, write_json, write_sealed_json
 from proponent.index.hessian import HessianSums, whiten
 from proponent.index.run import Index, RunFolder
-from proponent.index.storage import aside, checksum, write_json, write_sealed_json
 from proponent.progress import Silent
 
 FILES = (
@@ -227,7 +227,7 @@ def test_an_unfinished_run(run: RunFolder) -> None:
 
 def test_a_run_of_another_format(run: RunFolder, features: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(run.path)
-    monkeypatch.setattr("proponent.index.build.FORMAT", 1)
+    monkeypatch.setattr("proponent.build.writing.FORMAT", 1)
     write_run(run.path, features)
     with pytest.raises(InputError, match="run format 1, this version reads format 2"):
         Index(run.path)

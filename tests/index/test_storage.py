@@ -14,23 +14,25 @@ import safetensors.torch
 import torch
 
 from proponent.errors import InputError
-from proponent.index.storage import (
-    Layout,
+from proponent.files import (
     aside,
     checksum,
-    like,
-    read_columns,
     read_json,
     read_sealed_json,
+    write_json,
+    write_sealed_json,
+    written_whole,
+)
+from proponent.index.storage import (
+    Layout,
+    like,
+    read_columns,
     read_table,
     read_tensor,
     read_tensors,
     tensors_written,
-    write_json,
-    write_sealed_json,
     write_table,
     write_tensors,
-    written_whole,
 )
 
 WRITERS: dict[str, Callable[[Path], None]] = {

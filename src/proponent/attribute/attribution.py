@@ -13,7 +13,7 @@ from proponent.corpus.queries import Queries
 from proponent.corpus.records import Record
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
-from proponent.index.storage import written_whole
+from proponent.files import written_whole
 
 SETTINGS = ("method", "mix", "run")
 

@@ -29,7 +29,7 @@ def pretrain(
         raise InputError("give a corpus and, last, the model folder: proponent pretrain CORPUS MODEL")
     *sources, folder = corpus
     from proponent.corpus.corpus import Corpus
-    from proponent.gradients.pretrain import pretrain as pretrain_model
+    from proponent.demo.pretrain import pretrain as pretrain_model
     from proponent.progress import OnStderr
 
     text = Corpus.read(*sources, id_field=id_field, text_field=text_field, limit=limit)
@@ -48,8 +48,8 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """The whole way on made-up text of real facts: pretrain, index, trace, compare with BM25."""
-    from proponent.evaluate.demo import run_demo
+    from proponent.cli.scores import print_demo
+    from proponent.demo.story import run_demo
     from proponent.progress import OnStderr
-    from proponent.show.scores import print_demo
 
     print_demo(run_demo(directory, seed, OnStderr()))

@@ -29,10 +29,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """MRR, Recall@10 and precision@10 of result files, with 95% intervals and paired differences."""
+    from proponent.cli.scores import print_judged
     from proponent.evaluate.command import evaluate_files
     from proponent.evaluate.evaluation import as_plain
     from proponent.progress import OnStderr
-    from proponent.show.scores import print_judged
 
     judged = evaluate_files(hits, gold, sentences, split, run, device, OnStderr())
     if as_json:
@@ -102,9 +102,9 @@ def tail_patch(
 ) -> None:
     """How much one training step on a proponent raises the target's probability, beside random passages."""
     require_writable(output)
+    from proponent.cli.scores import print_patch
     from proponent.evaluate.command import patch_file
     from proponent.progress import OnStderr
-    from proponent.show.scores import print_patch
 
     found = patch_file(hits, run, learning_rate, limit, output, device, seed, OnStderr())
     if as_json:

@@ -53,7 +53,7 @@ def index(
             "give a corpus and, last, the folder of the run: proponent index CORPUS RUN --model M"
         )
     *sources, run = corpus
-    from proponent.attribute.indexing import build_index
+    from proponent.build.indexing import build_index
     from proponent.corpus.corpus import Corpus
     from proponent.gradients.spec import FeatureSpec
     from proponent.progress import OnStderr
@@ -72,7 +72,7 @@ def index(
         seed=seed,
     )
     made = build_index(text, spec, run, device, OnStderr())
-    from proponent.show.facts import print_run_summary
+    from proponent.cli.facts import print_run_summary
 
     print_run_summary(made)
 
@@ -109,11 +109,11 @@ def trace(
     if queries is None and (prompt is None or target is None):
         raise InputError("give QUERIES, or --prompt and --target")
     require_writable(output)
+    from proponent.attribute.table import print_hits
     from proponent.attribute.tracing import trace as trace_queries
     from proponent.corpus.queries import Queries
     from proponent.index.run import Index
     from proponent.progress import OnStderr
-    from proponent.show.hits import print_hits
 
     opened = Index(run)
     require_queries(queries)
@@ -141,7 +141,7 @@ def info(
     """Tell what a run or a result file holds."""
     if not path.exists():
         raise InputError(f"{path}: no such run or result file")
-    from proponent.show.facts import hits_facts, print_results, print_run, run_facts
+    from proponent.cli.facts import hits_facts, print_results, print_run, run_facts
 
     is_run = path.is_dir()
     facts = run_facts(path) if is_run else hits_facts(path)

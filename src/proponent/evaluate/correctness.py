@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from proponent.corpus.example import Query
+from proponent.files import written_whole
 from proponent.gradients.model import LanguageModel
-from proponent.index.storage import written_whole
 from proponent.progress import Progress
 
 SPARE_TOKENS = 4

@@ -13,9 +13,13 @@ from typing import Any
 from torch import Tensor
 
 from proponent.errors import InputError
+from proponent.files import checksum, read_json, read_sealed_json
 from proponent.index.hessian import Hessian, damped_eigenvalues, mirror, unpack_triangles
 from proponent.index.search import Piece
-from proponent.index.storage import checksum, read_json, read_sealed_json, read_table, read_tensors
+from proponent.index.storage import (
+    read_table,
+    read_tensors,
+)
 
 FORMAT = 2
 COLUMNS = ("codes", "scale", "whitened_norm", "feature_norm")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files as resources
 from pathlib import Path
 
-from proponent.index.storage import written_whole
+from proponent.files import written_whole
 from proponent.viewer.results import ResultFile
 
 MAIN = "main.js"

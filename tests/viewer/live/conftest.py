@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from tests.models import make_model
 from tests.viewer.live.driving import serving
 
-from proponent.attribute.indexing import build_index
+from proponent.build.indexing import build_index
 from proponent.corpus import Corpus, Example, Queries, Query
 from proponent.gradients.spec import FeatureSpec
 from proponent.viewer.app import Shown, create_app

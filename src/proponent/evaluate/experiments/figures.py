@@ -8,7 +8,7 @@ from pathlib import Path
 
 from proponent.errors import InputError
 from proponent.evaluate.metrics import Estimate
-from proponent.index.storage import written_whole
+from proponent.files import written_whole
 
 MARKERS = "osD^vXP*"
 DASHES = ("-", "--", "-.", ":")

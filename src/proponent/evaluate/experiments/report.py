@@ -11,8 +11,8 @@ from pathlib import Path
 from proponent.errors import InputError
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS
 from proponent.evaluate.experiments.tables import Table
+from proponent.files import written_whole
 from proponent.index.run import Index
-from proponent.index.storage import written_whole
 
 STYLE = """
 :root { color-scheme: light dark }

@@ -17,9 +17,9 @@ from typing import Any
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import random_passages
-from proponent.attribute.indexing import build_indexes
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
 from proponent.attribute.tracing import Tracer
+from proponent.build.indexing import build_indexes
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example
 from proponent.corpus.queries import Queries
@@ -27,9 +27,9 @@ from proponent.errors import InputError
 from proponent.evaluate.evaluation import Judged, evaluate
 from proponent.evaluate.experiments.effects import Effects
 from proponent.evaluate.gold import Gold
+from proponent.files import checksum, read_json, write_json
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Index
-from proponent.index.storage import checksum, read_json, write_json
 from proponent.progress import Progress, Silent
 
 RETRIEVED = 100

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proponent.index.storage import written_whole
+from proponent.files import written_whole
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import bm25
-from proponent.attribute.indexing import build_index
 from proponent.attribute.probability import target_probabilities
 from proponent.attribute.tracing import Tracer
+from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
-from proponent.corpus.demo import generate
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
+from proponent.demo.corpus import generate
+from proponent.demo.pretrain import pretrain
 from proponent.evaluate.correctness import predictions
 from proponent.evaluate.metrics import hits_within, mean, reciprocal_ranks
-from proponent.gradients.pretrain import pretrain
 from proponent.gradients.spec import FeatureSpec
 from proponent.progress import Progress
 

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from proponent.build.seals import is_sealed, same, sealed_checksum, sealing
+from proponent.build.writing import raw_markers
 from proponent.errors import InputError
-from proponent.index.build import raw_markers
+from proponent.files import checksum, write_sealed_json
 from proponent.index.codes import decode_rows, decode_shard, encode_shard
 from proponent.index.hessian import (
     Hessian,
@@ -24,16 +26,13 @@ from proponent.index.hessian import (
     whiten_block,
 )
 from proponent.index.run import RunFolder
-from proponent.index.seals import is_sealed, same, sealed_checksum, sealing
 from proponent.index.shrinkage import dampings
 from proponent.index.storage import (
     Layout,
-    checksum,
     read_columns,
     read_tensor,
     read_tensors,
     tensors_written,
-    write_sealed_json,
     write_tensors,
 )
 from proponent.memory import give_back

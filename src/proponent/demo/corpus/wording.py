@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proponent.corpus.demo.nouns import Relation
+from proponent.demo.corpus.nouns import Relation
 
 RELATIONS = (
     Relation(

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from proponent.attribute.attribution import Hit
-from proponent.show.hits import print_hit
+from proponent.attribute.table import print_hit
 
 if TYPE_CHECKING:
-    from proponent.evaluate.demo import Demo
+    from proponent.demo.story import Demo
     from proponent.evaluate.evaluation import Judged
     from proponent.evaluate.metrics import Estimate
 

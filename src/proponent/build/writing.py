@@ -10,17 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
+from proponent.build.seals import is_sealed, read_mark, sealed_checksum, sealing
 from proponent.errors import InputError
+from proponent.files import aside, locked, read_json, write_json, write_sealed_json
 from proponent.index.codes import encode_shard
 from proponent.index.run import FORMAT, Passage, RunFolder
-from proponent.index.seals import is_sealed, read_mark, sealed_checksum, sealing
 from proponent.index.storage import (
-    aside,
-    locked,
-    read_json,
     read_tensors,
-    write_json,
-    write_sealed_json,
     write_table,
     write_tensors,
 )

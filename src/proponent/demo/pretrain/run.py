@@ -17,10 +17,10 @@ from typing import Any
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase, Trainer, set_seed
 
 from proponent.corpus.corpus import Corpus
+from proponent.demo.pretrain.passages import TokenisedPassages, train_tokenizer
+from proponent.demo.pretrain.sizes import SIZES, ModelSize
+from proponent.demo.pretrain.training import OPTIMIZATION, train, training_arguments
 from proponent.errors import InputError
-from proponent.gradients.pretrain.passages import TokenisedPassages, train_tokenizer
-from proponent.gradients.pretrain.sizes import SIZES, ModelSize
-from proponent.gradients.pretrain.training import OPTIMIZATION, train, training_arguments
 from proponent.progress import Progress, Silent
 
 RECORD = "pretrain.json"

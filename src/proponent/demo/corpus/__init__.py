@@ -1,5 +1,5 @@
 """A corpus of known facts, generated: what the demo trains on, indexes and traces."""
 
-from proponent.corpus.demo.drawing import DemoCorpus, generate
+from proponent.demo.corpus.drawing import DemoCorpus, generate
 
 __all__ = ["DemoCorpus", "generate"]

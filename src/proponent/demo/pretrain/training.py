@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from proponent.gradients.pretrain.passages import GroupedByLength, PadRight, TokenisedPassages
+from proponent.demo.pretrain.passages import GroupedByLength, PadRight, TokenisedPassages
 from proponent.progress import Advance, Progress
 
 # Written into every run's pretrain.json.  After the warm-up the rate falls to nothing in a straight line:

@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from proponent.attribute.sharding import START, Shard, cut_shards
+from proponent.build.finish import finish_run, remove_leftovers
+from proponent.build.sharding import START, Shard, cut_shards
+from proponent.build.writing import (
+    building,
+    check_folder,
+    has_raw_shard,
+    raw_markers,
+    sound_moments,
+    start_run,
+    write_raw_shard,
+)
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Example
@@ -21,16 +31,6 @@ from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.moments import SecondMoments, pack_moments, unpack_moments
 from proponent.gradients.optimizer import checkpoint_moments
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.build import (
-    building,
-    check_folder,
-    has_raw_shard,
-    raw_markers,
-    sound_moments,
-    start_run,
-    write_raw_shard,
-)
-from proponent.index.finish import finish_run, remove_leftovers
 from proponent.index.run import Index, RunFolder
 from proponent.progress import Progress, Silent
 

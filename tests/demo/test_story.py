@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tests.models import make_model
 
-from proponent.evaluate import demo as demo_module
-from proponent.evaluate.demo import Demo, run_demo
+from proponent.cli.scores import print_demo
+from proponent.demo import story as demo_module
+from proponent.demo.story import Demo, run_demo
 from proponent.progress import Silent
-from proponent.show.scores import print_demo
 
 pytest.importorskip("bm25s")
 

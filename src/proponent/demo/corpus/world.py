@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
-from proponent.corpus.demo.nouns import Entity, Fact, mentions
-from proponent.corpus.demo.places import (
+from proponent.demo.corpus.nouns import Entity, Fact, mentions
+from proponent.demo.corpus.places import (
     CONTINENTS,
     CURRENCY_NAMES,
     NO_ONE_ANSWER,
     NOT_COUNTRIES,
     WITH_ARTICLE,
 )
-from proponent.corpus.demo.scenery import ASIDES, WHEN, WHO
-from proponent.corpus.demo.wording import RELATIONS
+from proponent.demo.corpus.scenery import ASIDES, WHEN, WHO
+from proponent.demo.corpus.wording import RELATIONS
 from proponent.errors import InputError
 
 _TOWNS = ("city", "county")  # relations whose subjects are many and give way to all other names

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.attribute.conftest import (
+from tests.models import byte_tokenizer, make_model
+from tests.runs import (
     CHUNKS,
     CORPUS,
     LONG,
@@ -29,18 +30,17 @@ from tests.attribute.conftest import (
     model_without_letter,
     small_spec,
 )
-from tests.models import byte_tokenizer, make_model
 from torch import Tensor
 
-from proponent.attribute import indexing, sharding
-from proponent.attribute.indexing import build_index, build_indexes
 from proponent.attribute.tracing import Tracer
+from proponent.build import indexing, sharding
+from proponent.build.indexing import build_index, build_indexes
+from proponent.build.writing import raw_markers
 from proponent.corpus import Corpus, Example
 from proponent.errors import InputError
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.build import raw_markers
 from proponent.index.run import Index, RunFolder
 from proponent.progress import Silent
 
@@ -264,7 +264,7 @@ def test_going_on_does_not_compute_again_what_is_done(
 KILLS_ITSELF = """
 import os, signal, sys
 import torch
-from proponent.attribute import indexing, sharding
+from proponent.build import indexing, sharding
 from proponent.corpus import Corpus
 from proponent.gradients.spec import FeatureSpec
 torch.set_num_threads(int(sys.argv[4]))
@@ -495,7 +495,7 @@ def test_second_moments_of_a_sample_with_broken_passages_are_finite(
 def stopped_in_the_end(folder: Path, spec: FeatureSpec) -> None:
     """A run that lacks nothing but done.json."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("proponent.index.finish._summary", killed)
+        patch.setattr("proponent.build.finish._summary", killed)
         with pytest.raises(Killed):
             build_index(CORPUS, spec, folder, "cpu")
 

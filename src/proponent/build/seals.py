@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from proponent.errors import InputError
+from proponent.files import checksum, read_sealed_json, write_sealed_json
 from proponent.index.run import RunFolder
-from proponent.index.storage import checksum, read_sealed_json, write_sealed_json
 
 DAMAGED = "damaged (its checksum differs); remove it and run the same command again"
 

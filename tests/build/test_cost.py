@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proponent.scale import cost
-from proponent.scale.cost import STAGES, FeatureShape, ModelShape, Rates
+from proponent.build import cost
+from proponent.build.cost import STAGES, FeatureShape, ModelShape, Rates
 
 # One layer: q, k, v as one matrix of 2 inputs and 6 outputs, then one of 3 and 5.
 MODEL = ModelShape(matrices=((2, 6), (3, 5)), hidden=2, vocabulary=10, attention=4)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proponent.corpus.demo.nouns import Fact, fill, mentions
-from proponent.corpus.demo.scenery import ASIDES, WHEN, WHO
-from proponent.corpus.demo.world import known_facts
+from proponent.demo.corpus.nouns import Fact, fill, mentions
+from proponent.demo.corpus.scenery import ASIDES, WHEN, WHO
+from proponent.demo.corpus.world import known_facts
 from proponent.errors import InputError
 
 # How many sentences state a fact, and how often: rare facts are the interesting ones to trace.

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.table import print_hits
+from proponent.cli.facts import _readable_block, hits_facts, print_results, print_run
 from proponent.corpus.example import Query
-from proponent.show.facts import _readable_block, hits_facts, print_results, print_run
-from proponent.show.hits import print_hits
 
 GOLD = {"trex_sentences": ["a"]}
 RUN = {

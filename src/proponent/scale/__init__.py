@@ -1,1 +1,0 @@
-"""How large work is done, and what it costs."""
