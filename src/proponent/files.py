@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import xxhash
 
 from proponent.errors import InputError
 
@@ -18,6 +20,7 @@ try:
 except ImportError:  # not there on Windows
     fcntl = None  # type: ignore[assignment]
 
+CHECKSUM_BYTES = 2**20  # read at a time
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -25,8 +28,9 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 def written_whole(path: Path, note: Callable[[str], object] | None = None) -> Iterator[Path]:
     """A path to write to that becomes ``path`` when the block ends well and vanishes when it does not.
 
-    Written aside, synced, renamed: a reader sees the old file, or none, or the whole new one.
-    note: told the checksum before the file gets its name.
+    Written aside, synced, renamed: a reader sees the old file, or none, or the whole new one.  Of several
+    processes that write the same path the last to rename wins.
+    note: called with the checksum before the file gets its name.
     Raises InputError when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,8 +54,13 @@ def written_whole(path: Path, note: Callable[[str], object] | None = None) -> It
 
 
 def aside(path: Path) -> Path:
-    """Where a file lies while it is being written; a killed process may leave it there."""
-    return path.with_name(f".{path.name}.part")
+    """A new name beside ``path`` to write to, which no other process uses; a killed one leaves its file."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def is_aside(path: Path) -> bool:
+    """Whether ``aside`` made this name: a file that is being written, or that a killed process left."""
+    return path.name.startswith(".") and path.suffix == ".part"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -79,27 +88,30 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object with a checksum of itself, ``sha256``: for a file that no other vouches for."""
-    write_json(path, {**value, "sha256": _content_checksum(value)})
+def write_checksummed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one JSON object with a checksum of itself: for a file whose checksum no other file has."""
+    write_json(path, {**value, "checksum": _content_checksum(value)})
 
 
-def read_sealed_json(path: Path) -> dict[str, Any]:
-    """Read what ``write_sealed_json`` wrote, without the checksum; InputError when it is damaged."""
+def read_checksummed_json(path: Path) -> dict[str, Any]:
+    """Read what ``write_checksummed_json`` wrote, without the checksum; InputError when it is damaged."""
     value = read_json(path)
-    if value.pop("sha256", None) != _content_checksum(value):
+    if value.pop("checksum", None) != _content_checksum(value):
         raise InputError(f"{path}: damaged (its checksum differs); build the run again")
     return value
 
 
 def _content_checksum(value: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """XXH3 (128 bits) of a file's bytes, in hex: it finds damage at the speed of memory, not malice."""
+    found, buffer = xxhash.xxh3_128(), memoryview(bytearray(CHECKSUM_BYTES))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            found.update(buffer[:count])
+    return found.hexdigest()
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.features import sampled_moments
 from tests.models import tiny_model
 
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
 from proponent.attribute.tail_patch_reference import stepped_probability, target_probability
 from proponent.corpus.example import EncodedQuery, Query
 from proponent.errors import InputError
-from proponent.gradients.features import sample_moments
 from proponent.gradients.layers import plan_layers
 
 PASSAGES = [(0, 5, 9, 200, 31, 7), (0, 17, 3), (0, 44, 250, 12, 8, 90, 91, 3, 77, 1), (0, 9, 9, 4)]
@@ -33,7 +33,7 @@ STEPS = [PatchStep(0.01), PatchStep(0.003, relative=False), PatchStep(0.02, clip
 def test_batched_steps_are_real_steps(family: str, step: PatchStep, tmp_path: Path) -> None:
     model = tiny_model(tmp_path, family)
     matrices = plan_layers(model, 96, 8).matrices
-    moments = sample_moments(model, plan_layers(model, 96, 8), PASSAGES, 100)
+    moments = sampled_moments(model, plan_layers(model, 96, 8), PASSAGES, 100)
     before = {name: value.clone() for name, value in model.causal.state_dict().items()}
     found = dict(TailPatcher(model, matrices, moments, step, batch_tokens=12).patched(PASSAGES, PAIRS))
     assert sorted(found) == list(range(len(PAIRS)))
@@ -47,7 +47,7 @@ def test_batched_steps_are_real_steps(family: str, step: PatchStep, tmp_path: Pa
 def test_probabilities_are_the_models_own(tmp_path: Path) -> None:
     model = tiny_model(tmp_path, "gemma2")
     matrices = plan_layers(model, 96, 8).matrices
-    moments = sample_moments(model, plan_layers(model, 96, 8), PASSAGES, 100)
+    moments = sampled_moments(model, plan_layers(model, 96, 8), PASSAGES, 100)
     patcher = TailPatcher(model, matrices, moments, PatchStep(), batch_tokens=8)
     for query, found in zip(QUERIES, patcher.probabilities(QUERIES), strict=True):
         assert found == pytest.approx(target_probability(model, query), rel=1e-5)

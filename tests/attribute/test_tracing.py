@@ -171,9 +171,9 @@ def test_another_trace_of_the_same_queries_needs_no_pass_of_the_model(
     assert passes == [len(QUERIES)] * 3, "the oldest are forgotten"
 
 
-def test_passages_may_come_in_pieces_of_any_size(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passages_may_be_compared_few_at_a_time(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = dense(tracer.trace(QUERIES, k=ALL, task=TASK, mix=0.9))
-    monkeypatch.setattr("proponent.index.mix.TOGETHER", 5)
+    monkeypatch.setattr("proponent.index.scores.TOGETHER", 5)
     torch.testing.assert_close(
         dense(tracer.trace(QUERIES, k=ALL, task=TASK, mix=0.9)), whole, rtol=0, atol=1e-5
     )

@@ -33,9 +33,9 @@ from tests.runs import (
 from torch import Tensor
 
 from proponent.attribute.tracing import Tracer
-from proponent.build import indexing, sharding
+from proponent.build import indexing, plan, tasks
 from proponent.build.indexing import build_index, build_indexes
-from proponent.build.writing import raw_markers
+from proponent.build.marks import Marks
 from proponent.corpus import Corpus, Example
 from proponent.errors import InputError
 from proponent.gradients.features import FeatureExtractor
@@ -79,18 +79,22 @@ def loaded(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> LanguageModel
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharding, "SHARD_ROWS", 3)
-    monkeypatch.setattr(sharding, "SHARD_TOKENS", 100)
+    monkeypatch.setattr(plan, "SHARD_ROWS", 3)
+    monkeypatch.setattr(plan, "SHARD_TOKENS", 100)
+
+
+def whitened(index: Index) -> Tensor:
+    """ψ [n, d] of all rows."""
+    return torch.cat([shard.rows.decode() for shard in index.shards()])
 
 
 # --- what is in a run -------------------------------------------------------------------------------
 
 
 def test_features_are_those_of_the_definition(run: SlowRun) -> None:
-    found = torch.cat([piece.whitened for piece in run.index.pieces()]).double()
-    factor = torch.block_diag(*run.index.factors).double()
+    found = whitened(run.index).double()
     assert found.shape == (len(CHUNKS), 64)
-    back = found @ factor.T  # φ = L ψ
+    back = run.index.whitening.unwhiten(found)
     assert ((back - run.passages).norm(dim=1) / run.passages.norm(dim=1)).max() < 2e-3
 
 
@@ -106,14 +110,14 @@ def test_bfloat16_runs_weigh_coordinates_as_float32_runs_do(model_folder: Path, 
 
 
 def test_r_train_is_the_mean_over_the_whole_corpus(run: SlowRun) -> None:
-    for block, part in zip(run.index.hessian().blocks, run.passages.split(16, 1), strict=True):
+    for block, part in zip(run.index.hessian(), run.passages.split(16, 1), strict=True):
         expected = part.T @ part / len(part)
-        error = (block.double() - expected).abs().max() / expected.diagonal().max()
+        error = (block.matrix.double() - expected).abs().max() / expected.diagonal().max()
         assert error < 1e-3
 
 
 def test_norms_are_of_exact_features(run: SlowRun) -> None:
-    found = torch.cat([piece.feature_norm for piece in run.index.pieces()])
+    found = torch.cat([shard.feature_norms for shard in run.index.shards()])
     torch.testing.assert_close(found.double(), run.passages.norm(dim=1), rtol=1e-3, atol=0)
 
 
@@ -146,12 +150,12 @@ def test_passages_with_nothing_to_predict_are_counted(tmp_path: Path) -> None:
 def test_shards_are_cut_by_rows(
     shard_rows: int, loaded: LanguageModel, run: SlowRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharding, "SHARD_ROWS", shard_rows)
+    monkeypatch.setattr(plan, "SHARD_ROWS", shard_rows)
     made = build_index(CORPUS, FeatureSpec.from_dict(run.index.spec), tmp_path / "run", "cpu")
     whole, rest = divmod(len(CHUNKS), shard_rows)
     assert made.summary["shards"] == [shard_rows] * whole + [rest] * (rest > 0)
     assert made.summary["skipped"] == run.index.summary["skipped"]
-    one, other = (torch.cat([p.whitened for p in index.pieces()]) for index in (made, run.index))
+    one, other = whitened(made), whitened(run.index)
     assert ((one - other).norm(dim=1) / other.norm(dim=1)).max() < 2e-3
 
 
@@ -163,8 +167,8 @@ def test_shards_are_cut_by_tokens(loaded: LanguageModel, model_folder: Path) -> 
         for chunk in loaded.encoder.chunks(e, n, spec.max_length)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharding, "SHARD_TOKENS", 60)
-        shards = list(sharding.cut_shards(CORPUS, loaded.encoder, spec.max_length, sharding.START))
+        patch.setattr(plan, "SHARD_TOKENS", 60)
+        shards = list(plan.cut_shards(CORPUS, loaded.encoder, spec.max_length))
     assert [size for shard in shards for size in map(len, shard.rows)] == tokens
     assert all(shard.tokens == sum(map(len, shard.rows)) <= 60 for shard in shards)
     for shard, following in pairwise(shards):
@@ -174,17 +178,15 @@ def test_shards_are_cut_by_tokens(loaded: LanguageModel, model_folder: Path) -> 
 # --- killed and started again -----------------------------------------------------------------------
 
 
-def test_the_cuts_do_not_depend_on_where_it_goes_on(
-    loaded: LanguageModel, model_folder: Path, small_shards: None
+def test_staged_shards_come_back_as_they_were_cut(
+    loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
 ) -> None:
-    spec = small_spec(model_folder)
-    shards = list(sharding.cut_shards(CORPUS, loaded.encoder, spec.max_length, sharding.START))
-    places = [shard.resume_at for shard in shards]
-    assert places[-1] is None
-    assert any(place is not None and place[1] > 0 for place in places), "no shard ends inside a long passage"
-    for number, place in enumerate(places[:-1], 1):
-        assert place is not None
-        assert list(sharding.cut_shards(CORPUS, loaded.encoder, spec.max_length, place)) == shards[number:]
+    shards = list(plan.cut_shards(CORPUS, loaded.encoder, small_spec(model_folder).max_length))
+    assert len(shards) > 3
+    marks = Marks(RunFolder(tmp_path / "run"))
+    plan.stage([marks], shards)
+    again = Marks(marks.folder)
+    assert [plan.read_staged(again, number) for number in range(len(shards))] == shards
 
 
 def test_killed_at_every_moment_it_ends_with_the_same_bytes(
@@ -243,13 +245,13 @@ def test_going_on_does_not_compute_again_what_is_done(
 ) -> None:
     spec = small_spec(model_folder)
     computed: list[int] = []
-    extract = indexing.extract
+    extract = tasks.extract
 
     def noted(extractors: Any, rows: Sequence[Sequence[int]], *rest: Any) -> list[Tensor]:
         computed.append(len(rows))
         return extract(extractors, rows, *rest)
 
-    monkeypatch.setattr(indexing, "extract", noted)
+    monkeypatch.setattr(tasks, "extract", noted)
     with pytest.MonkeyPatch.context() as patch:
         # a file takes four operations: run.json, the moments and their seal, two shards of three, one more
         Death(patch, after=12 + 12 + 12 + 5)
@@ -264,12 +266,12 @@ def test_going_on_does_not_compute_again_what_is_done(
 KILLS_ITSELF = """
 import os, signal, sys
 import torch
-from proponent.build import indexing, sharding
+from proponent.build import indexing, plan
 from proponent.corpus import Corpus
 from proponent.gradients.spec import FeatureSpec
 torch.set_num_threads(int(sys.argv[4]))
-sharding.SHARD_ROWS = 3
-replace, left = os.replace, 7
+plan.SHARD_ROWS = 3
+replace, left = os.replace, 12
 def mortal(*paths):
     global left
     left -= 1
@@ -297,12 +299,12 @@ def test_a_process_that_is_really_killed(
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     left = contents(tmp_path / "killed")
     assert any(name.endswith(".part") for name in left)
-    monkeypatch.setattr(sharding, "SHARD_ROWS", 3)
+    monkeypatch.setattr(plan, "SHARD_ROWS", 3)
     spec = small_spec(model_folder, damping="oas")
     build_index(Corpus.read(corpus), spec, tmp_path / "killed", "cpu")
     build_index(Corpus.read(corpus), spec, tmp_path / "whole", "cpu")
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    kept = {name for name in left if not name.endswith(".part") and "raw/" not in name} - {".lock"}
+    kept = {name for name in left if not name.endswith(".part") and "work/" not in name} - {".lock"}
     assert contents(tmp_path / "killed").items() >= {name: left[name] for name in kept}.items()
 
 
@@ -473,9 +475,10 @@ def test_a_passage_without_a_finite_gradient_is_skipped_named_and_never_reaches_
     sound = [example for example in examples if "z" not in example.text]
     without = build_index(Corpus.of(sound), spec, tmp_path / "without", "cpu")
     assert without.summary["skipped"]["not_finite"] == []
-    for one, other in zip(made.hessian().blocks, without.hessian().blocks, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-3 * float(other.diagonal().max()))
-    one_psi, other_psi = (torch.cat([p.whitened for p in index.pieces()]) for index in (made, without))
+    for one, other in zip(made.hessian(), without.hessian(), strict=True):
+        largest = float(other.matrix.diagonal().max())
+        torch.testing.assert_close(one.matrix, other.matrix, rtol=0, atol=1e-3 * largest)
+    one_psi, other_psi = whitened(made), whitened(without)
     assert one_psi.isfinite().all()
     assert ((one_psi - other_psi).norm(dim=1) / other_psi.norm(dim=1)).max() < 2e-3
 
@@ -492,10 +495,14 @@ def test_second_moments_of_a_sample_with_broken_passages_are_finite(
 # --- damaged, shared or changed while it is built ---------------------------------------------------
 
 
+# What has to be made again before files of a kind in `work` are read.
+LATER = {"rows": ("features",), "features": ("hessian_part", "whiten"), "hessian": ("hessian",)}
+
+
 def stopped_in_the_end(folder: Path, spec: FeatureSpec) -> None:
     """A run that lacks nothing but done.json."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("proponent.build.finish._summary", killed)
+        patch.setattr("proponent.build.local.finish", killed)
         with pytest.raises(Killed):
             build_index(CORPUS, spec, folder, "cpu")
 
@@ -511,13 +518,12 @@ def test_a_flipped_byte_in_an_unfinished_run_is_named_and_removing_the_file_is_e
     expected = contents(build_index(CORPUS, spec, tmp_path / "whole", "cpu").folder.path)
     stopped_in_the_end(tmp_path / "stopped", spec)
     stopped = contents(tmp_path / "stopped")
-    # raw features are read as long as there is no index of them
-    needed = {name for name in stopped if not name.startswith("raw/") or name.count(".") == 1}
-    for name in sorted(needed - {"run.json"}):
+    for name in sorted(stopped.keys() - {"run.json"}):
         copy = tmp_path / "copies" / name.replace("/", "-")
         shutil.copytree(tmp_path / "stopped", copy)
-        if name.startswith("raw/") and name.endswith(".safetensors"):
-            (copy / name.replace("raw/", "index/")).unlink()
+        for later in LATER.get(name.split("/")[1], ()) if name.startswith("work/") else ():
+            for mark in (copy / "work" / "marks").glob(f"{later}-*"):
+                mark.unlink()
         content = bytearray(stopped[name])
         content[len(content) // 2] ^= 1
         (copy / name).write_bytes(content)
@@ -528,17 +534,17 @@ def test_a_flipped_byte_in_an_unfinished_run_is_named_and_removing_the_file_is_e
         assert contents(copy) == expected, name
 
 
-def test_damaged_seals_are_told_too(
+def test_damaged_marks_are_found(
     loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
 ) -> None:
     spec = small_spec(model_folder)
     expected = contents(build_index(CORPUS, spec, tmp_path / "whole", "cpu").folder.path)
     stopped_in_the_end(tmp_path / "run", spec)
-    seal = tmp_path / "run" / "raw" / "hessian.safetensors.json"
-    seal.write_text(seal.read_text().replace('"checksum": "', '"checksum": "0'))
-    with pytest.raises(InputError, match=r"hessian.safetensors.json: damaged .*; remove it and run"):
+    mark = tmp_path / "run" / "work" / "marks" / "hessian-00000.json"
+    mark.write_text(mark.read_text().replace('.safetensors": "', '.safetensors": "0'))
+    with pytest.raises(InputError, match=r"hessian-00000.json: damaged .*; remove it and run"):
         build_index(CORPUS, spec, tmp_path / "run", "cpu")
-    seal.unlink()
+    mark.unlink()
     build_index(CORPUS, spec, tmp_path / "run", "cpu")
     assert contents(tmp_path / "run") == expected
 
@@ -554,13 +560,13 @@ def test_a_removed_shard_alone_is_computed_again(
     stopped_in_the_end(tmp_path / "run", spec)
     (tmp_path / "run" / "examples" / "00001.parquet").unlink()
     computed: list[int] = []
-    extract = indexing.extract
+    extract = tasks.extract
 
     def noted(extractors: Any, rows: Sequence[Sequence[int]], *rest: Any) -> list[Tensor]:
         computed.append(len(rows))
         return extract(extractors, rows, *rest)
 
-    monkeypatch.setattr(indexing, "extract", noted)
+    monkeypatch.setattr(tasks, "extract", noted)
     made = build_index(CORPUS, spec, tmp_path / "run", "cpu")
     assert computed == made.summary["shards"][1:2]
 
@@ -571,7 +577,7 @@ def test_a_run_is_built_by_one_process_at_a_time(
     pytest.importorskip("fcntl")
     spec = small_spec(model_folder)
     refused: list[str] = []
-    extract = indexing.extract
+    extract = tasks.extract
 
     def meanwhile(*arguments: Any) -> list[Tensor]:
         with pytest.raises(InputError) as raised:
@@ -579,7 +585,7 @@ def test_a_run_is_built_by_one_process_at_a_time(
         refused.append(str(raised.value))
         return extract(*arguments)
 
-    monkeypatch.setattr(indexing, "extract", meanwhile)
+    monkeypatch.setattr(tasks, "extract", meanwhile)
     build_index(CORPUS, spec, tmp_path / "run", "cpu")
     assert refused == [f"{tmp_path / 'run'}: another process is building this run; wait until it is done"]
     assert ".lock" not in contents(tmp_path / "run")
@@ -619,7 +625,7 @@ def test_a_corpus_that_changes_meanwhile_is_refused_and_none_of_it_is_kept(
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
-def test_a_piece_called_as_another_passage_is_refused(
+def test_a_chunk_with_the_id_of_another_passage_is_refused(
     loaded: LanguageModel, model_folder: Path, tmp_path: Path
 ) -> None:
     def of(**passages: str) -> Corpus:
@@ -632,7 +638,7 @@ def test_a_piece_called_as_another_passage_is_refused(
     assert "place of a: passage 'a' is longer than 48 tokens" in str(raised.value)
     assert "'a#1', which is the id of the passage at place of a#1" in str(raised.value)
     assert not (tmp_path / "run").exists()
-    # neither is cut, or not into so many pieces
+    # neither is cut, or not into so many chunks
     sound = of(**{"a": "text", "a#1": LONG, "b": LONG, "b#7": "text", "c#0": LONG})
     made = build_index(sound, small_spec(model_folder), tmp_path / "run", "cpu")
     ids = [passage.id for passage in made.passages(range(len(made))).values()]
@@ -642,8 +648,8 @@ def test_a_piece_called_as_another_passage_is_refused(
 # --- how far it has come ----------------------------------------------------------------------------
 
 
-class Told(Silent):
-    """Remembers what it was told of a stage: its total, and units and tokens."""
+class Recorded(Silent):
+    """Remembers the total of each stage, and its units and tokens."""
 
     def __init__(self) -> None:
         self.totals: dict[str, int | None] = {}
@@ -657,25 +663,40 @@ class Told(Silent):
 
 
 @pytest.mark.parametrize("resumed", [0, 1, 2])
-def test_progress_counts_passages_up_to_the_total(
+def test_progress_counts_rows_up_to_the_total(
     resumed: int, loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
 ) -> None:
     spec = small_spec(model_folder)
     if resumed:
         with pytest.MonkeyPatch.context() as patch:
-            Death(patch, after=12 + 12 * resumed + 2)
+            patch.setattr("proponent.build.tasks.read_staged", stopping_at(resumed))
             with pytest.raises(Killed):
                 build_index(CORPUS, spec, tmp_path / "run", "cpu")
-    markers = raw_markers(RunFolder(tmp_path / "run"))
-    assert len(markers) == resumed
-    told = Told()
-    made = build_index(CORPUS, spec, tmp_path / "run", "cpu", told)
-    left = len(TEXTS) - (markers[-1]["resume_at"][0] if markers else 0)
-    assert told.totals["gradients"] == left
-    units, tokens = zip(*told.steps["gradients"], strict=True)
-    assert sum(units) == left
-    assert sum(tokens) == made.summary["tokens"] - sum(marker["tokens"] for marker in markers)
+    done = [mark["rows"] for mark in marks_of(tmp_path / "run", "features")]
+    assert len(done) == resumed
+    progress = Recorded()
+    made = build_index(CORPUS, spec, tmp_path / "run", "cpu", progress)
+    assert progress.totals["gradients"] == len(made)
+    assert progress.totals.get("second moments") == (None if resumed else len(CHUNKS) - 2)
+    units, tokens = zip(*progress.steps["gradients"], strict=True)
+    assert sum(units) == len(made)
+    assert units[: len(done)] == tuple(done)
+    assert not any(tokens[: len(done)]), "what was done before counts no tokens a second"
     assert len([count for count in tokens if count]) >= len(made.summary["shards"]) - resumed
+
+
+def stopping_at(shard: int) -> Callable[..., Any]:
+    def read(marks: Any, number: int) -> Any:
+        if number == shard:
+            raise Killed
+        return plan.read_staged(marks, number)
+
+    return read
+
+
+def marks_of(run: Path, task: str) -> list[dict[str, Any]]:
+    marks = sorted((run / "work" / "marks").glob(f"{task}-*.json"))
+    return [json.loads(mark.read_text()) for mark in marks]
 
 
 # --- memory -----------------------------------------------------------------------------------------
@@ -684,10 +705,10 @@ def test_progress_counts_passages_up_to_the_total(
 def test_no_more_than_a_shard_of_features_is_alive(
     loaded: LanguageModel, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharding, "SHARD_ROWS", 2)
+    monkeypatch.setattr(plan, "SHARD_ROWS", 2)
     made: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
-    extract = indexing.extract
+    extract = tasks.extract
 
     def noted(
         extractors: Sequence[FeatureExtractor], rows: Sequence[Sequence[int]], *rest: Any
@@ -698,7 +719,7 @@ def test_no_more_than_a_shard_of_features_is_alive(
         made.extend(map(weakref.ref, features))
         return features
 
-    monkeypatch.setattr(indexing, "extract", noted)
+    monkeypatch.setattr(tasks, "extract", noted)
     build_index(CORPUS, small_spec(model_folder), tmp_path / "run", "cpu")
     assert len(alive) == len(CHUNKS) / 2
     assert max(alive) == 0

@@ -1,4 +1,4 @@
-"""One pass forward and back: padding, the logits that are computed, and what is never formed."""
+"""One forward and one backward pass: padding, the logits that are computed, and what is never formed."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from typing import Any
 
 import pytest
 import torch
+from tests.features import extractor
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from proponent.gradients.backprop import Batch, backpropagate, slice_rows
-from proponent.gradients.capture import capture
-from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import Matrix, find_matrices, plan_layers
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import SecondMoments
 from proponent.gradients.reference import weight_gradients
+from proponent.gradients.sweep import captured
 
 Shared = Callable[[str], LanguageModel]
 
 
 class Factors:
-    """A sink that keeps both factors of every weight gradient."""
+    """A capture that keeps both factors of every weight gradient."""
 
     def __init__(self) -> None:
         self.inputs: dict[str, Tensor] = {}
-        self.slopes: dict[tuple[str, int], Tensor] = {}
+        self.outputs: dict[tuple[str, int], Tensor] = {}
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
         assert matrix.name not in self.inputs
         self.inputs[matrix.name] = x
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
-        assert (matrix.name, slot) not in self.slopes
-        self.slopes[matrix.name, slot] = d
+        assert (matrix.name, slot) not in self.outputs
+        self.outputs[matrix.name, slot] = d
 
 
 class Shapes(TorchDispatchMode):
@@ -69,23 +69,23 @@ def test_captured_factors_multiply_to_the_gradient(family: str, shared_model: Sh
     matrices = find_matrices(model)
     row = [0, 5, 9, 200, 31, 7]
     sink, second = Factors(), Factors()
-    with capture(model, matrices, [sink, second]):
+    with captured(model, matrices, [sink, second], 1):
         backpropagate(model, Batch.of([row], [1]))
     expected = weight_gradients(model, matrices, row, 1)
     for matrix in matrices:
-        d = torch.cat([sink.slopes[matrix.name, slot] for slot in range(len(matrix.modules))], -1)[0]
+        d = torch.cat([sink.outputs[matrix.name, slot] for slot in range(len(matrix.modules))], -1)[0]
         x = sink.inputs[matrix.name][0]
         assert len(x) == len(row) - 1, "the last token predicts nothing"
         scale = expected[matrix.name].abs().max()
         torch.testing.assert_close(d.T @ x / scale, expected[matrix.name] / scale, rtol=1e-4, atol=1e-5)
         assert torch.equal(second.inputs[matrix.name][0], x)
-    assert sink.slopes.keys() == second.slopes.keys()
+    assert sink.outputs.keys() == second.outputs.keys()
 
 
 def test_capture_ends_with_its_block(shared_model: Shared) -> None:
     model = shared_model("llama")
     sink = Factors()
-    with pytest.raises(KeyError), capture(model, find_matrices(model), [sink]):
+    with pytest.raises(KeyError), captured(model, find_matrices(model), [sink], 1):
         raise KeyError
     with torch.no_grad():
         model.hidden(torch.tensor([[0, 1, 2]]))
@@ -105,7 +105,7 @@ def test_only_the_logits_that_are_needed(shared_model: Shared, monkeypatch: pyte
 
     monkeypatch.setattr(LanguageModel, "logits", count)
     monkeypatch.setattr("proponent.gradients.backprop.slice_rows", {model.vocabulary: 2}.get)
-    with capture(model, find_matrices(model), [Factors()]):
+    with captured(model, find_matrices(model), [Factors()], 3):
         backpropagate(model, Batch.of([[5, 6, 7, 8], [9, 4], [3, 2, 1]], [1, 1, 2]))
     assert asked == [2, 2, 1]
 
@@ -115,7 +115,7 @@ def test_no_gradient_of_a_weight_is_formed(shared_model: Shared) -> None:
     model = shared_model("llama")
     plan = plan_layers(model, 6 * 9, 8)
     ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
-    extract = FeatureExtractor(model, plan, ones, 0, batch_tokens=1000)
+    extract = extractor(model, plan, ones)
     # 3 rows of at most 21 tokens, 20 of them predicted, 63 in all: no side of any weight
     rows = [[0, *range(5, 5 + t)] for t in (20, 16, 8)]
     with Shapes() as shapes:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.features import extractor, sampled_moments
 from tests.models import FAMILIES, make_model, tiny_model
 
-from proponent.gradients.features import FeatureExtractor, sample_moments
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
 from proponent.gradients.moments import SecondMoments
@@ -38,8 +38,8 @@ def test_features_are_those_of_autograd(family: str, tmp_path: Path) -> None:
     plan = plan_layers(model, dim=6 * 25, layer_groups=8)
     assert len(plan.blocks) == 6
     assert plan.side == 5
-    moments = sample_moments(model, plan, ROWS, batch_tokens=20)
-    found = FeatureExtractor(model, plan, moments, seed=3, batch_tokens=20)(ROWS, STARTS, "loss")
+    moments = sampled_moments(model, plan, ROWS, batch_tokens=20)
+    found = extractor(model, plan, moments, 3, batch_tokens=20)(ROWS, STARTS, "loss")
     full = {name: rank_one(value) for name, value in moments.items()}
     expected = torch.stack(
         [exact_feature(weight_gradients(model, plan.matrices, row, 1), plan, full, 3) for row in ROWS]
@@ -51,7 +51,7 @@ def test_features_are_those_of_autograd(family: str, tmp_path: Path) -> None:
 def test_sampled_moments_are_the_sums_of_the_exact_ones(family: str, tmp_path: Path) -> None:
     model = tiny_model(tmp_path, family)
     plan = plan_layers(model, 96, 8)
-    found = sample_moments(model, plan, ROWS, batch_tokens=20)
+    found = sampled_moments(model, plan, ROWS, batch_tokens=20)
     for name, full in full_second_moments(model, plan.matrices, ROWS).items():
         torch.testing.assert_close(found[name].rows.double(), full.sum(1), rtol=1e-4, atol=0)
         torch.testing.assert_close(found[name].columns.double(), full.sum(0), rtol=1e-4, atol=0)
@@ -63,7 +63,7 @@ def test_query_features_are_of_the_target_tokens_alone(output: str, tmp_path: Pa
     plan = plan_layers(model, 96, 8)
     ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
     starts = [4, 2, 9, 1]
-    found = FeatureExtractor(model, plan, ones, seed=0, batch_tokens=100)(ROWS, starts, output)
+    found = extractor(model, plan, ones, 0, batch_tokens=100)(ROWS, starts, output)
     full = {m.name: torch.ones(sum(m.outputs), m.inputs) for m in plan.matrices}
     for row, start, feature in zip(ROWS, starts, found, strict=True):
         gradients = weight_gradients(model, plan.matrices, row, start, output)
@@ -74,33 +74,16 @@ def test_batching_and_padding_change_nothing(tmp_path: Path) -> None:
     model = tiny_model(tmp_path, "mistral")
     plan = plan_layers(model, 96, 2)
     ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
-    together = FeatureExtractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss")
-    alone = FeatureExtractor(model, plan, ones, 0, batch_tokens=1)(ROWS, STARTS, "loss")
+    together = extractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss")
+    alone = extractor(model, plan, ones, 0, batch_tokens=1)(ROWS, STARTS, "loss")
     assert_close(together, alone)
-
-
-def test_memory_is_looked_at_after_every_batch_and_given_back_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = tiny_model(tmp_path, "llama")
-    plan = plan_layers(model, 96, 2)
-    ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
-    seen: list[int | str] = []
-    monkeypatch.setattr("proponent.memory.Allowance.keep", lambda _, results: seen.append(results))
-    monkeypatch.setattr("proponent.gradients.features.give_back", lambda: seen.append("back"))
-    rows = [list(range(1, 9))] * 5
-    features = FeatureExtractor(model, plan, ones, 0, batch_tokens=16)(rows, [1] * len(rows), "loss")
-    of_row = features[0].nbytes
-    assert seen == [2 * of_row, 4 * of_row, 5 * of_row, "back"]
-    sample_moments(model, plan, rows, 16)
-    assert seen[4:] == ["back"], "what the next pass takes is counted from here"
 
 
 def test_few_logits_at_a_time_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(tmp_path, "gemma2")
     plan = plan_layers(model, 96, 2)
     ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
-    extract = FeatureExtractor(model, plan, ones, 0, batch_tokens=1000)
+    extract = extractor(model, plan, ones, 0, batch_tokens=1000)
     whole = extract(ROWS, STARTS, "loss")
     monkeypatch.setattr("proponent.gradients.backprop.slice_rows", lambda _: 2)
     assert_close(extract(ROWS, STARTS, "loss"), whole)
@@ -110,7 +93,7 @@ def test_no_weight_gradient_is_ever_computed(tmp_path: Path) -> None:
     model = tiny_model(tmp_path, "llama")
     plan = plan_layers(model, 96, 2)
     ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
-    FeatureExtractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss")
+    extractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss")
     assert all(p.grad is None and not p.requires_grad for p in model.causal.parameters())
 
 
@@ -119,9 +102,9 @@ def test_a_broken_row_leaves_the_others_alone(tmp_path: Path) -> None:
     with torch.no_grad():
         model.causal.get_input_embeddings().weight[44] = float("nan")
     plan = plan_layers(model, 96, 2)
-    moments = sample_moments(model, plan, ROWS, batch_tokens=1000)
+    moments = sampled_moments(model, plan, ROWS, batch_tokens=1000)
     assert all(m.rows.isfinite().all() and m.columns.isfinite().all() for m in moments.values())
-    extract = FeatureExtractor(model, plan, moments, 0, batch_tokens=1000)
+    extract = extractor(model, plan, moments, 0, batch_tokens=1000)
     together = extract(ROWS, STARTS, "loss")
     assert together.isfinite().all(1).tolist() == [True, True, False, True]
     alone = extract([ROWS[0], ROWS[1], ROWS[3]], STARTS[:3], "loss")
@@ -136,7 +119,7 @@ def test_bfloat16_features_point_the_same_way(tmp_path: Path) -> None:
         model.multiply_in(dtype)
         plan = plan_layers(model, 96, 2)
         ones = {m.name: SecondMoments.ones(m) for m in plan.matrices}
-        features.append(FeatureExtractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss"))
+        features.append(extractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss"))
     assert features[1].dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(*features).min() > 0.98
 
@@ -155,5 +138,5 @@ def test_projections_have_the_precision_of_the_model(tmp_path: Path, monkeypatch
     for dtype in (torch.float32, torch.bfloat16):
         model.multiply_in(str(dtype).removeprefix("torch."))
         used.clear()
-        FeatureExtractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss")
+        extractor(model, plan, ones, 0, batch_tokens=1000)(ROWS, STARTS, "loss")
         assert used == {dtype}

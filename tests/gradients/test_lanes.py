@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
-from tests.models import FAMILIES, tiny_model
+from tests.features import extractor, sampled_moments
+from tests.models import FAMILIES
 
 from proponent.gradients import lanes
-from proponent.gradients.features import FeatureExtractor, sample_moments
-from proponent.gradients.lanes import Stretch, run_lanes, stretches
+from proponent.gradients.lanes import BatchSchedule, batch_schedules, run_lanes
 from proponent.gradients.layers import plan_layers
-from proponent.gradients.linear import BACK
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import SecondMoments
 
@@ -40,11 +39,11 @@ def test_lanes_change_nothing(
 ) -> None:
     model = shared_model(family)
     plan = plan_layers(model, 96, 2)
-    assert [part.lanes for part in stretches(LENGTHS, 48, CPU)] == [1, several]
+    assert [part.lanes for part in batch_schedules(model, LENGTHS, 48)] == [1, several]
 
     def found() -> tuple[dict[str, SecondMoments], torch.Tensor]:
-        moments = sample_moments(model, plan, ROWS, batch_tokens=48)
-        return moments, FeatureExtractor(model, plan, moments, 0, batch_tokens=48)(ROWS, [1] * 12, "loss")
+        moments = sampled_moments(model, plan, ROWS, batch_tokens=48)
+        return moments, extractor(model, plan, moments, 0, batch_tokens=48)(ROWS, [1] * 12, "loss")
 
     (first, features), (again, same) = found(), found()
     assert torch.equal(features, same)
@@ -60,13 +59,13 @@ def test_lanes_change_nothing(
 
 @pytest.mark.parametrize("budget", [12, 24, 36, 48, 100, 150])
 def test_every_row_is_in_one_batch_and_no_more_than_the_budget_runs_at_once(
-    budget: int, several: int
+    budget: int, several: int, shared_model: Callable[[str], LanguageModel]
 ) -> None:
-    found = stretches(LENGTHS, budget, CPU)
-    assert sorted(n for part in found for group in part.groups for n in group) == list(range(12))
+    found = batch_schedules(shared_model("llama"), LENGTHS, budget)
+    assert sorted(n for part in found for group in part.batches for n in group) == list(range(12))
     for part in found:
-        sizes = [len(group) * max(LENGTHS[n] for n in group) for group in part.groups]
-        for group, size in zip(part.groups, sizes, strict=True):
+        sizes = [len(group) * max(LENGTHS[n] for n in group) for group in part.batches]
+        for group, size in zip(part.batches, sizes, strict=True):
             assert size <= budget // part.lanes or len(group) == part.lanes == 1
         assert sizes == sorted(sizes, reverse=True), "the fullest comes first"
     assert max(part.lanes for part in found) == min(several, budget // 12)
@@ -78,13 +77,14 @@ def test_every_row_is_in_one_batch_and_no_more_than_the_budget_runs_at_once(
     ids=["one batch", "another device", "one row"],
 )
 def test_one_lane_where_several_would_not_help(
-    lengths: list[int], device: torch.device, several: int
+    lengths: list[int], device: torch.device, several: int, shared_model: Callable[[str], LanguageModel]
 ) -> None:
-    assert [part.lanes for part in stretches(lengths, 36, device)] == [1]
+    model = replace(shared_model("llama"), device=device)
+    assert [part.lanes for part in batch_schedules(model, lengths, 36)] == [1]
 
 
-def test_no_rows_make_no_batch() -> None:
-    assert stretches([], 48, CPU) == []
+def test_no_rows_make_no_batch(shared_model: Callable[[str], LanguageModel]) -> None:
+    assert batch_schedules(shared_model("llama"), [], 48) == []
 
 
 def test_results_come_in_the_order_of_the_batches_each_from_a_replica(
@@ -102,7 +102,7 @@ def test_results_come_in_the_order_of_the_batches_each_from_a_replica(
         return members[0]
 
     groups = [[n] for n in range(20)]
-    assert list(run_lanes(model, Stretch(several, groups), work)) == list(range(20))
+    assert list(run_lanes(model, BatchSchedule(several, groups), work)) == list(range(20))
     assert len(seen) == several
     assert id(model.causal) not in seen
     assert torch.get_num_threads() == several
@@ -119,8 +119,8 @@ def test_a_lane_that_fails_stops_the_others(
             raise MemoryError("no more")
         return members[0]
 
-    stretch = Stretch(several, [[n] for n in range(100)])
-    with closing(run_lanes(shared_model("llama"), stretch, work)) as found:
+    schedule = BatchSchedule(several, [[n] for n in range(100)])
+    with closing(run_lanes(shared_model("llama"), schedule, work)) as found:
         assert [next(found) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(MemoryError, match="no more"):
             next(found)
@@ -132,21 +132,12 @@ def test_who_stops_reading_waits_for_what_runs_and_no_more(
     several: int, shared_model: Callable[[str], LanguageModel]
 ) -> None:
     begun: list[int] = []
-    stretch = Stretch(several, [[n] for n in range(100)])
+    schedule = BatchSchedule(several, [[n] for n in range(100)])
     with closing(
-        run_lanes(shared_model("llama"), stretch, lambda _, members: begun.append(members[0]))
+        run_lanes(shared_model("llama"), schedule, lambda _, members: begun.append(members[0]))
     ) as found:
         next(found)
     count = len(begun)
     assert count < 20
     time.sleep(0.05)
     assert len(begun) == count
-
-
-def test_replicas_share_the_weights_of_the_way_back(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path, "llama")
-    model.multiply_in("bfloat16")
-    mine, given = (dict(one.causal.named_parameters()) for one in (model.replica(), model))
-    assert any(name.endswith(BACK) for name in given)
-    assert mine.keys() == given.keys()
-    assert all(mine[name] is given[name] for name in given)

@@ -29,8 +29,8 @@ def both(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     """The outputs, and the gradient of their sum of squares."""
     leaf = x.clone().requires_grad_()
     output = model(leaf)
-    (slope,) = torch.autograd.grad(output.square().sum(), leaf)
-    return output.detach(), slope
+    (gradient,) = torch.autograd.grad(output.square().sum(), leaf)
+    return output.detach(), gradient
 
 
 @pytest.mark.parametrize(
@@ -74,26 +74,7 @@ def test_the_first_layers_keep_their_precision(layers: int, early: int) -> None:
     kept = [layer[0].weight.dtype for layer in model.layers]
     assert kept == [torch.float32] * early + [torch.bfloat16] * (layers - early)
     assert model.head.weight.dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
-def test_the_first_layers_are_rounded_on_the_way_back_alone(kind: type[nn.Module]) -> None:
-    model, x = nn.Module(), torch.randn(2, 3, 64)
-    model.layers = nn.ModuleList([stack(kind(64, 64))])
-    layer = model.layers[0]
-    expected, slope = both(layer, x)
-    multiply_fast(model, torch.float32)
-    assert product_dtype(model) == torch.float32
-    exact, _ = both(layer, x)
-    multiply_fast(model, torch.bfloat16)
     assert product_dtype(model) == torch.bfloat16
-    found, rounded = both(layer, x)
-    assert torch.equal(found, exact)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    assert 1e-4 < float((rounded - slope).norm() / slope.norm()) < 0.02
-    multiply_fast(model, torch.float32)
-    assert product_dtype(model) == torch.float32
-    torch.testing.assert_close(both(layer, x), (expected, slope), rtol=1e-5, atol=1e-5)
 
 
 def test_the_precision_may_be_chosen_later() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from proponent.gradients.layers import Matrix
 from proponent.gradients.moments import FLOOR, MomentSums, SecondMoments, pack_moments, unpack_moments
+from proponent.gradients.projection import gaussian_projection
 
 PAIR = Matrix(("a.q", "a.k"), "attention", 0, 5, (3, 2))
 
@@ -104,19 +105,33 @@ def test_a_matrix_without_any_gradient_is_left_alone() -> None:
 
 def test_packed_moments_come_back_from_a_file(tmp_path: Path) -> None:
     moments = {
-        "model.layers.0.q": SecondMoments(random(3).square(), random(5, seed=1).square()),
+        "model.layers.0.q": SecondMoments(random(3).square(), random(5, seed=1).square(), of_mean=True),
         "model.layers.0.q.rows": SecondMoments(random(2).square(), random(1, seed=3).square()),
         # columns of a larger tensor, which a file takes only as copies
         "strided": SecondMoments(random(4, 4).square()[:, 0], random(4, 4).square()[:, 0]),
     }
     packed = pack_moments(moments)
-    assert sorted(packed)[:2] == ["model.layers.0.q.rows/columns", "model.layers.0.q.rows/rows"]
+    names = ["columns", "of_mean", "rows"]
+    assert sorted(packed)[:3] == [f"model.layers.0.q.rows/{name}" for name in names]
     save_file(packed, tmp_path / "moments.safetensors")
     found = unpack_moments(load_file(tmp_path / "moments.safetensors"))
     assert found.keys() == moments.keys()
     for name, value in moments.items():
         assert torch.equal(found[name].rows, value.rows)
         assert torch.equal(found[name].columns, value.columns)
+        assert found[name].of_mean == value.of_mean
+
+
+@pytest.mark.parametrize("matrix", [PAIR, Matrix(("m",), "mlp", 0, 3, (7,))])
+def test_folding_is_correcting_before_projecting(matrix: Matrix) -> None:
+    outputs = sum(matrix.outputs)
+    moments = SecondMoments(random(outputs).square() + 0.1, random(matrix.inputs, seed=1).square() + 0.1)
+    plain, gradient = gaussian_projection(matrix, 4, seed=0), random(outputs, matrix.inputs, seed=2)
+    folded = moments.fold(plain)
+    corrected = scales(moments) * gradient
+    torch.testing.assert_close(
+        folded.out_side.T @ gradient @ folded.in_side, plain.out_side.T @ corrected @ plain.in_side
+    )
 
 
 def gradients(x: Tensor, d: Tensor) -> Tensor:
@@ -128,9 +143,11 @@ def test_sums_are_those_of_formed_gradients() -> None:
     x, q, k = random(4, 6, 5), random(4, 6, 3, seed=1), random(4, 6, 2, seed=2)
     sums = MomentSums([PAIR])
     for part in (slice(0, 1), slice(1, 4)):  # two batches
-        sums.forward(PAIR, x[part])
-        sums.backward(PAIR, 1, k[part])  # autograd may come to the modules in any order
-        sums.backward(PAIR, 0, q[part])
+        batch = sums.open(part.stop - part.start)
+        batch.forward(PAIR, x[part])
+        batch.backward(PAIR, 1, k[part])  # autograd may come to the modules in any order
+        batch.backward(PAIR, 0, q[part])
+        sums.take(range(part.start, part.stop), batch)
     found = sums.moments(4)["a.q"]
     mean = gradients(x, torch.cat([q, k], -1)).double().square().mean(0)
     torch.testing.assert_close(found.rows, mean.sum(1).float())

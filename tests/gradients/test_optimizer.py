@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.features import sampled_moments
 from tests.models import make_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
 from transformers.pytorch_utils import Conv1D
 
 from proponent.errors import InputError
-from proponent.gradients.features import sample_moments
 from proponent.gradients.layers import LayerPlan, Matrix, cut_blocks, find_matrices
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.moments import SecondMoments
@@ -181,7 +181,7 @@ def test_a_checkpoint_points_where_a_sample_does(tmp_path: Path) -> None:
     torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
     matrices = find_matrices(model)
     read = checkpoint_moments(model, matrices, tmp_path / "optimizer.pt")
-    sampled = sample_moments(model, LayerPlan(cut_blocks(matrices, 8), 2), ROWS[:1], 100)
+    sampled = sampled_moments(model, LayerPlan(cut_blocks(matrices, 8), 2), ROWS[:1], 100)
     share = 0.1 / 9**2  # 1 − β₂, and the Trainer's loss is a mean over 9 tokens where ours is a sum
     for name, moments in sampled.items():
         torch.testing.assert_close(read[name].rows, moments.rows * share, rtol=1e-3, atol=1e-12)

@@ -26,7 +26,7 @@ def objective(model: LanguageModel, row: list[int], start: int, output: str) -> 
 
 
 @pytest.mark.parametrize(("family", "output"), [("llama", "loss"), ("gpt2", "margin"), ("gemma2", "logit")])
-def test_gradients_are_slopes(family: str, output: str, shared_model: Shared) -> None:
+def test_gradients_are_finite_differences(family: str, output: str, shared_model: Shared) -> None:
     """The change of the output when one weight moves a little, for some weights of every kind of matrix."""
     model = shared_model(family)
     matrices = [m for m in find_matrices(model) if m.depth == 1]
@@ -52,8 +52,8 @@ def test_gradients_are_slopes(family: str, output: str, shared_model: Shared) ->
             values.append(objective(model, ROW, 2, output))
         with torch.no_grad():
             weight[place] = before
-        slope = (values[0] - values[1]) / (2 * step)
-        assert gradients[matrix.name][o, i].item() == pytest.approx(slope, rel=0.01, abs=1e-3)
+        difference = (values[0] - values[1]) / (2 * step)
+        assert gradients[matrix.name][o, i].item() == pytest.approx(difference, rel=0.01, abs=1e-3)
 
 
 def test_the_model_stays_frozen(shared_model: Shared) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from proponent.errors import InputError
 from proponent.gradients.backprop import Batch
+from proponent.gradients.lanes import plain_batches
 from proponent.gradients.model import LanguageModel
 from proponent.progress import Progress, Silent
 
@@ -115,10 +116,13 @@ class Continuer:
     @torch.no_grad()
     def _following(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Probabilities [n, v] of the token after each row, float64."""
-        batch = Batch.of(rows, [len(row) for row in rows])
-        hidden = self.model.hidden(batch.tokens.to(self.model.device))
-        last = hidden[torch.arange(len(rows)), [len(row) - 1 for row in rows]]  # [n, h]
-        return self.model.logits(last).double().softmax(-1).cpu()
+        following = torch.empty(len(rows), self.model.vocabulary, dtype=torch.float64)
+        for members in plain_batches(self.model, [len(row) for row in rows], sum(map(len, rows))):
+            batch = Batch.of([rows[n] for n in members], [len(rows[n]) for n in members])
+            hidden = self.model.hidden(batch.tokens.to(self.model.device))
+            last = hidden[torch.arange(len(members)), [len(rows[n]) - 1 for n in members]]  # [m, h]
+            following[members] = self.model.logits(last).double().softmax(-1).cpu()
+        return following
 
 
 def _likeliest(p: float, ids: tuple[int, ...], after: Tensor) -> list[Beginning]:

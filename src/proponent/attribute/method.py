@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from proponent.errors import InputError
+from proponent.index.mix import TaskMix
+from proponent.index.scores import HESSIANS, InnerProduct
 
-HESSIANS = ("none", "train", "mixed")
 OUTPUTS = ("loss", "margin", "logit")
 SECOND_MOMENTS = ("yes", "no", "any")
 
@@ -49,12 +50,20 @@ class Method:
             raise InputError(f"no method '{name}'; known methods: {', '.join(METHODS)}")
         return replace(METHODS[name], **dict(_change(change) for change in changes), name=text)
 
+    def inner_product(self, mix: TaskMix | None = None) -> InnerProduct:
+        """How it compares queries and passages; mix: of a task, for a method whose Hessian is mixed."""
+        return InnerProduct(self.hessian, self.unit_norm, mix if self.hessian == "mixed" else None)
+
+    def fits(self, corrected: bool) -> bool:
+        """Whether it is for features that were (not) corrected by second moments."""
+        return self.second_moment == "any" or corrected == (self.second_moment == "yes")
+
     def check_features(self, corrected: bool) -> None:
         """Raise InputError where the index's features do not suit.
 
         corrected: whether the index's features were corrected by second moments.
         """
-        if self.second_moment == "any" or corrected == (self.second_moment == "yes"):
+        if self.fits(corrected):
             return
         have, want = ("with", "none") if corrected else ("without", "sample")
         raise InputError(

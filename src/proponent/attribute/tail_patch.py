@@ -26,11 +26,11 @@ from proponent.attribute.probability import batch_probabilities, target_probabil
 from proponent.corpus.batches import batches
 from proponent.corpus.example import EncodedQuery
 from proponent.errors import InputError
-from proponent.gradients.backprop import Batch, backpropagate
-from proponent.gradients.capture import capture
+from proponent.gradients.lanes import plain_batches
 from proponent.gradients.layers import Matrix
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import SecondMoments
+from proponent.gradients.sweep import Sweep
 
 Tokens = tuple[int, ...]
 
@@ -41,7 +41,8 @@ class PatchStep:
 
     learning_rate: η.  relative: whether η is relative to each matrix's size (s(W) = RMS(W), at least
     ``floor``), as Adafactor scales parameters, or absolute (s = 1).  clip: largest RMS of U, c.
-    The gradient is of the passage's summed loss; V is the run's and the step does not change it.
+    The gradient is of the passage's loss in V's unit, summed or a mean over its tokens; V is the run's and
+    the step does not change it.
     """
 
     learning_rate: float = 1e-3
@@ -78,20 +79,21 @@ def rms(values: Tensor) -> float:
 
 
 class _Factors:
-    """A capture sink that keeps the scaled factors D_c x [n, t, i] and D_r d [n, t, o] of U = dᵀ x."""
+    """A capture of the scaled factors D_c x [n, t, i] and D_r d [n, t, o] of U = dᵀ x."""
 
-    def __init__(self, moments: Mapping[str, SecondMoments], device: torch.device) -> None:
-        self._columns = {name: m.column_scale.to(device) for name, m in moments.items()}
-        self._rows = {name: m.row_scale.to(device) for name, m in moments.items()}
+    def __init__(self, moments: Mapping[str, SecondMoments]) -> None:
+        self._moments = moments
         self.inputs: dict[str, Tensor] = {}  # by matrix
-        self.slopes: dict[str, Tensor] = {}  # by module
+        self.outputs: dict[str, Tensor] = {}  # by module
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
-        self.inputs[matrix.name] = x.float() * self._columns[matrix.name]
+        """Keep the scaled input."""
+        self.inputs[matrix.name] = x.float() * self._moments[matrix.name].column_scale.to(x.device)
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
-        rows = self._rows[matrix.name].split(matrix.outputs)[slot]
-        self.slopes[matrix.modules[slot]] = d.float() * rows
+        """Keep the scaled gradient."""
+        rows = self._moments[matrix.name].row_scale.split(matrix.outputs)[slot]
+        self.outputs[matrix.modules[slot]] = d.float() * rows.to(d.device)
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,48 @@ class _Update:
     outer: dict[str, list[Tensor]]
 
 
+class _UpdateSink:
+    """A sink that turns the factors of each passage's gradient into its update of every matrix."""
+
+    def __init__(self, patcher: TailPatcher, passages: Sequence[Tokens]) -> None:
+        self._patcher, self._passages = patcher, passages
+        none = [torch.empty(0)] * len(passages)
+        self.updates = [
+            _Update(list(none), {path: list(none) for path in matrix.modules}) for matrix in patcher.matrices
+        ]
+
+    def open(self, _: int) -> _Factors:
+        """A capture for a batch."""
+        return _Factors(self._patcher.moments)
+
+    def take(self, members: Sequence[int], captured: _Factors) -> None:
+        """Take the updates by the passages of a batch."""
+        positions = [len(self._passages[n]) - 1 for n in members]  # those that predict
+        for matrix, update in zip(self._patcher.matrices, self.updates, strict=True):
+            x, moments = captured.inputs.pop(matrix.name), self._patcher.moments[matrix.name]
+            gram = x @ x.transpose(1, 2)  # [n, t, t]
+            scored = [len(self._passages[n]) - self._patcher.start for n in members]
+            share = 1 / torch.tensor(scored if moments.of_mean else [1] * len(members), device=x.device)
+            for path in matrix.modules:
+                d = captured.outputs.pop(path).mul_(share[:, None, None])
+                squared = (gram * (d @ d.transpose(1, 2))).sum((1, 2)).clamp_min(0)
+                size = (squared / (x.shape[2] * d.shape[2])).sqrt()  # RMS(U) [n]
+                clipped = (size / self._patcher.step.clip).clamp_min(1)
+                d.mul_((-self._patcher.sizes[path] / clipped)[:, None, None])
+                _place(update.outer[path], members, d, positions)
+            _place(update.inner, members, x, positions)
+
+
+def _place(into: list[Tensor], members: Sequence[int], values: Tensor, lengths: Sequence[int]) -> None:
+    """Put the rows of [n, t, ...] where they belong, without their padding, where gradients are zero."""
+    for n, row, length in zip(members, values, lengths, strict=True):
+        into[n] = row[:length]
+
+
 class TailPatcher:
     """Measures steps on passages against queries.
 
-    model: frozen.  matrices: what a step changes.  moments: V of each.  batch_tokens: of a forward.
+    model: frozen.  matrices: what a step changes.  moments: V of each.  batch_tokens: of a forward pass.
     """
 
     def __init__(
@@ -119,15 +159,16 @@ class TailPatcher:
         step: PatchStep,
         batch_tokens: int,
     ) -> None:
-        self.model, self.matrices, self.moments, self.step = model, matrices, moments, step
-        self._batch_tokens = batch_tokens
-        self._sizes = {
+        self.model, self.matrices, self.moments, self.step = model, tuple(matrices), moments, step
+        self.start = model.encoder.start
+        self.sizes = {
             path: step.size(model.causal.get_submodule(path).weight) for m in matrices for path in m.modules
         }
+        self._sweep = Sweep(model, self.matrices, batch_tokens)
 
     def probabilities(self, queries: Sequence[EncodedQuery]) -> list[float]:
         """Probability of each query's target tokens, all of them, given the prompt: no step taken."""
-        return target_probabilities(self.model, queries, self._batch_tokens)
+        return target_probabilities(self.model, queries, self._sweep.batch_tokens)
 
     def patched(
         self,
@@ -147,13 +188,14 @@ class TailPatcher:
         for number, (_, passage) in enumerate(pairs):
             asked.setdefault(passage, []).append(number)
         stepped = sorted(asked)
-        for members in batches([len(passages[n]) for n in stepped], self._batch_tokens):
+        for members in batches([len(passages[n]) for n in stepped], self._sweep.batch_tokens):
             group = [stepped[n] for n in members]
             if not any(number in chosen for n in group for number in asked[n]):
                 continue
             updates = self._updates([passages[n] for n in group])
             numbers = [(number, row) for row, n in enumerate(group) for number in asked[n]]
-            for part in batches([len(pairs[number][0].tokens) for number, _ in numbers], self._batch_tokens):
+            lengths = [len(pairs[number][0].tokens) for number, _ in numbers]
+            for part in plain_batches(self.model, lengths, self._sweep.batch_tokens):
                 rows = sorted((numbers[n] for n in part), key=lambda found: found[1])
                 with self._stepped(updates, [row for _, row in rows]):
                     values = batch_probabilities(self.model, [pairs[number][0] for number, _ in rows])
@@ -163,23 +205,9 @@ class TailPatcher:
 
     def _updates(self, passages: Sequence[Tokens]) -> list[_Update]:
         """The update of every matrix by each passage."""
-        factors = _Factors(self.moments, self.model.device)
-        with capture(self.model, self.matrices, [factors]):
-            backpropagate(self.model, Batch.of(passages, [1] * len(passages)))
-        lengths = [len(tokens) - 1 for tokens in passages]  # positions that predict
-        updates = []
-        for matrix in self.matrices:
-            x = factors.inputs.pop(matrix.name)
-            outer = {}
-            gram = x @ x.transpose(1, 2)  # [n, t, t]
-            for path in matrix.modules:
-                d = factors.slopes.pop(path)
-                squared = (gram * (d @ d.transpose(1, 2))).sum((1, 2)).clamp_min(0)
-                size = (squared / (x.shape[2] * d.shape[2])).sqrt()  # RMS(U) [n]
-                d.mul_((-self._sizes[path] / (size / self.step.clip).clamp_min(1))[:, None, None])
-                outer[path] = _unpadded(d, lengths)
-            updates.append(_Update(_unpadded(x, lengths), outer))
-        return updates
+        sink = _UpdateSink(self, passages)
+        self._sweep(passages, [self.start] * len(passages), [sink])
+        return sink.updates
 
     @contextmanager
     def _stepped(self, updates: Sequence[_Update], rows: Sequence[int]) -> Iterator[None]:
@@ -198,11 +226,6 @@ class TailPatcher:
                 handle.remove()
 
 
-def _unpadded(values: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-    """The rows of [n, t, ...] without their padding, where gradients are zero."""
-    return [row[:length] for row, length in zip(values, lengths, strict=True)]
-
-
 class _Inner:
     """``x Aᵀ`` of each row's own passage, worked out once for all modules that read the same x.
 
@@ -217,9 +240,9 @@ class _Inner:
         self._parts: list[Tensor] = []
 
     def __call__(self, x: Tensor) -> list[Tensor]:
-        """x: [n, t, i].  Returns for every span [rows, t, tokens of the passage]."""
+        """x: [n, t, i], or flattened.  Returns for every span [rows, t, tokens of the passage]."""
         if self._read is not x:
-            parts = x.float().split(self._counts)
+            parts = x.float().reshape(sum(self._counts), -1, x.shape[-1]).split(self._counts)
             self._parts = [part @ factor for part, factor in zip(parts, self._factors, strict=True)]
             self._read = x
         return self._parts
@@ -230,6 +253,6 @@ def _adds(inner: _Inner, outer: Sequence[Tensor]) -> Callable[[Any, tuple[Tensor
 
     def hook(_: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         changes = [part @ b for part, b in zip(inner(args[0]), outer, strict=True)]
-        return output + torch.cat(changes).to(output.dtype)
+        return output + torch.cat(changes).reshape(output.shape).to(output.dtype)
 
     return hook

@@ -27,13 +27,16 @@ def stepped_probability(
     query: EncodedQuery,
 ) -> float:
     """Probability of the query's target after one real step on the passage; the weights are restored."""
-    gradients = weight_gradients(model, matrices, passage, start=1)
+    start = model.encoder.start
+    gradients = weight_gradients(model, matrices, passage, start)
     weights = [model.causal.get_submodule(path).weight for m in matrices for path in m.modules]
     kept = [weight.clone() for weight in weights]
     try:
         with torch.no_grad():
             for matrix in matrices:
-                _step(model, matrix, moments[matrix.name], step, gradients[matrix.name])
+                own = moments[matrix.name]
+                share = 1 / (len(passage) - start) if own.of_mean else 1.0
+                _step(model, matrix, own, step, gradients[matrix.name] * share)
             return target_probability(model, query)
     finally:
         with torch.no_grad():

@@ -18,12 +18,12 @@ from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
 from proponent.gradients.moments import unpack_moments
+from proponent.gradients.projection import unpack_projections
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.inner_products import InnerProduct, Mixed, Plain, Train
-from proponent.index.mix import TaskMix, automatic_mix, task_eigenvalues
-from proponent.index.redamp import Redamped
+from proponent.index.mix import TaskMix, TaskSubspace, automatic_mix, task_eigenvalues
 from proponent.index.run import Index
-from proponent.index.search import Found, Piece, search
+from proponent.index.scores import QueryScan, QueryTerms
+from proponent.index.search import Found, Shard, search
 from proponent.progress import Advance, Progress, Silent
 
 # Queries that share one scan: their vectors take 0.25 MB each at d = 65,536.
@@ -33,7 +33,7 @@ SCAN_QUERIES = 1024
 REMEMBERED = SCAN_QUERIES
 
 # What a feature is of: the output function, the prompt and the target.
-Asked = tuple[str, str, str]
+_FeatureKey = tuple[str, str, str]
 
 
 class Tracer:
@@ -59,14 +59,14 @@ class Tracer:
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         self.moments = unpack_moments(self.index.moments)
         self._extract = FeatureExtractor(
-            self.model, self.plan, self.moments, self.spec.seed, self.spec.batch_tokens
+            self.model, self.plan, unpack_projections(self.index.sides), self.spec.batch_tokens
         )
-        self._known: dict[Asked, Tensor] = {}
+        self._known: dict[_FeatureKey, Tensor] = {}
 
     def redamped(self, damping: float | str) -> Tracer:
-        """The same run and model with another damping of R_train; see ``Redamped``."""
+        """The same run and model with another damping of R_train; see ``Index``."""
         other = copy.copy(self)
-        other.index = Redamped(self.index, damping)
+        other.index = Index(self.index.folder.path, damping)
         return other
 
     def features(self, queries: Sequence[Query], output: str = "loss") -> Tensor:
@@ -97,10 +97,10 @@ class Tracer:
         features = self.features(task, output)
         if mix == "auto":
             positive = task_eigenvalues(features, self.index.blocks)
-            weight = automatic_mix(self.index.eigenvalues.flatten(), positive)
+            weight = automatic_mix(self.index.spectrum().flatten(), positive)
         else:
-            weight = _checked_mix(mix)
-        return TaskMix.of(features, self.index.factors, weight)
+            weight = checked_mix(mix)
+        return TaskMix(TaskSubspace.of(features, self.index.whitening), weight)
 
     def trace(
         self,
@@ -142,9 +142,10 @@ class Tracer:
         raises ends the scan.  Raises InputError for a method or k that cannot be used.
         """
         self._check_ranking(method, k)
-        scan = _inner_product(method, task_mix).scan(features, self.index.factors, method.unit_norm)
-        with (progress or Silent()).stage("searching", len(self.index), "passages") as advance:
-            found = search(told(self.index.pieces(), advance), scan, k)
+        inner = method.inner_product(task_mix)
+        scan = QueryScan(QueryTerms(features, self.index.whitening, inner.subspace), inner)
+        with (progress or Silent()).stage("searching", len(self.index), "rows") as advance:
+            found = search(with_progress(self.index.shards(), advance), scan, k)
         return self.attribution(queries, found, method, task_mix)
 
     def attribution(
@@ -214,20 +215,15 @@ def trace(
     return Tracer(index, device).trace(queries, method, k, task, mix)
 
 
-def told(pieces: Iterable[Piece], advance: Advance) -> Iterator[Piece]:
-    """The pieces, and a word about each when it has been used."""
-    for piece in pieces:
-        yield piece
-        advance(len(piece))
+def with_progress(shards: Iterable[Shard], advance: Advance) -> Iterator[Shard]:
+    """The shards; each is counted once it has been used."""
+    for shard in shards:
+        yield shard
+        advance(len(shard))
 
 
-def _inner_product(method: Method, task_mix: TaskMix | None) -> InnerProduct:
-    if method.hessian == "none":
-        return Plain()
-    return Mixed(task_mix) if task_mix is not None else Train()
-
-
-def _checked_mix(mix: float | str) -> float:
+def checked_mix(mix: float | str) -> float:
+    """λ as a number in [0, 1); InputError for anything else."""
     try:
         weight = float(mix)
     except ValueError:

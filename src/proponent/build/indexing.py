@@ -1,38 +1,45 @@
-"""From a corpus to a finished run: the one pass of the model, resumable at every shard."""
+"""From a corpus to a finished run, resumable at every task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from proponent.build.finish import finish_run, remove_leftovers
-from proponent.build.sharding import START, Shard, cut_shards
-from proponent.build.writing import (
-    building,
-    check_folder,
-    has_raw_shard,
-    raw_markers,
-    sound_moments,
-    start_run,
-    write_raw_shard,
-)
+import torch
+
+from proponent.build.folder import MADE_WITH, UNCOVERED, building, check_folder, remove_leftovers
+from proponent.build.local import run_tasks
+from proponent.build.marks import Marks
+from proponent.build.plan import PLAN, cut_shards, stage
+from proponent.build.tasks import START, Build
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
-from proponent.corpus.example import Example
+from proponent.corpus.example import Chunk, Example
 from proponent.corpus.repeats import digest_of, stem_of
 from proponent.corpus.survey import Reading, Survey
 from proponent.errors import InputError
-from proponent.gradients.features import FeatureExtractor, extract, sample_moments
+from proponent.files import write_json
+from proponent.gradients.coverage import uncovered
+from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import LayerPlan, plan_layers
-from proponent.gradients.model import LanguageModel, load_model
-from proponent.gradients.moments import SecondMoments, pack_moments, unpack_moments
+from proponent.gradients.model import LanguageModel, load_model, versions
+from proponent.gradients.moments import SecondMoments, fold_moments, pack_moments, sample_moments
 from proponent.gradients.optimizer import checkpoint_moments
+from proponent.gradients.projection import pack_projections, unpack_projections
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import Index, RunFolder
+from proponent.gradients.sweep import Sweep
+from proponent.index.codec import CODEC
+from proponent.index.damping import check_damping
+from proponent.index.run import FORMAT, Index, RunFolder
+from proponent.index.storage import read_tensors, write_tensors
 from proponent.progress import Progress, Silent
+
+MAX_LENGTH = 512  # tokens of a chunk where neither the spec nor the model says less
 
 
 def build_index(
@@ -45,8 +52,8 @@ def build_index(
     """Index a corpus: its influence features, R_train and the searchable index, in the folder ``path``.
 
     Killed at any moment and called again with the same arguments, it goes on where it was and ends with
-    the same bytes; on a finished run it only checks that the arguments are the same.
-    device: a torch device name, None for the best one there is.  progress: told of every stage.
+    the same bytes, computed with as many threads as it began with; a finished run is compared with its
+    checksums.  device: a torch device name, None for the best one there is.  progress: told of every stage.
     Raises InputError for bad text, a model that cannot be used, a run made with other settings, damaged
     or built by another process, and for a corpus that changes meanwhile.
     """
@@ -63,185 +70,243 @@ def build_indexes(
 
     specs: the spec of each folder; they may differ in dim, layer_groups, second_moment and damping.
     """
-    told: Progress = progress or Silent()
+    progress = progress or Silent()
     first = _shared_pass(list(specs.values()))
-    told.say("reading the corpus")
+    progress.say("reading the corpus")
     survey = corpus.survey(first.moment_sample, first.seed)
     model = load_model(first.model, device)
-    if model.max_positions is not None and first.max_length > model.max_positions:
-        raise InputError(
-            f"max_length is {first.max_length} but the model reads at most {model.max_positions} tokens; "
-            f"use --max-length {model.max_positions}"
-        )
-    plans = {path: plan_layers(model, spec.dim, spec.layer_groups) for path, spec in specs.items()}
-    manifests = {path: _manifest(spec, survey, model, plans[path]) for path, spec in specs.items()}
-    for path, manifest in manifests.items():
-        check_folder(RunFolder(path), manifest)
-    _refuse_namesakes(corpus, survey, model.encoder, first.max_length)
-    with ExitStack() as locks:
-        for path, manifest in manifests.items():
-            locks.enter_context(building(RunFolder(path)))
-            check_folder(RunFolder(path), manifest)
-        _build(specs, plans, manifests, corpus, survey, model, told)
-    return [Index(path) for path in specs]
+    length = _max_length(first, model, progress)
+    ours = {path: replace(spec, max_length=length) for path, spec in specs.items()}
+    plans = {path: plan_layers(model, spec.dim, spec.layer_groups) for path, spec in ours.items()}
+    manifests = _manifests(survey, model, ours, plans)
+    work = _Work(corpus, survey, model, ours, manifests, _sample(survey, model, length), progress)
+    found = {path: check_folder(RunFolder(path), manifest) for path, manifest in manifests.items()}
+    _refuse_namesakes(corpus, survey, model.encoder, length)
+    threads = {int(made[MADE_WITH]["threads"]) for made in found.values() if made}
+    with ExitStack() as stack:
+        stack.enter_context(_threads(max(threads, default=torch.get_num_threads())))
+        for path in ours:
+            stack.enter_context(building(RunFolder(path)))
+            check_folder(RunFolder(path), manifests[path])
+        work.build({path: plan for path, plan in plans.items() if not RunFolder(path).done.is_file()})
+        for path in ours:
+            remove_leftovers(RunFolder(path))
+    indexes = [Index(path) for path in ours]
+    for index, made in zip(indexes, found.values(), strict=True):
+        if made is not None:  # it may have been damaged since it was made
+            index.check()
+    return indexes
 
 
-def _build(
-    specs: Mapping[Path, FeatureSpec],
-    plans: Mapping[Path, LayerPlan],
-    manifests: Mapping[Path, Mapping[str, Any]],
-    corpus: Corpus,
-    survey: Survey,
-    model: LanguageModel,
-    told: Progress,
-) -> None:
-    first = next(iter(specs.values()))
-    # nothing is written before all of these are there: they show whether the input can be used
-    moments = {
-        path: _moments(RunFolder(path), spec, survey, model, plans[path], told)
-        for path, spec in specs.items()
-        if not RunFolder(path).done.is_file()
-    }
-    jobs = []
-    model.multiply_in(first.dtype)  # second moments are made in float32: they weigh every coordinate
-    for path, found in moments.items():
-        start_run(RunFolder(path), manifests[path], pack_moments(found))
-        extractor = FeatureExtractor(model, plans[path], found, first.seed, first.batch_tokens)
-        jobs.append(_Job(RunFolder(path), extractor))
-    if jobs:
-        _write_features(jobs, corpus, survey, first, told)
-    for job in jobs:
-        finish_run(job.folder, len(job.extractor.plan.blocks), specs[job.folder.path].damping, told)
-    for path in specs:
-        remove_leftovers(RunFolder(path))
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A run that is not finished, and what makes its features."""
-
-    folder: RunFolder
-    extractor: FeatureExtractor
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads: how sums are split among them decides their last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _shared_pass(specs: list[FeatureSpec]) -> FeatureSpec:
-    """The first spec, after a check that all can share one pass of the model."""
+    """The first spec, after a check of all, and that they can share one pass of the model."""
     own = ("dim", "layer_groups", "second_moment", "damping")
-    for spec in specs[1:]:
+    for spec in specs:
+        check_damping(spec.damping)
         if replace(spec, **{name: getattr(specs[0], name) for name in own}) != specs[0]:
             raise InputError(f"specs of one pass may differ in {', '.join(own)} alone")
     return specs[0]
 
 
-def _manifest(spec: FeatureSpec, survey: Survey, model: LanguageModel, plan: LayerPlan) -> dict[str, Any]:
-    return {
-        "spec": spec.to_dict(),
+def _max_length(spec: FeatureSpec, model: LanguageModel, progress: Progress) -> int:
+    """Tokens of the longest chunk: the spec's, or as many as the model reads, up to ``MAX_LENGTH``."""
+    most = model.max_positions
+    if spec.max_length == 0:
+        if most is not None and most < MAX_LENGTH:
+            progress.say(f"passages are cut at {most} tokens, the most that the model reads")
+        return min(MAX_LENGTH, most or MAX_LENGTH)
+    if most is not None and spec.max_length > most:
+        raise InputError(
+            f"max_length is {spec.max_length} but the model reads at most {most} tokens; "
+            f"use --max-length {most}"
+        )
+    return spec.max_length
+
+
+def _sample(survey: Survey, model: LanguageModel, max_length: int) -> list[Chunk]:
+    """The first chunk of each sampled passage that has one."""
+    heads = (next(model.encoder.chunks(example, 0, max_length), None) for example in survey.sample)
+    found = [chunk for chunk in heads if chunk is not None]
+    if not found:
+        raise InputError("no passage of the corpus has a token to predict; passages need at least two tokens")
+    return found
+
+
+def _manifests(
+    survey: Survey,
+    model: LanguageModel,
+    specs: Mapping[Path, FeatureSpec],
+    plans: Mapping[Path, LayerPlan],
+) -> dict[Path, dict[str, Any]]:
+    """What decides each run's bytes, but for versions and threads; the model as it was loaded."""
+    shared = {
         "corpus": {"passages": survey.passages, "empty": survey.empty, "fingerprint": survey.fingerprint},
         "model": model.fingerprint(),
         "tokenizer": model.encoder.fingerprint(),
-        "side": plan.side,
-        "blocks": {
-            block.name: ["+".join(matrix.modules) for matrix in block.matrices] for block in plan.blocks
-        },
+        "codec": CODEC,
+    }
+    return {
+        path: {
+            "format": FORMAT,
+            "spec": specs[path].to_dict(),
+            **shared,
+            "side": plan.side,
+            "blocks": {
+                block.name: ["+".join(matrix.modules) for matrix in block.matrices] for block in plan.blocks
+            },
+        }
+        for path, plan in plans.items()
     }
 
 
-def _moments(
-    folder: RunFolder,
-    spec: FeatureSpec,
-    survey: Survey,
-    model: LanguageModel,
-    plan: LayerPlan,
-    progress: Progress,
-) -> dict[str, SecondMoments]:
-    """The run's second moments by matrix name, made where they are not there yet."""
-    if (packed := sound_moments(folder)) is not None:
-        return unpack_moments(packed)
-    progress.say(f"second moments: {spec.second_moment}")
-    heads = [next(iter(model.encoder.chunks(e, 0, spec.max_length)), None) for e in survey.sample]
-    if spec.second_moment == "none":
-        return {matrix.name: SecondMoments.ones(matrix) for matrix in plan.matrices}
-    if spec.second_moment != "sample":
-        return checkpoint_moments(model, plan.matrices, spec.second_moment)
-    rows = [chunk.tokens for chunk in heads if chunk is not None]
-    if not rows:
-        raise InputError("no passage of the corpus has a token to predict; passages need at least two tokens")
-    return sample_moments(model, plan, rows, spec.batch_tokens)
+@dataclass(frozen=True)
+class _Work:
+    """What the runs of one pass are made of."""
+
+    corpus: Corpus
+    survey: Survey
+    model: LanguageModel
+    specs: Mapping[Path, FeatureSpec]
+    manifests: Mapping[Path, Mapping[str, Any]]
+    sample: Sequence[Chunk]
+    progress: Progress
+
+    @property
+    def first(self) -> FeatureSpec:
+        """The spec of the first run; the pass of the model depends on what all have in common."""
+        return next(iter(self.specs.values()))
+
+    def build(self, plans: Mapping[Path, LayerPlan]) -> None:
+        """Build the runs of these plans to their end."""
+        if not plans:
+            return
+        for path, plan in plans.items():
+            if line := plan.shortfall(self.specs[path].dim):
+                self.progress.say(line)
+        builds = self._start(plans)
+        if missing := [build.marks for build in builds if not build.marks.done(PLAN)]:
+            encoder, length = self.model.encoder, self.first.max_length
+            stage(missing, cut_shards(self._unchanged(missing), encoder, length))
+        run_tasks(builds, self.first.output, self.progress)
+
+    def _start(self, plans: Mapping[Path, LayerPlan]) -> list[Build]:
+        """Write settings, second moments and projections of each run, what of them is not there yet.
+
+        Nothing is written before all of these could be made: they show whether the input can be used.
+        """
+        marks = {path: Marks(RunFolder(path)) for path in plans}
+        moments = {
+            path: self._moments(path, plan) for path, plan in plans.items() if not marks[path].done(START)
+        }
+        left = self._uncovered(next(iter(plans.values()))) if moments else {}
+        self.model.multiply_in(self.first.dtype)  # second moments are made in float32: they weigh everything
+        for path, found in moments.items():
+            folder, checksums = RunFolder(path), dict[Path, str]()
+            if not folder.manifest.is_file():
+                made_with = {"versions": versions(), "threads": torch.get_num_threads()}
+                write_json(folder.manifest, {**self.manifests[path], MADE_WITH: made_with, UNCOVERED: left})
+            folded = fold_moments(plans[path], found, self.first.seed)
+            for file, tensors in (
+                (folder.moments, pack_moments(found)),
+                (folder.sides, pack_projections(folded)),
+            ):
+                write_tensors(file, tensors, partial(checksums.setdefault, file))
+            marks[path].write(START, checksums)
+        return [self._opened(marks[path], plan) for path, plan in plans.items()]
+
+    def _opened(self, marks: Marks, plan: LayerPlan) -> Build:
+        folder, spec = marks.folder, self.specs[marks.folder.path]
+        folded = unpack_projections(read_tensors(marks.sound(START, folder.sides)))
+        extractor = FeatureExtractor(self.model, plan, folded, spec.batch_tokens)
+        return Build(folder, marks, len(plan.blocks), spec.damping, extractor)
+
+    def _moments(self, path: Path, plan: LayerPlan) -> dict[str, SecondMoments]:
+        """A run's second moments by matrix name."""
+        spec = self.specs[path]
+        if spec.second_moment == "none":
+            return {matrix.name: SecondMoments.ones(matrix) for matrix in plan.matrices}
+        if spec.second_moment != "sample":
+            self.progress.say(f"second moments: {spec.second_moment}")
+            return checkpoint_moments(self.model, plan.matrices, spec.second_moment)
+        rows, starts = [chunk.tokens for chunk in self.sample], [chunk.start for chunk in self.sample]
+        sweep = Sweep(self.model, plan.matrices, spec.batch_tokens)
+        began = time.monotonic()
+        with self.progress.stage("second moments", len(rows), "rows") as advance:
+
+            def done(members: Sequence[int]) -> None:
+                advance(len(members), tokens=sum(len(rows[n]) for n in members))
+
+            made = sample_moments(sweep, rows, starts, done)
+        self._announce(time.monotonic() - began)
+        return made
+
+    def _announce(self, seconds: float) -> None:
+        """Say what is about to be indexed, and how long the pass takes if it goes on as the sample did."""
+        passages = self.survey.passages - self.survey.empty
+        self.progress.say(
+            f"{passages:,} passages, from '{self.sample[0].id}' on: about "
+            f"{seconds * passages / len(self.sample) / 60:,.1f} minutes of gradients"
+        )
+
+    def _uncovered(self, plan: LayerPlan) -> dict[str, float]:
+        """Weights with a gradient that the method leaves out, with their share of the squared gradient."""
+        left = uncovered(self.model, plan.matrices, self.sample[0].tokens)
+        if left:
+            name, share = next(iter(left.items()))
+            self.progress.say(
+                f"{len(left)} weights with {sum(left.values()):.1%} of the squared gradient are no linear "
+                f"layers and are left out, first {name} with {share:.1%}; 'proponent info' lists them"
+            )
+        return left
+
+    def _unchanged(self, marks: Sequence[Marks]) -> Iterator[Example]:
+        """The corpus; InputError at its end, before the plan is complete, if it is not what was surveyed.
+
+        What was staged is removed then: it may hold passages that are not of the corpus the run names.
+        """
+        reading, survey = Reading(), self.survey
+        with self.progress.stage("encoding", survey.passages, "passages") as advance:
+            for example in self.corpus:
+                reading.add(example)
+                yield example
+                advance(1)
+        if reading.fingerprint() != survey.fingerprint:
+            for mark in marks:
+                remove_leftovers(mark.folder)
+            raise InputError(
+                f"the corpus changed while it was indexed: it had {survey.passages:,} passages of "
+                f"fingerprint {survey.fingerprint[:8]}, now {reading.passages:,} of "
+                f"{reading.fingerprint()[:8]}; "
+                "keep it as it is and index it again, into a new folder"
+            )
 
 
 def _refuse_namesakes(corpus: Corpus, survey: Survey, encoder: TextEncoder, max_length: int) -> None:
-    """Refuse a passage that would be cut into pieces of which one is called as another passage is.
+    """Refuse a passage that would be cut into chunks of which one has the id of another passage.
 
-    Reads the corpus again, only where there are such names at all.
+    Reads the corpus again, only where there are such ids at all.
     """
     if not survey.namesakes:
         return
     places = {example.id: example.place for example in corpus if digest_of(example.id) in survey.namesakes}
     stems = {stem_of(id) for id in places}
     for ordinal, example in enumerate(corpus):
-        pieces = encoder.chunks(example, ordinal, max_length) if example.id in stems else ()
-        for chunk in pieces:
+        chunks = encoder.chunks(example, ordinal, max_length) if example.id in stems else ()
+        for chunk in chunks:
             if chunk.id != example.id and chunk.id in places:
                 raise InputError(
                     f"{example.place}: passage {example.id!r} is longer than {max_length} tokens and would "
-                    f"be cut into pieces, one of them {chunk.id!r}, which is the id of the passage at "
+                    f"be cut into chunks, one of them {chunk.id!r}, which is the id of the passage at "
                     f"{places[chunk.id]}; give one of them another id"
                 )
-
-
-def _write_features(
-    jobs: Sequence[_Job], corpus: Corpus, survey: Survey, spec: FeatureSpec, progress: Progress
-) -> None:
-    """The pass of the model over what of the corpus is not done yet in every job."""
-    behind = min((raw_markers(job.folder) for job in jobs), key=len)
-    after = tuple(behind[-1]["resume_at"] or ()) if behind else START
-    if not after:
-        return
-    if behind:
-        progress.say(f"going on after {after[0]:,} passages in {len(behind)} shards")
-    encoder = jobs[0].extractor.model.encoder
-    with progress.stage("gradients", survey.passages - after[0], "passages") as advance:
-        passages = _unchanged(jobs, corpus, survey)
-        for number, shard in enumerate(cut_shards(passages, encoder, spec.max_length, after), len(behind)):
-            _write_shard(jobs, number, shard, spec.output, advance)
-
-
-def _unchanged(jobs: Sequence[_Job], corpus: Corpus, survey: Survey) -> Iterator[Example]:
-    """The corpus; InputError at its end, before the last shard is made, when it is not what was surveyed.
-
-    The raw shards are removed then: they may hold passages that are not of the corpus the run names.
-    """
-    reading = Reading()
-    for example in corpus:
-        reading.add(example)
-        yield example
-    if reading.fingerprint() != survey.fingerprint:
-        for job in jobs:
-            remove_leftovers(job.folder)
-        raise InputError(
-            f"the corpus changed while it was indexed: it had {survey.passages:,} passages of fingerprint "
-            f"{survey.fingerprint[:8]}, now {reading.passages:,} of {reading.fingerprint()[:8]}; "
-            "keep it as it is and index it again, into a new folder"
-        )
-
-
-def _write_shard(
-    jobs: Sequence[_Job], number: int, shard: Shard, output: str, advance: Callable[..., None]
-) -> None:
-    """One shard of every job, which is large: a function of its own, so that it is gone before the next.
-
-    advance: told of the passages that end in this shard, and of those that were passed over.
-    """
-    advance(shard.empty + shard.too_short)
-    jobs = [job for job in jobs if not has_raw_shard(job.folder, number)]
-    if not jobs:
-        advance(sum(shard.ends))
-        return
-
-    def done(rows: Sequence[int]) -> None:
-        advance(sum(shard.ends[n] for n in rows), tokens=sum(len(shard.rows[n]) for n in rows))
-
-    extractors = [job.extractor for job in jobs]
-    features = extract(extractors, shard.rows, [1] * len(shard.rows), output, done)
-    for job, part in zip(jobs, features, strict=True):
-        write_raw_shard(job.folder, number, shard.passages, part, shard.counts())

@@ -21,7 +21,7 @@ from proponent.index.run import Index
 def run_facts(path: Path) -> dict[str, Any]:
     """What a run is made of, as plain values: spec, layers found, counts, sizes and eigenvalues."""
     index = Index(path)
-    values = index.eigenvalues.flatten().sort(descending=True).values
+    values = index.spectrum().flatten().sort(descending=True).values
     rank = crossing_rank(len(values))
     return {
         "run": str(path),

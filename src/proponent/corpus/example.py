@@ -40,6 +40,7 @@ class Chunk:
     part: int
     text: str
     tokens: tuple[int, ...]
+    start: int = 1
 
 
 @dataclass(frozen=True, slots=True)

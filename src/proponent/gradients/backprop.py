@@ -46,21 +46,30 @@ class Batch:
 
 
 def backpropagate(model: LanguageModel, batch: Batch, output: str = "loss") -> None:
-    """Run the batch forward and back; whoever captures the model's layers sees both.
+    """Run the batch forward and backward; whoever captures the model's layers sees both.
 
-    The scalar that is differentiated is the output function summed over all scored tokens.  A token
-    is predicted from the position before it, so the last column is never read and t - 1 positions are
-    computed; logits exist for the scored ones alone, ``slice_rows`` of them at a time.
+    The scalar that is differentiated is the output function summed over all scored tokens.  Logits exist
+    for the positions that predict those alone, ``slice_rows`` of them at a time.
     """
-    tokens = batch.tokens.to(model.device)
-    scored = batch.predicted.to(model.device)[:, 1:]
-    hidden = model.hidden(tokens[:, :-1])[scored]  # [m, h]
-    targets = tokens[:, 1:][scored]  # [m]
+    hidden, targets = predicting(model, batch)
     # of even size: a rest of a few rows would wait for the matrix as well
     slices = max(1, math.ceil(len(targets) / slice_rows(model.vocabulary)))
     parts = zip(hidden.detach().tensor_split(slices), targets.tensor_split(slices), strict=True)
-    slopes = [_slope(model, part, aims, OUTPUT_FUNCTIONS[output]) for part, aims in parts]
-    hidden.backward(torch.cat(slopes))
+    gradients = [_gradient(model, part, goals, OUTPUT_FUNCTIONS[output]) for part, goals in parts]
+    hidden.backward(torch.cat(gradients))
+
+
+def predicting(model: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Hidden states [m, h] that predict the batch's scored tokens, and those tokens [m], row by row.
+
+    A token is predicted from the position before it, so the last column is never read and t - 1 positions
+    are computed; t of them where the position factors depend on the length that the model is given.
+    """
+    tokens = batch.tokens.to(model.device)
+    scored = batch.predicted.to(model.device)[:, 1:]
+    width = tokens.shape[1] - 1
+    given = tokens if model.position_break is not None else tokens[:, :width]
+    return model.hidden(given)[:, :width][scored], tokens[:, 1:][scored]
 
 
 def slice_rows(vocabulary: int) -> int:
@@ -68,9 +77,9 @@ def slice_rows(vocabulary: int) -> int:
     return max(1, LOGIT_BUDGET // vocabulary, min(LOGIT_ROWS, LOGIT_LIMIT // vocabulary))
 
 
-def _slope(model: LanguageModel, hidden: Tensor, targets: Tensor, output: OutputFunction) -> Tensor:
+def _gradient(model: LanguageModel, hidden: Tensor, targets: Tensor, output: OutputFunction) -> Tensor:
     """Gradient [m, h] of the summed output with respect to hidden states [m, h]."""
     leaf = hidden.requires_grad_()
     logits = model.logits(leaf)
-    (slope,) = torch.autograd.grad(logits, leaf, output.slope(logits.detach(), targets))
-    return slope
+    (gradient,) = torch.autograd.grad(logits, leaf, output.gradient(logits.detach(), targets))
+    return gradient

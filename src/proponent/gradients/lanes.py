@@ -1,7 +1,7 @@
 """Batches side by side, each by a thread of its own.
 
 Threads that share one product of a few hundred rows wait for each other at its end, and all but one of them
-idle in what is not a product: Python, norms, small pieces.  Threads that take a batch each do neither.
+idle in what is not a product: Python, norms, small products.  Threads that take a batch each do neither.
 """
 
 from __future__ import annotations
@@ -26,62 +26,87 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Batches of which so many run at once, the fullest first.
+class BatchSchedule:
+    """Batches of which ``lanes`` >= 1 run at once, the fullest first.
 
-    lanes: 1 or more.  groups: the numbers of the rows of each batch.
+    batches: the numbers of the rows of each batch.
     """
 
     lanes: int
-    groups: list[list[int]]
+    batches: list[list[int]]
 
 
-def stretches(lengths: Sequence[int], token_budget: int, device: torch.device) -> list[Stretch]:
-    """Batches of rows, for a model on a device: no more than ``token_budget`` tokens are computed at once.
+def batch_schedules(model: LanguageModel, lengths: Sequence[int], token_budget: int) -> list[BatchSchedule]:
+    """Schedules for rows of these lengths in tokens, to be run one after the other.
 
-    lengths: tokens of each row.  On a processor with several threads the budget is divided among lanes, but
-    rows longer than a lane's share come first, by all threads together, and what fits into one batch is one.
-    On other devices, which are busy with one batch, there is one lane.
+    No more than ``token_budget`` tokens are computed at once, unless a single row is longer.  On a processor
+    with several threads the budget is divided among lanes, but rows longer than a lane's share come first, by
+    all threads together, and what fits into one batch is one.  On other devices, which are busy with one
+    batch, there is one lane.  Rows on the two sides of the model's position break never share a batch.
     """
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    threads = torch.get_num_threads() if model.device.type == "cpu" else 1
+    sides = _sides(model, lengths)
+    return [schedule for side in sides for schedule in _schedules(side, lengths, token_budget, threads)]
+
+
+def plain_batches(model: LanguageModel, lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Batches of rows of these lengths for forward passes one after the other, by the same rules."""
+    return [
+        [side[n] for n in batch]
+        for side in _sides(model, lengths)
+        for batch in batches([lengths[n] for n in side], token_budget)
+    ]
+
+
+def _sides(model: LanguageModel, lengths: Sequence[int]) -> list[list[int]]:
+    """Rows on the two sides of the model's position break, where there are any."""
+    break_at = model.position_break
+    short = [n for n, length in enumerate(lengths) if break_at is None or length <= break_at]
+    long = [n for n, length in enumerate(lengths) if break_at is not None and length > break_at]
+    return [side for side in (short, long) if side]
+
+
+def _schedules(
+    rows: Sequence[int], lengths: Sequence[int], token_budget: int, threads: int
+) -> list[BatchSchedule]:
     lanes = max(1, min(threads, token_budget // LANE_TOKENS))
-    if len(lengths) * max(lengths, default=0) <= token_budget:
+    if len(rows) * max(lengths[n] for n in rows) <= token_budget:
         lanes = 1
     share = token_budget // lanes
-    wide = [n for n, length in enumerate(lengths) if length > share]
-    narrow = [n for n, length in enumerate(lengths) if length <= share]
+    wide = [n for n in rows if lengths[n] > share]
+    narrow = [n for n in rows if lengths[n] <= share]
     cut = ((1, wide, token_budget), (lanes, narrow, share))
-    return [_stretch(count, rows, lengths, budget) for count, rows, budget in cut if rows]
+    return [_schedule(count, part, lengths, budget) for count, part, budget in cut if part]
 
 
-def _stretch(lanes: int, rows: Sequence[int], lengths: Sequence[int], token_budget: int) -> Stretch:
+def _schedule(lanes: int, rows: Sequence[int], lengths: Sequence[int], token_budget: int) -> BatchSchedule:
     groups = [[rows[n] for n in group] for group in batches([lengths[n] for n in rows], token_budget)]
-    # the fullest show how much memory is needed, and with small ones at the end lanes finish together
-    return Stretch(lanes, sorted(groups, key=lambda group: -len(group) * lengths[group[0]]))
+    # the fullest first: they show how much memory is needed, and lanes finish together on the small ones
+    return BatchSchedule(lanes, sorted(groups, key=lambda group: -len(group) * lengths[group[0]]))
 
 
 def run_lanes(
-    model: LanguageModel, stretch: Stretch, work: Callable[[LanguageModel, list[int]], Result]
+    model: LanguageModel, schedule: BatchSchedule, work: Callable[[LanguageModel, list[int]], Result]
 ) -> Generator[Result, None, None]:
     """What ``work`` makes of every batch, in the order of the batches.
 
-    work: given a model and the numbers of a batch's rows.  In a lane the model is a replica that no other
-    thread runs, and torch has the lane's share of the threads.  To be closed if it is not read to its end;
-    batches that run then are waited for, and no others begin.
+    work: called with a model and the numbers of a batch's rows.  In a lane the model is a replica that no
+    other thread runs, and torch has the lane's share of the threads.  Close the generator if it is not read
+    to its end: batches that run then are waited for, and no others begin.
     """
-    if stretch.lanes == 1:
-        yield from (work(model, group) for group in stretch.groups)
+    if schedule.lanes == 1:
+        yield from (work(model, members) for members in schedule.batches)
         return
     own = threading.local()
 
     def begin() -> None:
         own.model = model.replica()
 
-    with side_by_side(stretch.lanes, begin) as pool:
+    with side_by_side(schedule.lanes, begin) as pool:
         running: deque[Future[Result]] = deque()
-        for group in stretch.groups:
-            running.append(pool.submit(lambda members: work(own.model, members), group))
-            if len(running) > 2 * stretch.lanes:  # one more for each lane to go on with
+        for batch in schedule.batches:
+            running.append(pool.submit(lambda members: work(own.model, members), batch))
+            if len(running) > 2 * schedule.lanes:  # each lane has one more to go on with
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()

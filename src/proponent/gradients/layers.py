@@ -67,6 +67,9 @@ class LayerPlan:
         """Coordinates of a feature, b * p * p."""
         return len(self.blocks) * self.block_width
 
+    def shortfall(self, dim: int) -> str:
+        return ""
+
     @property
     def matrices(self) -> tuple[Matrix, ...]:
         """All matrices, block by block."""

@@ -12,89 +12,75 @@ from transformers.pytorch_utils import Conv1D
 from proponent.gradients.stack import layer_stack
 from proponent.products import product
 
-# Of the layers, those whose way forward stays in float32: what the first ones round, all that follow see.
+# Share of the layers, the first ones, that stay in float32: what they round, all that follow see.
 EARLY = 1 / 6
-BACK = "weight_back"  # name of the weight for the way back, where that has another precision
 
 
 class _Product(torch.autograd.Function):
     """``x Wᵀ + b`` with a gradient for x alone: the weights are frozen."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, back: Tensor, bias: Tensor | None) -> Tensor:
-        """x: [..., i].  weight: [o, i].  back: the same for the way back.  bias: [o]."""
-        ctx.back = back
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x: [..., i].  weight: [o, i].  bias: [o]."""
+        ctx.weight = weight
         return product(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None]:
-        """``d W`` [..., i] for the gradient d [..., o]."""
-        return product(slopes[0], ctx.back.T), None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """``d W`` [..., i] for the gradient d [..., o] with respect to the output."""
+        return product(gradients[0], ctx.weight.T), None, None
 
 
 class _Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
-        return _multiply(input, self.weight, _back(self), self.bias)
+        return _multiply(input, self.weight, self.bias)
 
 
 class _Conv1D(Conv1D):
     def forward(self, x: Tensor) -> Tensor:
-        return _multiply(x, self.weight.T, _back(self).T, self.bias)
+        return _multiply(x, self.weight.T, self.bias)
 
 
 FAST = {nn.Linear: _Linear, Conv1D: _Conv1D}
 
 
-def _multiply(x: Tensor, weight: Tensor, back: Tensor, bias: Tensor | None) -> Tensor:
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The product in the weights' precision, in the precision of x again."""
     if weight.requires_grad:  # somebody trains after all
         return nn.functional.linear(x.to(weight.dtype), weight, bias).to(x.dtype)
-    made: Tensor = _Product.apply(x, weight, back, bias)  # type: ignore[no-untyped-call]
+    made: Tensor = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return made
 
 
 def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
     """Let the linear modules of a float32 model compute ``x Wᵀ`` in dtype, by the faster library.
 
-    Their weights are converted, but those of the first layers (``EARLY``, rounded up) only for the way back.
-    Everything else stays in float32, and so does what passes between modules: rounded, the residual stream,
-    norms and attention lose more than the products do, and gain less time.  Modules of classes derived from
-    nn.Linear and Conv1D, which may compute something else, stay as they are.  What was rounded once stays
-    rounded.
+    Their weights are converted, but not those of the first layers (``EARLY``, rounded up).  Everything else
+    stays in float32, and so does what passes between modules: rounded, the residual stream, norms and
+    attention lose more than the products do, and gain less time.  Modules of classes derived from nn.Linear
+    and Conv1D, which may compute something else, stay as they are.  What was rounded once stays rounded.
     """
     converted: dict[nn.Parameter, nn.Parameter] = {}
-
-    def convert(value: nn.Parameter) -> nn.Parameter:
-        if value not in converted:
-            converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
-        return converted[value]
-
     early = _early(causal)
     for module in causal.modules():
         kind = FAST.get(type(module), type(module))
-        if kind in FAST.values():
-            module.__class__ = kind
-            if module in early:
-                weight: nn.Parameter = module.weight  # type: ignore[assignment]
-                module.register_parameter(BACK, None if weight.dtype == dtype else convert(weight))
-                continue
-            for name, value in list(module.named_parameters(recurse=False)):
-                if value.dtype != dtype:
-                    setattr(module, name, convert(value))
+        if kind not in FAST.values():
+            continue
+        module.__class__ = kind
+        for name, value in list(module.named_parameters(recurse=False)) if module not in early else ():
+            if value.dtype != dtype:
+                if value not in converted:
+                    converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
+                setattr(module, name, converted[value])
 
 
 def product_dtype(causal: nn.Module) -> torch.dtype:
-    """The precision that linear modules multiply in, the first layers' way forward apart."""
+    """The precision that linear modules multiply in, the first layers apart."""
+    early = _early(causal)
     for module in causal.modules():
-        if isinstance(module, _Linear | _Conv1D):
-            return _back(module).dtype
+        if isinstance(module, _Linear | _Conv1D) and module not in early:
+            return module.weight.dtype
     return torch.float32
-
-
-def _back(module: _Linear | _Conv1D) -> Tensor:
-    """The weight for the way back, as that of the way forward is laid out."""
-    back: Tensor | None = getattr(module, BACK, None)
-    return module.weight if back is None else back
 
 
 def _early(causal: nn.Module) -> set[nn.Module]:

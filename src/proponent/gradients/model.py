@@ -63,6 +63,10 @@ class LanguageModel:
     max_positions: int | None
 
     @property
+    def position_break(self) -> int | None:
+        return None
+
+    @property
     def vocabulary(self) -> int:
         """Number of logits a position."""
         return int(self.causal.get_output_embeddings().weight.shape[0])
@@ -116,6 +120,10 @@ class LanguageModel:
             digest.update(f"{name}{tuple(value.shape)}".encode())
             digest.update(sample.numpy().tobytes())
         return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    return {}
 
 
 def load_model(name: str, device: str | None = None) -> LanguageModel:

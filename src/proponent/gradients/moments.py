@@ -1,14 +1,16 @@
-"""Rank-one second moments V ≈ r cᵀ / Σr of weight gradients, folded into two scales (DESIGN 1.4)."""
+"""Rank-one second moments V ≈ r cᵀ / Σr of weight gradients, folded into projections (DESIGN 1.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from proponent.gradients.layers import Matrix
+from proponent.gradients.layers import LayerPlan, Matrix
+from proponent.gradients.projection import Projection, gaussian_projection
+from proponent.gradients.sweep import Sweep
 
 # A row or column whose gradients were (nearly) zero in the sample would get an unbounded scale; its
 # second moment counts as at least this share of the mean, so no scale exceeds 1000 times the typical.
@@ -20,10 +22,13 @@ class SecondMoments:
     """Adafactor's factored second moment of one matrix (Shazeer & Stern, 2018, eq. 4).
 
     rows: r [o], sums over inputs of V.  columns: c [i], sums over outputs of V.  float32, >= 0.
+    of_mean: whether V is of gradients of a batch's mean loss a token, as optimizers keep it, rather than of
+    a passage's summed loss.  The unit falls out of unit-norm scores; a tail-patch step has to know it.
     """
 
     rows: Tensor
     columns: Tensor
+    of_mean: bool = False
 
     @classmethod
     def ones(cls, matrix: Matrix) -> SecondMoments:
@@ -47,6 +52,13 @@ class SecondMoments:
         """D_c [i] of ``G / √V = D_r G D_c``."""
         return _scale(self.columns)
 
+    def fold(self, projection: Projection) -> Projection:
+        """``P_out D_r`` and ``P_in D_c``: projecting a gradient with these corrects it by V as well."""
+        return Projection(
+            in_side=self.column_scale[:, None] * projection.in_side,
+            out_side=self.row_scale[:, None] * projection.out_side,
+        )
+
 
 def _scale(sums: Tensor) -> Tensor:
     """``(sums / √Σ)^(-1/2)``: the normaliser Σ is shared evenly between the two sides.
@@ -58,40 +70,50 @@ def _scale(sums: Tensor) -> Tensor:
     return torch.where(total > 0, (total.sqrt() / floored).sqrt(), 1.0).float()
 
 
+def fold_moments(plan: LayerPlan, moments: Mapping[str, SecondMoments], seed: int) -> dict[str, Projection]:
+    """The projections of a plan's matrices for a seed, with second moments folded in, by matrix name."""
+    return {m.name: moments[m.name].fold(gaussian_projection(m, plan.side, seed)) for m in plan.matrices}
+
+
 class MomentSums:
-    """A capture sink that sums G∘G over rows and columns, one gradient an example, forming none.
+    """Sums of G∘G over rows and columns, one gradient an example; a capture of one batch as well as the sink.
 
     Row sums of G∘G are ``Σ_t ((x xᵀ) d ∘ d)`` and column sums ``Σ_t ((d dᵀ) x ∘ x)``, where ``d dᵀ`` is
-    summed over the modules of a matrix.
+    summed over the modules of a matrix; no gradient is formed.
     """
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
+        self._matrices = matrices
         self._inputs: dict[str, Tensor] = {}
-        self._slopes: dict[str, dict[int, Tensor]] = {}
+        self._outputs: dict[str, dict[int, Tensor]] = {}
         self._rows = {m.name: torch.zeros(sum(m.outputs), dtype=torch.float64) for m in matrices}
         self._columns = {m.name: torch.zeros(m.inputs, dtype=torch.float64) for m in matrices}
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
         """Keep x [n, t, i] until the gradients at all outputs have arrived."""
         self._inputs[matrix.name] = x.float()
-        self._slopes[matrix.name] = {}
+        self._outputs[matrix.name] = {}
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
         """Add the squares of the gradient ``dᵀ x`` of every example n that has a finite one."""
-        name, slopes = matrix.name, self._slopes[matrix.name]
-        slopes[slot] = d.float()
-        if len(slopes) < len(matrix.modules):
+        name, parts = matrix.name, self._outputs[matrix.name]
+        parts[slot] = d.float()
+        if len(parts) < len(matrix.modules):
             return
-        x, d = self._inputs.pop(name), torch.cat([slopes.pop(n) for n in range(len(matrix.modules))], 2)
+        x, d = self._inputs.pop(name), torch.cat([parts.pop(n) for n in range(len(matrix.modules))], 2)
         rows = ((x @ x.transpose(1, 2)) @ d).mul_(d).sum(1).double().cpu()  # [n, o]
         columns = ((d @ d.transpose(1, 2)) @ x).mul_(x).sum(1).double().cpu()  # [n, i]
         finite = rows.isfinite().all(1) & columns.isfinite().all(1)
         self._rows[name] += rows[finite].sum(0)
         self._columns[name] += columns[finite].sum(0)
 
-    def add(self, others: MomentSums) -> None:
-        """Add the sums of other examples."""
-        for mine, theirs in ((self._rows, others._rows), (self._columns, others._columns)):
+    def open(self, _: int) -> MomentSums:
+        """Fresh sums for a batch."""
+        return MomentSums(self._matrices)
+
+    def take(self, _: Sequence[int], captured: MomentSums) -> None:
+        """Add the sums of a batch."""
+        for mine, theirs in ((self._rows, captured._rows), (self._columns, captured._columns)):
             for name, values in theirs.items():
                 mine[name] += values
 
@@ -106,16 +128,38 @@ class MomentSums:
         }
 
 
+def sample_moments(
+    sweep: Sweep,
+    rows: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    done: Callable[[Sequence[int]], None] | None = None,
+) -> dict[str, SecondMoments]:
+    """Second moments of the training loss's gradients over a sample of passages, by matrix name.
+
+    rows: token ids of the sampled passages; each counts as one example, all its tokens summed.
+    starts: index of the first scored token of each.  done: as of ``Sweep``.
+    """
+    sums = MomentSums(sweep.matrices)
+    sweep(rows, starts, [sums], done=done)
+    return sums.moments(len(rows))
+
+
 def pack_moments(moments: Mapping[str, SecondMoments]) -> dict[str, Tensor]:
-    """Second moments as named tensors ``NAME/rows`` and ``NAME/columns``, for a file."""
+    """Second moments as named tensors ``NAME/rows``, ``NAME/columns`` and ``NAME/of_mean``, for a file."""
     packed = {}
     for name, value in moments.items():
         packed[f"{name}/rows"] = value.rows.contiguous()
         packed[f"{name}/columns"] = value.columns.contiguous()
+        packed[f"{name}/of_mean"] = torch.tensor([float(value.of_mean)])
     return packed
 
 
 def unpack_moments(tensors: Mapping[str, Tensor]) -> dict[str, SecondMoments]:
     """The inverse of ``pack_moments``."""
     names = [key.removesuffix("/rows") for key in tensors if key.endswith("/rows")]
-    return {name: SecondMoments(tensors[f"{name}/rows"], tensors[f"{name}/columns"]) for name in names}
+    return {
+        name: SecondMoments(
+            tensors[f"{name}/rows"], tensors[f"{name}/columns"], bool(tensors[f"{name}/of_mean"])
+        )
+        for name in names
+    }

@@ -90,7 +90,8 @@ def _matrix_moments(
                 f"but the model's weight is {outputs} x {matrix.inputs}; give this model's own optimizer.pt"
             )
         parts.append(part)
-    return SecondMoments(torch.cat([p.rows for p in parts]), torch.stack([p.columns for p in parts]).sum(0))
+    columns = torch.stack([p.columns for p in parts]).sum(0)
+    return SecondMoments(torch.cat([p.rows for p in parts]), columns, of_mean=True)
 
 
 def _factors(state: Mapping[str, Tensor], inputs_first: bool) -> SecondMoments | None:

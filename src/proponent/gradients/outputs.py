@@ -1,6 +1,6 @@
 """Output functions: what of the model's prediction the gradient is taken of (DESIGN 1.8).
 
-Each comes with its slope in closed form.  Autograd would find the same, in several passes over logits
+Each comes with its gradient in closed form.  Autograd would find the same, in several passes over logits
 that are far wider than anything else in a small model; the closed form takes one.
 """
 
@@ -17,11 +17,11 @@ from torch import Tensor
 class OutputFunction:
     """A function of logits [m, v] and targets [m].
 
-    value: gives [m].  slope: the gradient [m, v] of its sum with respect to the logits.
+    value: gives [m].  gradient: that of its sum with respect to the logits, [m, v].
     """
 
     value: Callable[[Tensor, Tensor], Tensor]
-    slope: Callable[[Tensor, Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor], Tensor]
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -49,18 +49,18 @@ def logit_of(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.gather(-1, targets[:, None])[:, 0]
 
 
-def loss_slope(logits: Tensor, targets: Tensor) -> Tensor:
+def loss_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     """``softmax(logits) − onehot(targets)`` [m, v]."""
     return _less_one(logits.softmax(-1), targets)
 
 
-def margin_slope(logits: Tensor, targets: Tensor) -> Tensor:
+def margin_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     """The softmax of the others, and −1 at the target, [m, v]."""
     others = logits.scatter(-1, targets[:, None], float("-inf"))
     return _less_one(others.softmax(-1), targets)
 
 
-def logit_slope(logits: Tensor, targets: Tensor) -> Tensor:
+def logit_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     """−1 at the target and 0 elsewhere, [m, v]."""
     return _less_one(torch.zeros_like(logits), targets)
 
@@ -71,7 +71,7 @@ def _less_one(values: Tensor, targets: Tensor) -> Tensor:
 
 
 OUTPUT_FUNCTIONS: dict[str, OutputFunction] = {
-    "loss": OutputFunction(loss, loss_slope),
-    "margin": OutputFunction(margin, margin_slope),
-    "logit": OutputFunction(logit, logit_slope),
+    "loss": OutputFunction(loss, loss_gradient),
+    "margin": OutputFunction(margin, margin_gradient),
+    "logit": OutputFunction(logit, logit_gradient),
 }

@@ -1,8 +1,9 @@
-"""Two-sided Gaussian projections, made from a seed and never stored (DESIGN 1.3)."""
+"""Two-sided Gaussian projections, made from a seed (DESIGN 1.3)."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,8 @@ class Projection:
     """The two sides of one matrix's projection, ``P_out G P_inᵀ``, as right factors.
 
     in_side: P_inᵀ [i, p].  out_side: P_outᵀ [o, p], the rows of several modules end to end.
-    Entries are i.i.d. N(0, 1/p), so that the projection keeps squared norms in expectation.
+    Before second moments are folded in, entries are i.i.d. N(0, 1/p), so that the projection keeps squared
+    norms in expectation.
     """
 
     in_side: Tensor
@@ -34,6 +36,20 @@ def gaussian_projection(matrix: Matrix, side: int, seed: int) -> Projection:
         in_side=_draw(f"{seed}/{matrix.name}/in/{side}", matrix.inputs, side),
         out_side=_draw(f"{seed}/{matrix.name}/out/{side}", sum(matrix.outputs), side),
     )
+
+
+def pack_projections(projections: Mapping[str, Projection]) -> dict[str, Tensor]:
+    """Projections by matrix name as named tensors ``NAME/in`` and ``NAME/out``, for a file."""
+    packed = {}
+    for name, value in projections.items():
+        packed[f"{name}/in"], packed[f"{name}/out"] = value.in_side, value.out_side
+    return packed
+
+
+def unpack_projections(tensors: Mapping[str, Tensor]) -> dict[str, Projection]:
+    """The inverse of ``pack_projections``."""
+    names = [key.removesuffix("/in") for key in tensors if key.endswith("/in")]
+    return {name: Projection(tensors[f"{name}/in"], tensors[f"{name}/out"]) for name in names}
 
 
 def _draw(key: str, rows: int, side: int) -> Tensor:

@@ -31,11 +31,13 @@ def weight_gradients(
     try:
         logits = model.causal(input_ids=tokens, use_cache=False).logits[0].float()
         scalar = OUTPUT_FUNCTIONS[output].value(logits[start - 1 : -1], tokens[0, start:]).sum()
-        slopes = dict(zip(weights, torch.autograd.grad(scalar, list(weights.values())), strict=True))
+        gradients = dict(zip(weights, torch.autograd.grad(scalar, list(weights.values())), strict=True))
     finally:
         for weight in weights.values():
             weight.requires_grad_(False)
-    return {m.name: torch.cat([_as_rows(model, path, slopes[path]) for path in m.modules]) for m in matrices}
+    return {
+        m.name: torch.cat([_as_rows(model, path, gradients[path]) for path in m.modules]) for m in matrices
+    }
 
 
 def _as_rows(model: LanguageModel, path: str, gradient: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +13,6 @@ from typing import Any
 from proponent.errors import InputError
 
 OUTPUTS = ("loss", "margin", "logit")
-DAMPING_RULES = ("oas", "ledoit-wolf")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -30,7 +28,8 @@ class FeatureSpec:
     second_moment: ``sample`` (estimated on ``moment_sample`` passages), ``none`` (ones), or the path
         of an optimizer checkpoint (a Hugging Face Trainer's ``optimizer.pt``).
     output: function of the passages' tokens whose gradient is taken: ``loss``, ``margin`` or ``logit``.
-    max_length: longest chunk in tokens.  batch_tokens: tokens that are computed at once, padding included.
+    max_length: longest chunk in tokens; 0 for 512, or what the model reads where that is less.
+    batch_tokens: tokens that are computed at once, padding included.
     damping: what is added to R_train's diagonal, relative to each block's mean eigenvalue: a number > 0,
         or ``oas`` or ``ledoit-wolf``, which read it off R_train, a block at a time.
     dtype: ``float32`` or ``bfloat16``, of the linear modules' products, but for the way forward through the
@@ -45,7 +44,7 @@ class FeatureSpec:
     second_moment: str = "sample"
     moment_sample: int = 256
     output: str = "loss"
-    max_length: int = 512
+    max_length: int = 0
     batch_tokens: int = 2048
     damping: float | str = "oas"
     dtype: str = "float32"
@@ -60,12 +59,11 @@ class FeatureSpec:
                     f"second moment '{self.second_moment}' is neither 'sample', 'none' nor a file; "
                     "give an optimizer checkpoint such as checkpoint-1000/optimizer.pt"
                 )
-        for name in ("dim", "layer_groups", "moment_sample", "max_length", "batch_tokens"):
+        for name in ("dim", "layer_groups", "moment_sample", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.max_length < 2:
-            raise InputError("max_length is 1; a chunk needs at least 2 tokens to predict one")
-        _check_damping(self.damping)
+        if self.max_length < 2 and self.max_length != 0:
+            raise InputError(f"max_length is {self.max_length}; a chunk needs 2 tokens to predict one")
         _check_choice("output", self.output, OUTPUTS)
         _check_choice("dtype", self.dtype, DTYPES)
 
@@ -100,14 +98,6 @@ class FeatureSpec:
 def _absolute_if_folder(model: str) -> str:
     """A folder's absolute path, so that a run can be traced from another directory; else unchanged."""
     return os.path.abspath(model) if os.path.isdir(model) else model
-
-
-def _check_damping(value: float | str) -> None:
-    rules = ", ".join(DAMPING_RULES)
-    if isinstance(value, str) and value not in DAMPING_RULES:
-        raise InputError(f"damping is '{value}'; choose one of {rules}, or give a positive number")
-    if not isinstance(value, str) and not (value > 0 and math.isfinite(value)):
-        raise InputError(f"damping is {value}; it must be a positive number")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,143 +1,84 @@
-"""The task-specific mix R' = λ R_eval + (1 − λ) R_train at query time, exact and without a new index.
+"""The task mix R' = λ R_eval + (1 − λ) R_train at query time, exact and without a new index.
 
-In coordinates whitened by R_train, ψ = W φ, the mix is ``(1 − λ) I + λ E'`` with
-``E' = mean ψ_q ψ_qᵀ`` over the task's queries: the identity but for a few directions (DESIGN, "What
-makes it interactive").
+In coordinates whitened by R_train, ψ = W φ, the mix is ``(1 − λ) I + λ E'`` with ``E' = mean ψ_q ψ_qᵀ`` over
+the task's queries: the identity but for a few directions (DESIGN, "What makes it interactive").
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from proponent.index.code_products import CodeProducts
-from proponent.index.components import SPANNED, Components, smaller_gram
+from proponent.index.codec import Rows
 from proponent.index.hessian import split_blocks
-from proponent.index.search import Piece, normalised
-from proponent.products import product
+from proponent.index.whitening import Whitening
 from proponent.threads import side_by_side
 
 MAX_AUTO_MIX = 0.999
 PAPER_RANK, PAPER_DIM = 1000, 2**16
+# Queries span the directions whose eigenvalues are above this share of the largest; the rest is rounding.
+SPANNED = 1e-10
 # Below this share of ‖ψ‖² a difference of float32 sums has lost too many digits.
 CANCELS = 0.05
-# A share of ‖ψ_q‖² under R'⁻¹ that no score shows: its root, 1e-7, is the most that a cosine can change.
-NEGLIGIBLE = 1e-14
-# Passages that meet the directions at a time: one block of them should stay in the caches once decoded.
-TOGETHER = 512
+STRIP = 64  # rows of a Gram matrix that are made at a time, each strip as far as the diagonal
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Queries ψ by a task's directions U: ``Uᵀψ`` [q, r], all blocks side by side, and ``ψ − UUᵀψ`` [q, d].
+class TaskSubspace:
+    """What the queries of a task span in whitened coordinates.
 
-    Both float64.  beyond: [q, 0] where no query has anything there.
+    directions: orthonormal eigenvectors U [w, r_b] of each block of E', r_b <= min(queries, w), float64.
+    strengths: their eigenvalues σ > 0 [r], float64, all blocks side by side, r = Σ r_b.
     """
 
-    along: Tensor
-    beyond: Tensor
-
-    @classmethod
-    def of(cls, whitened: Tensor, directions: tuple[Tensor, ...]) -> Placed:
-        """Split whitened queries ψ [q, d], float64."""
-        parts = list(zip(split_blocks(whitened, len(directions)), directions, strict=True))
-        along = [part @ u for part, u in parts]
-        beyond = [part - inside @ u.T for (part, u), inside in zip(parts, along, strict=True)]
-        return cls(torch.cat(along, 1), torch.cat(beyond, 1))
-
-
-@dataclass(frozen=True)
-class TaskMix:
-    """A task's directions in whitened coordinates, and how much they weigh.
-
-    mix: λ in [0, 1).  directions: eigenvectors U [w, r_b] of each block of E', r_b <= min(queries, w), in
-    float64: a task's own queries lie in their span, and what rounding leaves beyond it is divided by
-    1 − λ.  strengths: their eigenvalues σ > 0 [r], float64, all blocks side by side, r = Σ r_b.
-    task: features φ [n, d] of the task's queries.  components: theirs, by block.  own: where those queries
-    stand to the task.
-    """
-
-    mix: float
     directions: tuple[Tensor, ...]
     strengths: Tensor
-    task: Tensor
-    components: tuple[Components, ...]
-    own: Placed
 
     @classmethod
-    def of(cls, features: Tensor, factors: tuple[Tensor, ...], mix: float) -> TaskMix:
-        """The mix for features [n, d] of a task's queries, n >= 1, and the factors L of R_train."""
-        # much of it is what threads do not share: eigenvectors of small matrices, and copies
-        with side_by_side(min(torch.get_num_threads(), len(factors))) as pool:
-            components = tuple(pool.map(Components.of, split_blocks(features, len(factors)), factors))
-            directions, sigma, along = zip(*pool.map(Components.directions, components), strict=True)
-        own = Placed(torch.cat(along, 1), torch.empty(len(features), 0, dtype=torch.float64))
-        made = cls(mix, directions, torch.cat(sigma), features, components, own)
-        kept = (len(found) == len(block.strengths) for found, block in zip(sigma, components, strict=True))
-        if all(kept) and all(block.complete() for block in components):
-            return made
-        psi = made.whiten(features, factors)
-        measured = Placed.of(psi, directions)
-        least = psi.square().sum(1) / (1 + max(made.strengths.tolist(), default=0.0))
-        # what is negligible is rounding, and as large as the directions: it is not kept
-        negligible = (measured.beyond.square().sum(1) <= NEGLIGIBLE * (1 - mix) * least).all()
-        return made if negligible else replace(made, own=measured)
+    def of(cls, features: Tensor, whitening: Whitening) -> TaskSubspace:
+        """The subspace of a task whose queries have features φ [n, d], n >= 1."""
+        psi = whiten_precisely(features, whitening)
+        found = _each_block(_directions, split_blocks(psi, len(whitening)))
+        directions, strengths = zip(*found, strict=True)
+        return cls(directions, torch.cat(strengths))
 
-    def placed(self, features: Tensor, factors: tuple[Tensor, ...]) -> Placed:
-        """Where queries of features φ [q, d] stand to the task; factors: L of R_train, by block."""
-        if torch.equal(features, self.task):
-            return self.own
-        return Placed.of(self.whiten(features, factors), self.directions)
+    def split(self, whitened: Tensor) -> tuple[Tensor, Tensor]:
+        """``Uᵀψ`` [q, r] and ``ψ − UUᵀψ`` [q, d] of whitened queries [q, d], all float64."""
+        parts = list(zip(split_blocks(whitened, len(self.directions)), self.directions, strict=True))
+        along = [part @ u for part, u in parts]
+        beyond = [part - inside @ u.T for (part, u), inside in zip(parts, along, strict=True)]
+        return torch.cat(along, 1), torch.cat(beyond, 1)
 
-    def whiten(self, features: Tensor, factors: tuple[Tensor, ...]) -> Tensor:
-        """ψ [q, d] float64 of queries φ [q, d]: what the task spans lies in the span of its directions."""
-        parts = split_blocks(features, len(factors))
-        blocks = zip(self.components, parts, factors, strict=True)
-        return torch.cat([block.whiten(part, factor) for block, part, factor in blocks], 1)
+    def along(self, rows: Rows) -> Tensor:
+        """``Uᵀψ`` [r, n] of passages, float32."""
+        width = rows.dim // len(self._u)
+        parts = (rows.column_products(u, b * width, (b + 1) * width) for b, u in enumerate(self._u))
+        return torch.cat(list(parts))
 
-    def along(self, whitened: Tensor) -> Tensor:
-        """``Uᵀ ψ`` [r, n] of passages ψ [n, d], float16 or float32: all that scores and norms need."""
-        along = torch.empty(len(self.strengths), len(whitened))
-        decoded = torch.empty(len(whitened), self._u[0].shape[1])
-        parts = zip(split_blocks(whitened, len(self._u)), self._u, self._by_block(along), strict=True)
-        for part, u, coordinates in parts:
-            coordinates.copy_(product(u, decoded.copy_(part)))
-        return along
+    def beyond(self, rows: Rows, along: Tensor) -> Tensor:
+        """``‖ψ − UUᵀψ‖²`` [n] of passages whose ``Uᵀψ`` [r, n] is known, float32.
 
-    def squared_norms(self, whitened: Tensor, squared: Tensor, along: Tensor) -> Tensor:
-        """``ψᵀ R'⁻¹ ψ`` [n] of passages ψ [n, d] whose ``‖ψ‖²`` [n] and ``Uᵀ ψ`` [r, n] are known.
-
-        ``(‖ψ‖² − Σ w (u·ψ)²) / (1 − λ)`` with ``w = λσ / (1 − λ + λσ)``, the share of each direction
-        that the mix takes away.  Where next to nothing is left, float32 cannot tell how much: those rows
-        are computed without the difference.
+        From norms, or where that leaves too few digits without a difference of them.
         """
-        pull = self.mix * self.strengths
-        left = squared.double() - (pull / (1 - self.mix + pull)) @ along.double().square_()
+        squared = rows.norms.double().square()
+        left = squared - along.double().square().sum(0)
         near = left < CANCELS * squared
         if near.any():
-            left[near] = self._left(whitened[near].float(), along[:, near])
-        return (left / (1 - self.mix)).float()
+            left[near] = self._outside(rows.at(near), along[:, near])
+        return left.float()
 
-    def _left(self, whitened: Tensor, along: Tensor) -> Tensor:
-        """``(1 − λ) ψᵀ R'⁻¹ ψ`` [n] as a sum of positive terms: along the directions, and beyond them."""
-        inside = ((1 - self.mix) / (1 - self.mix + self.mix * self.strengths)) @ along.double().square_()
-        return inside + self.beyond(whitened, along)
-
-    def beyond(self, whitened: Tensor, along: Tensor) -> Tensor:
-        """``‖ψ − UUᵀψ‖²`` [n] of passages ψ [n, d] whose ``Uᵀψ`` [r, n] is known, no difference of norms."""
-        squared = torch.zeros(len(whitened), dtype=torch.float64)
-        parts = zip(split_blocks(whitened, len(self._u)), self._u, self._by_block(along), strict=True)
-        for part, u, coordinates in parts:
+    def _outside(self, psi: Tensor, along: Tensor) -> Tensor:
+        squared = torch.zeros(len(psi), dtype=torch.float64)
+        sizes = [len(u) for u in self._u]
+        parts = (split_blocks(psi, len(self._u)), self._u, along.split(sizes))
+        for part, u, coordinates in zip(*parts, strict=True):
             squared += (part - coordinates.T @ u).double().square().sum(1)
         return squared
-
-    def _by_block(self, along: Tensor) -> tuple[Tensor, ...]:
-        """Views [r_b, n] of ``Uᵀψ`` [r, n]."""
-        views: tuple[Tensor, ...] = along.split([u.shape[1] for u in self.directions])
-        return views
 
     @cached_property
     def _u(self) -> tuple[Tensor, ...]:
@@ -145,46 +86,61 @@ class TaskMix:
         return tuple(u.T.float().contiguous() for u in self.directions)
 
 
-class MixedScan:
-    """Queries as a scan under a task mix sees them: ``ψ_qᵀ R'⁻¹ ψ_m``, by way of the task's directions.
+@dataclass(frozen=True)
+class TaskMix:
+    """A task's subspace and its weight λ in [0, 1)."""
 
-    The passages meet the directions once, and scores and norms both come of that: a task's own queries lie
-    in their span, so a scan costs hardly more than one without a mix.  What a query has beyond the span is
-    divided by 1 − λ and meets the passages by itself.
+    subspace: TaskSubspace
+    mix: float
 
-    queries: where they stand to the task of the mix.
+    def shrink(self) -> Tensor:
+        """``1 / (1 − λ + λσ)`` [r]: the eigenvalues of R'⁻¹ along the directions; beyond them 1 / (1 − λ)."""
+        return 1 / (1 - self.mix + self.mix * self.subspace.strengths)
+
+
+def whiten_precisely(features: Tensor, whitening: Whitening) -> Tensor:
+    """ψ [n, d] float64 of queries φ [n, d].
+
+    In float32, rounding would break the linear relations between a task's queries, and a task mix divides
+    what they leave beyond its subspace by 1 − λ.
     """
+    parts = zip(whitening.blocks, split_blocks(features, len(whitening)), strict=True)
+    return torch.cat(_each_block(lambda pair: pair[0].whiten(pair[1].double()), list(parts)), 1)
 
-    def __init__(self, mix: TaskMix, queries: Placed, unit_norm: bool) -> None:
-        self._mix, self._unit_norm = mix, unit_norm
-        inside = queries.along / (1 - mix.mix + mix.mix * mix.strengths)
-        squared = (inside * queries.along).sum(1)
-        apart = queries.beyond.square().sum(1) / (1 - mix.mix)
-        squared += apart
-        self._far = (apart > NEGLIGIBLE * squared).nonzero()[:, 0]
-        self._rest = CodeProducts((queries.beyond[self._far] / (1 - mix.mix)).float())
-        self._inside = inside.float()
-        self._norms = squared.clamp_min(0).sqrt().float()
 
-    def __len__(self) -> int:
-        return len(self._norms)
+def _each_block(function: Callable[[Any], Any], blocks: Sequence[Any]) -> list[Any]:
+    """The function's value for every block, blocks side by side: threads share little of one block's work."""
+    with side_by_side(min(torch.get_num_threads(), len(blocks))) as pool:
+        return list(pool.map(function, blocks))
 
-    def scores(self, piece: Piece) -> Tensor:
-        """Scores [q, c] of the passages of a piece; 0 where a norm is 0."""
-        return torch.cat([self._scores(part) for part in piece.parts(TOGETHER)], 1)
 
-    def _scores(self, piece: Piece) -> Tensor:
-        along = self._mix.along(piece.codes)
-        raw = product(self._inside, along.T)
-        if len(self._far):
-            raw[self._far] += self._rest.of(piece.codes)
-        if not self._unit_norm:
-            return raw * piece.scale
-        # of the rows as they are coded: their scale falls out of a cosine
-        norms = self._mix.squared_norms(
-            piece.codes, (piece.whitened_norm / piece.scale).square(), along
-        ).sqrt()
-        return normalised(raw, self._norms, norms)
+def _directions(psi: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvectors u [w, r] and eigenvalues [r] > 0 of ``ΨᵀΨ / n`` of queries Ψ [n, w], float64."""
+    rows = psi / len(psi) ** 0.5
+    if len(rows) >= rows.shape[1]:
+        sigma, vectors = _spectrum(gram(rows.T))
+        return vectors, sigma
+    sigma, vectors = _spectrum(gram(rows))
+    return rows.T @ (vectors / sigma.sqrt()), sigma
+
+
+def gram(rows: Tensor) -> Tensor:
+    """The lower triangle of ``ΦΦᵀ`` [n, n] of rows Φ [n, w], which is all that eigenvalues are taken of."""
+    made = rows.new_zeros(len(rows), len(rows))
+    for start in range(0, len(rows), STRIP):
+        stop = start + STRIP
+        made[start:stop, :stop] = rows[start:stop] @ rows[:stop].T
+    return made
+
+
+def _spectrum(triangle: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [r], ascending, and eigenvectors [m, r] of a Gram matrix [m, m] by its lower triangle.
+
+    Only positive ones above ``SPANNED`` of the largest.
+    """
+    sigma, vectors = torch.linalg.eigh(triangle)
+    below = int((~(sigma > SPANNED * sigma[-1:].clamp_min(0))).sum())
+    return sigma[below:], vectors[:, below:]
 
 
 def automatic_mix(train: Tensor, task: Tensor) -> float:
@@ -209,6 +165,7 @@ def task_eigenvalues(features: Tensor, blocks: int) -> Tensor:
     """Positive eigenvalues of R_eval = mean φ_q φ_qᵀ, pooled over blocks, for features [n, d]."""
     pooled = []
     for part in split_blocks(features, blocks):
-        sigma = torch.linalg.eigvalsh(smaller_gram(part.double() / len(part) ** 0.5))
+        rows = part.double() / len(part) ** 0.5
+        sigma = torch.linalg.eigvalsh(gram(rows if len(rows) < rows.shape[1] else rows.T))
         pooled.append(sigma[sigma > sigma[-1] * SPANNED])
     return torch.cat(pooled)

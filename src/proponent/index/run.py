@@ -10,19 +10,20 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.files import checksum, read_json, read_sealed_json
-from proponent.index.hessian import Hessian, damped_eigenvalues, mirror, unpack_triangles
-from proponent.index.search import Piece
-from proponent.index.storage import (
-    read_table,
-    read_tensors,
-)
+from proponent.files import checksum, read_checksummed_json, read_json
+from proponent.index.codec import Rows
+from proponent.index.damping import check_damping
+from proponent.index.hessian import HessianBlock
+from proponent.index.search import Shard
+from proponent.index.storage import read_table, read_tensors
+from proponent.index.whitening import BlockWhitening, Rewhitening, Whitening, damped_eigenvalues
 
-FORMAT = 2
-COLUMNS = ("codes", "scale", "whitened_norm", "feature_norm")
+FORMAT = 3
+ANEW = "remove the folder and index the corpus again with the same command"
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,9 @@ class RunFolder:
         return self.path / "moments.safetensors"
 
     @property
-    def hessian(self) -> Path:
-        """R_train."""
-        return self.path / "hessian.safetensors"
-
-    @property
-    def whitening(self) -> Path:
-        """Cholesky factors of the damped R_train."""
-        return self.path / "whitening.safetensors"
-
-    @property
-    def spectrum(self) -> Path:
-        """Eigenvalues of R_train, and the damping of its blocks."""
-        return self.path / "spectrum.safetensors"
+    def sides(self) -> Path:
+        """Projections of every matrix with second moments folded in."""
+        return self.path / "sides.safetensors"
 
     @property
     def done(self) -> Path:
@@ -62,34 +53,46 @@ class RunFolder:
         return self.path / "done.json"
 
     @property
-    def raw(self) -> Path:
-        """Folder of features before whitening; gone when the run is finished."""
-        return self.path / "raw"
+    def work(self) -> Path:
+        """Folder of what only the build needs; gone when the run is finished."""
+        return self.path / "work"
 
     @property
     def lock(self) -> Path:
         """Held by the process that builds the run; gone when none does."""
         return self.path / ".lock"
 
-    def seal(self, file: Path) -> Path:
-        """Checksum of a file of an unfinished run, from when it was written; gone with ``raw``."""
-        return self.raw / f"{file.relative_to(self.path).as_posix().replace('/', '-')}.json"
-
     def examples(self, shard: int) -> Path:
-        """Ids and text of a shard's passages."""
+        """Ids and text of a shard's rows."""
         return self.path / "examples" / f"{shard:05d}.parquet"
 
     def index(self, shard: int) -> Path:
-        """Whitened, encoded features of a shard's passages."""
+        """Whitened, encoded features of a shard's rows."""
         return self.path / "index" / f"{shard:05d}.safetensors"
 
-    def raw_features(self, shard: int) -> Path:
-        """Encoded features of a shard's passages, before whitening."""
-        return self.raw / f"{shard:05d}.safetensors"
+    def hessian(self, block: int) -> Path:
+        """One block of R_train."""
+        return self.path / "hessian" / f"{block:02d}.safetensors"
 
-    def raw_marker(self, shard: int) -> Path:
-        """Counts and checksums of a raw shard; its presence says that the shard is finished."""
-        return self.raw / f"{shard:05d}.json"
+    def whitening(self, block: int) -> Path:
+        """The whitening of one block, with its eigenvalues and damping."""
+        return self.path / "whitening" / f"{block:02d}.safetensors"
+
+    def staged(self, shard: int) -> Path:
+        """Ids, text and tokens of a shard's rows, from the planning pass."""
+        return self.work / "rows" / f"{shard:05d}.parquet"
+
+    def features(self, shard: int) -> Path:
+        """Encoded features of a shard's rows, before whitening."""
+        return self.work / "features" / f"{shard:05d}.safetensors"
+
+    def hessian_part(self, span: int, block: int) -> Path:
+        """Sums for one block of R_train over a span of shards."""
+        return self.work / "hessian" / f"{span:05d}-{block:02d}.safetensors"
+
+    def mark(self, task: str) -> Path:
+        """Written when a task is done: what it counted, and the checksums of its files."""
+        return self.work / "marks" / f"{task}.json"
 
 
 @dataclass(frozen=True)
@@ -107,23 +110,24 @@ class Passage:
 class Index:
     """A finished run, open for search.  Files are checked against their checksums when first read.
 
-    Raises InputError when ``path`` is no run, is unfinished, of another format version or damaged.
+    damping: another damping of R_train than the run's: a positive number, relative to each block's mean
+    eigenvalue, or a rule's name; rows are then whitened anew as they are read, with no model and no new file.
+    Raises InputError when ``path`` is no run, is unfinished, of another format version or damaged, and for a
+    damping that cannot be used.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.folder = RunFolder(Path(path))
+    def __init__(self, path: str | Path, damping: float | str | None = None) -> None:
+        self.folder, self._damping = RunFolder(Path(path)), damping
+        if damping is not None:
+            check_damping(damping)
         if not self.folder.manifest.is_file():
             raise InputError(f"{path}: not a run (no run.json); make one with: proponent index CORPUS {path}")
+        self.manifest = read_manifest(self.folder)
         if not self.folder.done.is_file():
             raise InputError(f"{path}: this run is unfinished; run the same 'proponent index' again to go on")
-        self.summary = read_sealed_json(self.folder.done)
+        self.summary = read_checksummed_json(self.folder.done)
         self._checked: set[Path] = set()
-        self.manifest = read_json(self._sound(self.folder.manifest))
-        if self.manifest.get("format") != FORMAT:
-            raise InputError(
-                f"{path}: run format {self.manifest.get('format')}, this version reads format {FORMAT}; "
-                "build the run again"
-            )
+        self._sound(self.folder.manifest)
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -146,9 +150,37 @@ class Index:
         return int(self.summary["rows"])
 
     @cached_property
-    def factors(self) -> tuple[Tensor, ...]:
-        """Cholesky factors L [w, w] of the damped R_train, by block."""
-        return unpack_triangles("factor", read_tensors(self._sound(self.folder.whitening)))
+    def whitening(self) -> Whitening:
+        """The whitening of all blocks, with the damping that was asked for."""
+        if self._damping is None:
+            return self._stored_whitening
+        blocks = zip(self.hessian(), self._stored_whitening.blocks, strict=True)
+        return Whitening(
+            tuple(BlockWhitening.of(block, self._damping, old.eigenvalues) for block, old in blocks)
+        )
+
+    @cached_property
+    def _stored_whitening(self) -> Whitening:
+        files = (self._sound(self.folder.whitening(b)) for b in range(self.blocks))
+        return Whitening(tuple(BlockWhitening.unpack(read_tensors(file)) for file in files))
+
+    @cached_property
+    def _rewhitening(self) -> Rewhitening | None:
+        if self._damping is None:
+            return None
+        return Rewhitening.between(self._stored_whitening, self.whitening)
+
+    def spectrum(self) -> Tensor:
+        """Eigenvalues [b, w] of the damped R_train, descending in each block; no factor is read for them."""
+        if self._damping is not None:
+            return self.whitening.eigenvalues
+        files = [read_tensors(self._sound(self.folder.whitening(b))) for b in range(self.blocks)]
+        return torch.stack([damped_eigenvalues(file["eigenvalues"], file["damping"]) for file in files])
+
+    def hessian(self) -> Iterator[HessianBlock]:
+        """R_train, undamped, block by block."""
+        for b in range(self.blocks):
+            yield HessianBlock.unpack(read_tensors(self._sound(self.folder.hessian(b))))
 
     @cached_property
     def moments(self) -> dict[str, Tensor]:
@@ -156,34 +188,21 @@ class Index:
         return read_tensors(self._sound(self.folder.moments))
 
     @cached_property
-    def eigenvalues(self) -> Tensor:
-        """Eigenvalues [b, w] of the damped R_train, descending in each block."""
-        return damped_eigenvalues(self.spectrum, self.dampings)
+    def sides(self) -> dict[str, Tensor]:
+        """Projections with second moments folded in, as packed tensors."""
+        return read_tensors(self._sound(self.folder.sides))
 
-    @cached_property
-    def dampings(self) -> Tensor:
-        """Damping of each block [b], relative to its mean eigenvalue."""
-        return read_tensors(self._sound(self.folder.spectrum))["dampings"]
-
-    @cached_property
-    def spectrum(self) -> Tensor:
-        """Eigenvalues [b, w] of the undamped R_train, descending in each block."""
-        return read_tensors(self._sound(self.folder.spectrum))["eigenvalues"]
-
-    def hessian(self) -> Hessian:
-        """R_train, undamped."""
-        tensors = read_tensors(self._sound(self.folder.hessian))
-        triangles = unpack_triangles("block", tensors)
-        return Hessian(tuple(mirror(triangle) for triangle in triangles), len(self), tensors["fourth"])
-
-    def pieces(self) -> Iterator[Piece]:
-        """All rows in corpus order, a shard at a time, as they are stored."""
-        first = 0
-        for shard, rows in enumerate(self.summary["shards"]):
-            if rows:  # a shard whose gradients were all broken has none
-                stored = read_tensors(self._sound(self.folder.index(shard)))
-                yield Piece(first, *(stored[name] for name in COLUMNS))
-            first += rows
+    def shards(self) -> Iterator[Shard]:
+        """All rows in corpus order, a shard at a time."""
+        turn, first = self._rewhitening, 0
+        for number, count in enumerate(self.summary["shards"]):
+            if count:  # a shard whose gradients were all broken has none
+                stored = read_tensors(self._sound(self.folder.index(number)))
+                rows = Rows.stored(stored)
+                yield Shard(
+                    first, Rows.in_memory(turn(rows.decode())) if turn else rows, stored["feature_norm"]
+                )
+            first += count
 
     def rows(self) -> Iterator[Passage]:
         """All passages in the order of the rows."""
@@ -221,8 +240,21 @@ class Index:
         if path not in self._checked:
             name = path.relative_to(self.folder.path).as_posix()
             if not path.is_file():
-                raise InputError(f"{path}: missing; build the run again")
+                raise InputError(f"{path}: missing; {ANEW}")
             if checksum(path) != self.summary["checksums"].get(name):
-                raise InputError(f"{path}: damaged (its checksum differs); build the run again")
+                raise InputError(f"{path}: damaged (its checksum differs); {ANEW}")
             self._checked.add(path)
         return path
+
+
+def read_manifest(folder: RunFolder) -> dict[str, Any]:
+    """``run.json``; InputError where it is damaged or of another format version."""
+    try:
+        manifest = read_json(folder.manifest)
+    except InputError as error:
+        raise InputError(f"{error}; {ANEW}") from error
+    if (found := manifest.get("format")) != FORMAT:
+        raise InputError(
+            f"{folder.path}: run format {found}, but this version of proponent reads format {FORMAT}; {ANEW}"
+        )
+    return manifest

@@ -15,9 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from proponent.attribute.live import Ranking
 from proponent.errors import InputError
 from proponent.viewer.desk import Desk, Limits
-from proponent.viewer.live import LiveRun, Wanted
+from proponent.viewer.live import LiveRun
 from proponent.viewer.results import ResultFile
 from proponent.viewer.security import App, Guard, Guarded
 from proponent.viewer.worker import BusyError, StoppedError
@@ -51,9 +52,9 @@ class AskRanking(_Body):
     mix: Mix = None
     k: Annotated[int, Field(ge=1)] = 10
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> Ranking:
         """The ranking that is asked for."""
-        return Wanted(self.method, self.mix, self.k)
+        return Ranking(self.method, self.mix, self.k)
 
 
 class AskTrace(AskRanking):

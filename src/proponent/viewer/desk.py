@@ -11,8 +11,9 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from proponent.attribute.live import Ranking, Traced
 from proponent.progress import Progress
-from proponent.viewer.live import LiveRun, Traced, Wanted
+from proponent.viewer.live import LiveRun
 from proponent.viewer.worker import Work, Worker
 
 ABANDONED_SECONDS = 0.25  # how often a request that waits is asked whether it is still there
@@ -36,7 +37,7 @@ class Desk:
         self._traces: OrderedDict[str, tuple[Work, list[Traced]]] = OrderedDict()
         self._ranking: dict[str, Work] = {}
 
-    def start(self, prompt: str, target: str, wanted: Wanted) -> str:
+    def start(self, prompt: str, target: str, wanted: Ranking) -> str:
         """Put a trace into the queue; its id."""
         traced: list[Traced] = []
         self.run.check(wanted)
@@ -70,7 +71,7 @@ class Desk:
             "row": work.outcome.result() if work.state == "done" else None,
         }
 
-    def rank(self, id: str, wanted: Wanted) -> Work:
+    def rank(self, id: str, wanted: Ranking) -> Work:
         """Rank a trace anew, before whatever waits; of one trace only the newest ranking is made."""
         work, traced = self.find(id)
         self.run.check(wanted)

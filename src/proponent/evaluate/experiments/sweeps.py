@@ -16,7 +16,7 @@ from proponent.evaluate.experiments.results import (
 from proponent.evaluate.experiments.study import Study
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.metrics import Estimate, estimate
-from proponent.index.shrinkage import RULES
+from proponent.index.damping import RULES
 
 LAMBDAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 DAMPINGS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)

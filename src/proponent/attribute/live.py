@@ -1,0 +1,147 @@
+"""A run open for tracing again and again: a query that was traced is ranked anew without model or index.
+
+What rankings need of the passages is held in memory where it fits, and of a query after its trace: then
+another method or λ needs no scan of the index, either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from proponent.attribute.attribution import Attribution
+from proponent.attribute.method import METHODS, Method
+from proponent.attribute.probability import target_probabilities
+from proponent.attribute.tracing import Tracer, checked_mix, with_progress
+from proponent.corpus.example import Query
+from proponent.corpus.queries import Queries, require_both_sides
+from proponent.errors import InputError
+from proponent.index.mix import TaskMix
+from proponent.index.run import Index
+from proponent.index.scores import PassageTerms, QueryTerms, Remembered, best
+from proponent.progress import Progress, Silent
+
+# Bytes that the passages' coordinates along a task's directions may take in memory.
+TASK_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How a traced query is ranked.
+
+    method: one of the run's.  mix: λ in [0, 1), ``auto``, or None for R_train alone.
+    k: proponents, and as many opponents, at least 1.
+    """
+
+    method: str
+    mix: float | str | None
+    k: int
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A query with all that rankings need of the model and of the index, by output function.
+
+    probability: of the target, given the prompt.
+    """
+
+    query: Query
+    remembered: Mapping[str, Remembered]
+    probability: float
+
+
+class LiveTracer:
+    """A run with its model, loaded once.
+
+    task: queries whose shared directions the task mix takes out; without them there is no mix.
+    Raises InputError for a run, model or task that cannot be used.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        task: Queries | None = None,
+        device: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        progress = progress or Silent()
+        index = Index(run)
+        progress.say(f"loading the model of {run}")
+        self.tracer = Tracer(index, device)
+        corrected = self.tracer.spec.second_moment != "none"
+        self.methods = {m.name: m for m in METHODS.values() if m.fits(corrected)}
+        self.mixes = self._task_mixes(task, progress) if task else {}
+        self._passages = {output: self._terms(output, progress) for output in self.outputs}
+
+    @property
+    def outputs(self) -> list[str]:
+        """Output functions that the methods differentiate."""
+        return list(dict.fromkeys(method.output for method in self.methods.values()))
+
+    def _task_mixes(self, task: Queries, progress: Progress) -> dict[str, TaskMix]:
+        """The automatic task mix of each output function that a method with a mix differentiates."""
+        progress.say(f"gradients of the {len(task):,} queries of the task")
+        outputs = dict.fromkeys(m.output for m in self.methods.values() if m.hessian == "mixed")
+        return {output: self.tracer.task_mix(task, "auto", output) for output in outputs}
+
+    def _terms(self, output: str, progress: Progress) -> PassageTerms:
+        """All passages' terms for an output function: without its task where that would not fit."""
+        index, mix = self.tracer.index, self.mixes.get(output)
+        fits = mix is not None and 4 * len(mix.subspace.strengths) * len(index) <= TASK_BYTES
+        with progress.stage("reading the index", len(index), "rows") as advance:
+            shards = with_progress(index.shards(), advance)
+            return PassageTerms.of_all(shards, mix.subspace if mix is not None and fits else None)
+
+    def check(self, ranking: Ranking) -> None:
+        """Raise InputError for a ranking that this run cannot give, before any work is done."""
+        if ranking.method not in self.methods:
+            raise InputError(
+                f"no method '{ranking.method}' for this run; choose one of {', '.join(self.methods)}"
+            )
+        if not 1 <= ranking.k <= len(self.tracer.index):
+            raise InputError(f"k is {ranking.k}; give 1 to {len(self.tracer.index)}")
+        if ranking.mix not in (None, "auto"):
+            checked_mix(ranking.mix)
+        if ranking.mix and ranking.mix != "auto" and not self.mixes:
+            raise InputError("there is no task to mix; start the viewer with --task QUERIES")
+
+    def trace(self, query: Query, progress: Progress) -> Traced:
+        """A query's gradients, its target's probability, and its products with all passages."""
+        require_both_sides(query)
+        tracer, index = self.tracer, self.tracer.index
+        with progress.stage("running the model", len(self.outputs) + 1, "passes") as advance:
+            encoded = tracer.model.encoder.query(query, tracer.spec.max_length)
+            (probability,) = target_probabilities(tracer.model, [encoded], tracer.spec.batch_tokens)
+            advance(1)
+            terms = {}
+            for output in self.outputs:
+                mix = self.mixes.get(output)
+                features = tracer.features([query], output)
+                terms[output] = QueryTerms(features, index.whitening, mix.subspace if mix else None)
+                advance(1)
+        remembered = {}
+        for output, found in terms.items():
+            with progress.stage("searching", len(index), "rows") as advance:
+                remembered[output] = Remembered.of(with_progress(index.shards(), advance), found)
+        return Traced(query, remembered, probability)
+
+    def rank(self, traced: Traced, ranking: Ranking, progress: Progress) -> Attribution:
+        """The ranking of a traced query: no pass of the model.
+
+        It needs a scan of the index only where the coordinates along a task did not fit into memory.
+        """
+        self.check(ranking)
+        method = self.methods[ranking.method]
+        mix, query = self._mix(method, ranking.mix), traced.remembered[method.output]
+        passages = self._passages[method.output]
+        if mix is not None and not len(passages.beyond):
+            return self.tracer.rank([traced.query], query.query.features, method, ranking.k, mix, progress)
+        scores = query.scores(method.inner_product(mix), passages)
+        return self.tracer.attribution([traced.query], best(scores, ranking.k), method, mix)
+
+    def _mix(self, method: Method, mix: float | str | None) -> TaskMix | None:
+        if method.hessian != "mixed" or mix is None or method.output not in self.mixes:
+            return None
+        automatic = self.mixes[method.output]
+        return automatic if mix == "auto" else replace(automatic, mix=float(mix))

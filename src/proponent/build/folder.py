@@ -1,0 +1,71 @@
+"""The folder of a run that is being built: who may build in it, and whether it is the same run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from proponent.errors import InputError
+from proponent.files import is_aside, locked
+from proponent.index.run import RunFolder, read_manifest
+
+# Parts of run.json that are not compared: versions and threads, and the weights that are not covered.
+MADE_WITH, UNCOVERED = "made_with", "uncovered"
+
+
+def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest of the run that is here, if any, after a comparison with the one that is asked for.
+
+    Raises InputError for a folder with other things in it, for a run of another spec, model or corpus, naming
+    what differs, and for a damaged manifest.
+    """
+    if folder.manifest.is_file():
+        here = read_manifest(folder)
+        old = {name: value for name, value in here.items() if name not in (MADE_WITH, UNCOVERED)}
+        differences = list(_differences("", old, manifest))
+        if differences:
+            raise InputError(
+                f"{folder.path}: this run was made with other settings: {'; '.join(differences)}; "
+                "give another folder, or the same settings to go on"
+            )
+        return here
+    if folder.path.is_symlink() and not folder.path.exists():
+        raise InputError(f"{folder.path}: a link to a folder that is not there; give another folder")
+    if folder.path.exists() and not (
+        folder.path.is_dir() and all(is_aside(p) or p == folder.lock for p in folder.path.iterdir())
+    ):
+        raise InputError(f"{folder.path}: exists and is not a run; give a new or an empty folder")
+    return None
+
+
+@contextmanager
+def building(folder: RunFolder) -> Iterator[None]:
+    """Keep other processes from building the run, and remove what killed ones left half-written.
+
+    A finished run is not locked.
+    """
+    if folder.done.is_file() and not folder.work.exists() and not folder.lock.exists():
+        yield
+        return
+    with locked(folder.lock, f"{folder.path}: another process is building this run; wait until it is done"):
+        for path in [*filter(is_aside, folder.path.rglob(".*"))]:
+            path.unlink()
+        yield
+
+
+def remove_leftovers(folder: RunFolder) -> None:
+    """Remove what only the build needed."""
+    if folder.work.exists():
+        shutil.rmtree(folder.work)
+
+
+def _differences(name: str, old: Any, new: Any) -> Iterator[str]:
+    """``name was OLD, now NEW`` for each value that differs; nested names are joined by dots."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(f"{name}.{key}" if name else key, old.get(key), new.get(key))
+    elif old != new:
+        short = [text if len(text) <= 60 else f"{text[:57]}..." for text in (str(old), str(new))]
+        yield f"{name} was {short[0]}, now {short[1]}"

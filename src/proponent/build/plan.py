@@ -1,0 +1,124 @@
+"""Planning: the corpus is read and encoded once, and cut into shards that can be computed in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from proponent.build.marks import Marks
+from proponent.corpus.encoding import TextEncoder
+from proponent.corpus.example import Chunk, Example
+from proponent.index.run import Passage
+from proponent.index.storage import read_table, text_column, token_column, write_table
+
+SHARD_ROWS = 512
+SHARD_TOKENS = 2**16
+PLAN = "plan"
+
+
+@dataclass
+class StagedShard:
+    """Consecutive chunks of the corpus as token rows, and what was passed over on the way.
+
+    passages: what the run keeps of each row.  rows: token ids.  starts: index of each row's first scored
+    token.
+    empty, too_short: passages without text, or with nothing to predict.
+    """
+
+    passages: list[Passage] = field(default_factory=list)
+    rows: list[tuple[int, ...]] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    tokens: int = 0
+    empty: int = 0
+    too_short: int = 0
+
+    def is_full(self, chunk: Chunk) -> bool:
+        """Whether the chunk has to go into the next shard."""
+        return bool(self.rows) and (
+            len(self.rows) == SHARD_ROWS or self.tokens + len(chunk.tokens) > SHARD_TOKENS
+        )
+
+    def add(self, example: Example, chunk: Chunk) -> None:
+        """Take a chunk of a passage."""
+        self.passages.append(Passage(chunk.id, example.id, chunk.text))
+        self.rows.append(chunk.tokens)
+        self.starts.append(chunk.start)
+        self.tokens += len(chunk.tokens)
+
+    def counts(self) -> dict[str, int]:
+        """What the plan says of it."""
+        return {
+            "rows": len(self.rows),
+            "tokens": self.tokens,
+            "empty": self.empty,
+            "too_short": self.too_short,
+        }
+
+
+def cut_shards(corpus: Iterable[Example], encoder: TextEncoder, max_length: int) -> Iterator[StagedShard]:
+    """Cut the corpus into shards of at most ``SHARD_ROWS`` rows and ``SHARD_TOKENS`` tokens.
+
+    A shard is closed by the first chunk that it cannot take, so it counts the passages skipped before that.
+    """
+    shard = StagedShard()
+    for ordinal, example in enumerate(corpus):
+        empty = example.empty
+        chunks = [] if empty else list(encoder.chunks(example, ordinal, max_length))
+        shard.empty += empty
+        shard.too_short += not empty and not chunks
+        for chunk in chunks:
+            if shard.is_full(chunk):
+                yield shard
+                shard = StagedShard()
+            shard.add(example, chunk)
+    if shard.rows or shard.empty or shard.too_short:
+        yield shard
+
+
+def stage(marks: Sequence[Marks], shards: Iterable[StagedShard]) -> None:
+    """Write every shard's rows and, last, the plan into each of some runs."""
+    counts: list[dict[str, int]] = []
+    checksums: list[dict[Path, str]] = [{} for _ in marks]
+    for number, shard in enumerate(shards):
+        counts.append(shard.counts())
+        for own, found in zip(marks, checksums, strict=True):
+            file = own.folder.staged(number)
+            write_table(file, _columns(shard), partial(found.setdefault, file))
+    for own, found in zip(marks, checksums, strict=True):
+        own.write(PLAN, found, shards=counts)
+
+
+def read_staged(marks: Marks, shard: int) -> StagedShard:
+    """The rows of a shard as the planning pass wrote them; InputError where they were damaged since."""
+    table = read_table(marks.sound(PLAN, marks.folder.staged(shard)))
+    names = ("id", "source", "text")
+    passages = [Passage(*values) for values in zip(*(table[name].to_pylist() for name in names), strict=True)]
+    column: pa.ListArray = table["tokens"].combine_chunks()
+    ends, ids = (np.asarray(part) for part in (column.offsets, column.values))
+    tokens = [tuple(ids[a:b].tolist()) for a, b in pairwise(ends.tolist())]
+    starts = [start for (start,) in table["start"].to_pylist()]
+    made = StagedShard(passages, tokens, starts)
+    for name, value in marks.read(PLAN)["shards"][shard].items():
+        if name != "rows":
+            setattr(made, name, value)
+    return made
+
+
+def passage_columns(passages: Sequence[Passage]) -> dict[str, pa.Array]:
+    """Passages as the columns of a table."""
+    return {
+        "id": text_column([passage.id for passage in passages]),
+        "source": text_column([passage.source for passage in passages]),
+        "text": text_column([passage.text for passage in passages]),
+    }
+
+
+def _columns(shard: StagedShard) -> dict[str, pa.Array]:
+    starts = token_column([(start,) for start in shard.starts])
+    return {**passage_columns(shard.passages), "tokens": token_column(shard.rows), "start": starts}

@@ -1,0 +1,228 @@
+"""The tasks of a build, each a pure step from files to files.
+
+A task reads files of earlier tasks, writes its own aside and renames them, and marks itself as done.  It
+needs no memory of another task, may run twice with the same bytes, and does not know who runs it:
+
+    features(shard) → hessian_part(span, block) → hessian(block) → factor(block) → whiten(group) → finish
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from proponent.build.marks import Marks
+from proponent.build.plan import PLAN, passage_columns, read_staged
+from proponent.files import checksum, write_checksummed_json
+from proponent.gradients.features import FeatureExtractor, extract
+from proponent.index.codec import Rows, encode
+from proponent.index.hessian import HessianBlock, HessianSum, split_blocks
+from proponent.index.run import RunFolder
+from proponent.index.storage import read_tensors, write_table, write_tensors
+from proponent.index.whitening import BlockWhitening
+from proponent.progress import Advance
+
+# Shards whose part of R is summed in one task, and shards that are whitened together: a factor is read once
+# for all of them, and the same rows in one product give the same bytes.
+SPAN_SHARDS = 128
+GROUP_SHARDS = 2
+START = "start"  # mark of what is written before the first task
+
+Checksums = dict[Path, str]
+
+
+@dataclass(frozen=True)
+class Build:
+    """A run that is being built.
+
+    blocks: number of blocks b.  damping: of R_train, as in the spec.  extractor: makes its features.
+    """
+
+    folder: RunFolder
+    marks: Marks
+    blocks: int
+    damping: float | str
+    extractor: FeatureExtractor
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return len(self.marks.read(PLAN)["shards"])
+
+    @property
+    def spans(self) -> list[range]:
+        """Shards that are summed together."""
+        return _cut(self.shards, SPAN_SHARDS)
+
+    @property
+    def groups(self) -> list[range]:
+        """Shards that are whitened together."""
+        return _cut(self.shards, GROUP_SHARDS)
+
+    def rows(self, shard: int) -> int:
+        """Rows of a shard whose features are finite."""
+        return int(self.marks.read(features_name(shard))["rows"])
+
+    def features(self, shard: int) -> Rows:
+        """Features φ of a shard, encoded."""
+        return Rows.stored(self.read(features_name(shard), self.folder.features(shard)))
+
+    def read(self, task: str, file: Path) -> dict[str, Tensor]:
+        """Tensors of a file that a task wrote; InputError where it was damaged since."""
+        return read_tensors(self.marks.sound(task, file))
+
+
+def _cut(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One step of a build after the features: a function of the build and of some numbers.
+
+    The function writes files and returns their checksums.
+    """
+
+    function: Callable[..., Checksums]
+    numbers: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of its mark."""
+        return "-".join([self.function.__name__, *(f"{number:05d}" for number in self.numbers)])
+
+    def run(self, build: Build) -> None:
+        """Do it, and mark it as done."""
+        build.marks.write(self.name, self.function(build, *self.numbers))
+
+
+def features_name(shard: int) -> str:
+    """Name of the task that makes a shard's features."""
+    return f"features-{shard:05d}"
+
+
+def features(builds: Sequence[Build], shard: int, output: str, advance: Advance) -> None:
+    """Features of one shard's rows in all those builds where they are missing, from one pass of the model.
+
+    Rows that are not finite, or whose squared norm is not, are left out and named in the mark, so that they
+    never reach R.
+    """
+    missing = [build for build in builds if not build.marks.done(features_name(shard))]
+    if not missing:
+        advance(builds[0].marks.read(PLAN)["shards"][shard]["rows"])
+        return
+    staged = read_staged(builds[0].marks, shard)
+
+    def done(rows: Sequence[int]) -> None:
+        advance(len(rows), tokens=sum(len(staged.rows[n]) for n in rows))
+
+    extractors = [build.extractor for build in missing]
+    made = extract(extractors, staged.rows, staged.starts, output, done)
+    for build, part in zip(missing, made, strict=True):
+        finite = part.norm(dim=1).isfinite()
+        kept = [passage for passage, sound in zip(staged.passages, finite.tolist(), strict=True) if sound]
+        dropped = [p.id for p, sound in zip(staged.passages, finite.tolist(), strict=True) if not sound]
+        rows = encode(part if not dropped else part[finite])
+        written = _written(build.folder.features(shard), rows)
+        examples = build.folder.examples(shard)
+        write_table(examples, passage_columns(kept), partial(written.setdefault, examples))
+        build.marks.write(features_name(shard), written, rows=len(kept), not_finite=dropped)
+
+
+def hessian_part(build: Build, span: int, block: int) -> Checksums:
+    """Sums for one block of R_train over a span of shards."""
+    total: HessianSum | None = None
+    for shard in build.spans[span]:
+        rows = build.features(shard)
+        width = rows.dim // build.blocks
+        total = total or HessianSum.empty(width)
+        total.add(rows.columns(block * width, (block + 1) * width))
+    assert total is not None
+    return _written(build.folder.hessian_part(span, block), total.pack())
+
+
+def hessian(build: Build, block: int) -> Checksums:
+    """One block of R_train: its parts added in the order of the spans, over the number of rows."""
+    total: HessianSum | None = None
+    for span in range(len(build.spans)):
+        task = Task(hessian_part, (span, block)).name
+        part = HessianSum.unpack(build.read(task, build.folder.hessian_part(span, block)))
+        if total is None:
+            total = part
+        else:
+            total.merge(part)
+    assert total is not None
+    return _written(build.folder.hessian(block), total.mean().pack())
+
+
+def factor(build: Build, block: int) -> Checksums:
+    """The whitening of one block of R_train."""
+    tensors = build.read(Task(hessian, (block,)).name, build.folder.hessian(block))
+    made = BlockWhitening.of(HessianBlock.unpack(tensors), build.damping)
+    return _written(build.folder.whitening(block), made.pack())
+
+
+def whiten(build: Build, group: int) -> Checksums:
+    """Whitened rows of a group of shards, with one factor in memory at a time."""
+    shards = build.groups[group]
+    stored = [build.features(shard) for shard in shards]
+    counts, width = [len(rows) for rows in stored], stored[0].dim // build.blocks
+    whole = torch.empty(sum(counts), stored[0].dim)
+    for rows, part in zip(stored, whole.split(counts), strict=True):
+        rows.decode(part)
+    memory = torch.zeros(width, width)
+    for b, part in enumerate(split_blocks(whole, build.blocks)):
+        tensors = build.read(Task(factor, (b,)).name, build.folder.whitening(b))
+        part.copy_(BlockWhitening.unpack(tensors, memory).whiten(part))
+    written: Checksums = {}
+    for shard, rows, psi in zip(shards, stored, whole.split(counts), strict=True):
+        written |= _written(build.folder.index(shard), {**encode(psi), "feature_norm": rows.norms})
+    return written
+
+
+def _written(file: Path, tensors: dict[str, Tensor]) -> Checksums:
+    written: Checksums = {}
+    write_tensors(file, tensors, partial(written.setdefault, file))
+    return written
+
+
+def later_stages(build: Build) -> dict[str, list[Task]]:
+    """The tasks after the features by the title of their stage; those of one stage run in any order."""
+    blocks, spans, groups = range(build.blocks), range(len(build.spans)), range(len(build.groups))
+    return {
+        "R_train": [Task(hessian_part, (span, b)) for span in spans for b in blocks],
+        "R_train, summed": [Task(hessian, (b,)) for b in blocks],
+        "factors and eigenvalues": [Task(factor, (b,)) for b in blocks],
+        "whitening": [Task(whiten, (group,)) for group in groups],
+    }
+
+
+def finish(build: Build) -> None:
+    """Mark the run as finished, with its totals and every file's checksum, compared with the bytes now."""
+    marks, folder, shards = build.marks, build.folder, range(build.shards)
+    tasks = [task for stage in later_stages(build).values() for task in stage]
+    kept = [task.name for task in tasks if task.function is not hessian_part]
+    checksums = {folder.manifest: checksum(folder.manifest), **marks.checksums([START, *kept])}
+    for shard in shards:
+        task, file = features_name(shard), folder.examples(shard)
+        checksums[marks.sound(task, file)] = marks.files(task)[file]
+    plan = marks.read(PLAN)["shards"]
+    totals = {
+        "rows": sum(map(build.rows, shards)),
+        "tokens": sum(shard["tokens"] for shard in plan),
+        "skipped": {
+            "empty": sum(shard["empty"] for shard in plan),
+            "too_short": sum(shard["too_short"] for shard in plan),
+            "not_finite": [id for n in shards for id in marks.read(features_name(n))["not_finite"]],
+        },
+        "shards": [build.rows(shard) for shard in shards],
+        "checksums": {
+            file.relative_to(folder.path).as_posix(): found for file, found in sorted(checksums.items())
+        },
+    }
+    write_checksummed_json(folder.done, totals)

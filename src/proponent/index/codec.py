@@ -1,0 +1,161 @@
+"""How rows of features are stored: two bytes a coordinate and a scale a row; only this file knows codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from proponent.products import product
+
+try:
+    from proponent.index import _code_products
+except ImportError:  # installed without a C compiler, or a processor that it does not know
+    _code_products = None  # type: ignore[assignment]
+
+CODEC = "float16"
+# A row whose norm is below this has squares that float32 cannot hold.
+SQUARES_VANISH = 1e-12
+ENCODED = 64  # rows that are encoded or decoded at a time
+# Rows that are decoded at a time for a product: they should stay in the caches between decoding and use, but
+# a matrix product wants many.
+DECODED = 128
+# Up to so many vectors meet the codes as they are stored: that reads memory once, but multiplies more slowly
+# than a large product does.
+FEW = 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows [n, d].
+
+    codes: [n, d] float16, or float32 for rows that were never stored.  scale: [n] float32.
+    norms: of the rows before they were rounded, [n] float32.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    norms: Tensor
+
+    @classmethod
+    def in_memory(cls, rows: Tensor) -> Rows:
+        """Rows [n, d] float32 as they are."""
+        return cls(rows, torch.ones(len(rows)), rows.norm(dim=1))
+
+    @classmethod
+    def stored(cls, tensors: Mapping[str, Tensor]) -> Rows:
+        """Rows from the tensors that ``encode`` gave."""
+        return cls(tensors["codes"], tensors["scale"], tensors["norms"])
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def dim(self) -> int:
+        """Coordinates d of a row."""
+        return self.codes.shape[1]
+
+    def part(self, start: int, stop: int) -> Rows:
+        """Rows start..stop."""
+        return Rows(self.codes[start:stop], self.scale[start:stop], self.norms[start:stop])
+
+    def at(self, rows: Tensor) -> Tensor:
+        """Some rows [m, d] decoded; rows: a mask [n] or positions [m]."""
+        return self.codes[rows].float() * self.scale[rows, None]
+
+    def decode(self, into: Tensor | None = None) -> Tensor:
+        """All rows [n, d] float32, in fresh memory or in ``into``."""
+        made = torch.empty(self.codes.shape) if into is None else into
+        parts = (made.split(ENCODED), self.codes.split(ENCODED), self.scale.split(ENCODED))
+        for part, codes, scale in zip(*parts, strict=True):  # a few stay in the caches between both steps
+            part.copy_(codes).mul_(scale[:, None])
+        return made
+
+    def columns(self, start: int, stop: int) -> Tensor:
+        """Columns start..stop of all rows, decoded, [n, stop − start] float32."""
+        return self.codes[:, start:stop].to(torch.float32, copy=True).mul_(self.scale[:, None])
+
+    def column_products(self, vectors: Tensor, start: int, stop: int) -> Tensor:
+        """Products [v, n] of vectors [v, stop − start] with those columns of all rows."""
+        return product(vectors, self.codes[:, start:stop].to(torch.float32)).mul_(self.scale)
+
+
+def encode(rows: Tensor) -> dict[str, Tensor]:
+    """Encode rows [n, d] float32 as ``codes`` [n, d] float16, ``scale`` and ``norms`` [n] float32.
+
+    A row is divided by its root mean square first, so that float16's range (6e-8 to 65504) always
+    suffices: no coordinate exceeds the square root of d.  Relative error of a coordinate: 2^-11.
+    """
+    norms = row_norms(rows)
+    scale = norms / rows.shape[1] ** 0.5
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    codes = torch.empty(rows.shape, dtype=torch.float16)
+    for start in range(0, len(rows), ENCODED):
+        part = slice(start, start + ENCODED)
+        codes[part] = rows[part] / scale[part, None]
+    return {"codes": codes, "scale": scale, "norms": norms}
+
+
+def row_norms(rows: Tensor) -> Tensor:
+    """Norms [n] float32 of rows [n, d] float32, of any size: their squares need not fit into float32."""
+    norms: Tensor = rows.norm(dim=1)
+    # the squares of small gradients vanish in float32, and those of large ones overflow
+    rare = ~((norms > SQUARES_VANISH) & norms.isfinite())
+    norms[rare] = torch.linalg.vector_norm(rows[rare], dim=1, dtype=torch.float64).float()
+    return norms
+
+
+class RowProducts:
+    """Products of vectors [q, d] float32 with encoded rows.
+
+    Decoding always goes into the same memory: as much of it from the system each time would cost a quarter
+    of a scan.
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        self._vectors = vectors.contiguous()
+
+    def of(self, rows: Rows) -> Tensor:
+        """``vectors · rowsᵀ`` [q, n] float32."""
+        codes = rows.codes
+        few = _code_products is not None and 0 < len(self._vectors) <= FEW
+        if few and codes.dtype == torch.float16 and codes.is_contiguous():
+            return self._as_stored(codes).mul_(rows.scale)
+        made = torch.empty(len(self._vectors), len(codes))
+        for part, into in zip(codes.split(DECODED), made.split(DECODED, 1), strict=True):
+            into.copy_(product(self._vectors, self._decoded[: len(part)].copy_(part)))
+        return made.mul_(rows.scale)
+
+    def _as_stored(self, codes: Tensor) -> Tensor:
+        """The same by the compiled module, each thread a range of rows; bytes do not depend on the ranges."""
+        made = torch.zeros(len(self._vectors), len(codes))
+        arrays = (self._vectors.numpy(), codes.numpy(), made.numpy())
+        add = partial(_code_products.add_products, *arrays, codes.shape[1])
+        own, *others = self._shares(len(codes))
+        running = [self._workers.submit(add, *share) for share in others]
+        add(*own)
+        for share in running:
+            share.result()
+        return made
+
+    def _shares(self, rows: int) -> list[tuple[int, int]]:
+        """One range of rows for each thread, or fewer; the first is empty where there are no rows."""
+        strips = -(-rows // _code_products.ROWS)
+        each = max(1, -(-strips // self._threads)) * _code_products.ROWS
+        return [(begin, min(begin + each, rows)) for begin in range(0, max(1, rows), each)]
+
+    @cached_property
+    def _threads(self) -> int:
+        return torch.get_num_threads()
+
+    @cached_property
+    def _workers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads - 1)
+
+    @cached_property
+    def _decoded(self) -> Tensor:
+        return torch.empty(DECODED, self._vectors.shape[1])

@@ -1,0 +1,229 @@
+"""Scores of queries and passages under any Hessian, λ and norm, from the one stored index of ψ = W φ.
+
+    φ_q · φ_m = (W⁻ᵀ φ_q) · ψ_m        φ_qᵀ R_train⁻¹ φ_m = ψ_q · ψ_m        φ_qᵀ R'⁻¹ φ_m = (R'⁻¹ ψ_q) · ψ_m
+
+The task mix R' has the eigenvalue 1 − λ + λσ along each direction u of the task's subspace and 1 − λ beyond
+them, so all that it needs of a passage is ``Uᵀψ`` and ``‖ψ − UUᵀψ‖``.  ``combine`` is this algebra: a scan
+does it a shard at a time, and ``Remembered`` keeps a query's products, to rank again without a scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from proponent.index.codec import RowProducts
+from proponent.index.mix import TaskMix, TaskSubspace, whiten_precisely
+from proponent.index.search import Found, Shard, TopRows
+from proponent.index.whitening import Whitening
+from proponent.products import product
+
+HESSIANS = ("none", "train", "mixed")
+# A share of ‖ψ_q‖² under R'⁻¹ that no score shows: its root, 1e-7, is the most that a cosine can change.
+NEGLIGIBLE = 1e-14
+# Passages that are compared with a task's directions at a time: one block of them should stay in the caches.
+TOGETHER = 512
+
+
+@dataclass(frozen=True)
+class InnerProduct:
+    """How queries and passages are compared.
+
+    hessian: ``none``, ``train`` (R_train) or ``mixed`` (the task mix, which needs ``mix``).
+    unit_norm: whether both are scaled to unit norm under it.
+    """
+
+    hessian: str
+    unit_norm: bool
+    mix: TaskMix | None = None
+
+    @property
+    def subspace(self) -> TaskSubspace | None:
+        """Whose directions are needed of the passages."""
+        return self.mix.subspace if self.mix is not None else None
+
+
+@dataclass(frozen=True)
+class QueryTerms:
+    """All that inner products need of queries φ [q, d]; each vector is made when it is first used.
+
+    subspace: of the task whose mix is meant, None for none.
+    """
+
+    features: Tensor
+    whitening: Whitening
+    subspace: TaskSubspace | None = None
+
+    def vectors(self, name: str) -> Tensor:
+        """The vectors [q, d] float32 to multiply with ψ_m for ``none``, ``train``, or ``beyond`` the task."""
+        if name == "none":
+            return self.whitening.adjoint(self.features)
+        return self.whitened.float() if name == "train" else self._split[1].float()
+
+    @cached_property
+    def whitened(self) -> Tensor:
+        """ψ [q, d], in float64 where there is a subspace that it has to lie in."""
+        if self.subspace is None:
+            return self.whitening.whiten(self.features)
+        return whiten_precisely(self.features, self.whitening)
+
+    @property
+    def along(self) -> Tensor:
+        """``Uᵀψ`` [q, r] float64."""
+        return self._split[0]
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """‖φ‖ [q]."""
+        norms: Tensor = self.features.norm(dim=1)
+        return norms
+
+    @cached_property
+    def whitened_norms(self) -> Tensor:
+        """‖ψ‖ [q]."""
+        norms: Tensor = self.whitened.norm(dim=1)
+        return norms.float()
+
+    @cached_property
+    def beyond(self) -> Tensor:
+        """‖ψ − UUᵀψ‖² [q] float64."""
+        return self._split[1].square().sum(1)
+
+    @cached_property
+    def _split(self) -> tuple[Tensor, Tensor]:
+        assert self.subspace is not None
+        return self.subspace.split(self.whitened)
+
+    def far(self, mix: TaskMix) -> Tensor:
+        """Numbers of the queries that have more than rounding beyond the subspace, under this λ."""
+        inside = self.along.square() @ mix.shrink()
+        apart = self.beyond / (1 - mix.mix)
+        return (apart > NEGLIGIBLE * (inside + apart)).nonzero()[:, 0]
+
+
+@dataclass(frozen=True)
+class PassageTerms:
+    """What scores need of n passages besides products with vectors, whatever the query.
+
+    norms, whitened_norms: ‖φ‖ and ‖ψ‖ [n].  along: ``Uᵀψ`` [r, n].  beyond: ‖ψ − UUᵀψ‖² [n]; the last two are
+    empty without a task.
+    """
+
+    norms: Tensor
+    whitened_norms: Tensor
+    along: Tensor
+    beyond: Tensor
+
+    @classmethod
+    def of(cls, shard: Shard, subspace: TaskSubspace | None) -> PassageTerms:
+        """The terms of a shard; with a task they cost a product with each of its directions."""
+        if subspace is None:
+            return cls(shard.feature_norms, shard.rows.norms, torch.empty(0, 0), torch.empty(0))
+        along = subspace.along(shard.rows)
+        return cls(shard.feature_norms, shard.rows.norms, along, subspace.beyond(shard.rows, along))
+
+    @classmethod
+    def of_all(cls, shards: Iterable[Shard], subspace: TaskSubspace | None) -> PassageTerms:
+        """The terms of all passages, by one scan of an index."""
+        parts = [cls.of(part, subspace) for shard in shards for part in shard.parts(TOGETHER)]
+        return cls(
+            torch.cat([part.norms for part in parts]),
+            torch.cat([part.whitened_norms for part in parts]),
+            torch.cat([part.along for part in parts], 1),
+            torch.cat([part.beyond for part in parts]),
+        )
+
+
+def combine(
+    inner: InnerProduct, queries: QueryTerms, passages: PassageTerms, raw: Callable[[str], Tensor]
+) -> Tensor:
+    """Scores [q, n]; 0 where a norm is 0.
+
+    raw: products [q, n] of the queries' vectors of a name with ψ_m; for ``beyond`` of those of ``far`` alone.
+    """
+    if inner.hessian == "none":
+        made, ours, theirs = raw("none"), queries.norms, passages.norms
+    elif inner.mix is None:
+        made, ours, theirs = raw("train"), queries.whitened_norms, passages.whitened_norms
+    else:
+        made, ours, theirs = _mixed(inner.mix, queries, passages, raw)
+    if not inner.unit_norm:
+        return made
+    divisor = torch.outer(ours, theirs)
+    return torch.where(divisor > 0, made / divisor, torch.zeros_like(made))
+
+
+def _mixed(
+    mix: TaskMix, queries: QueryTerms, passages: PassageTerms, raw: Callable[[str], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inner products [q, n] under R', and norms of queries [q] and passages [n] as sums of positive terms."""
+    shrink = mix.shrink()
+    made = product((queries.along * shrink).float(), passages.along.T)
+    far = queries.far(mix)
+    if len(far):
+        made[far] += raw("beyond") / (1 - mix.mix)
+    ours = (queries.along.square() @ shrink + queries.beyond / (1 - mix.mix)).sqrt().float()
+    weights = shrink.float()
+    squared = torch.cat([weights @ part.square() for part in passages.along.split(TOGETHER, 1)])
+    return made, ours, (squared + passages.beyond / (1 - mix.mix)).sqrt()
+
+
+class QueryScan:
+    """Queries under one inner product, ready for a scan of an index."""
+
+    def __init__(self, queries: QueryTerms, inner: InnerProduct) -> None:
+        self._queries, self._inner = queries, inner
+        if inner.mix is None:
+            name = "none" if inner.hessian == "none" else "train"
+            self._products = {name: RowProducts(queries.vectors(name))}
+        else:
+            far = queries.far(inner.mix)
+            self._products = {"beyond": RowProducts(queries.vectors("beyond")[far])}
+
+    def __len__(self) -> int:
+        return len(self._queries.features)
+
+    def scores(self, shard: Shard) -> Tensor:
+        """Scores [q, n] of the passages of a shard."""
+        parts = shard.parts(TOGETHER) if self._inner.mix is not None else (shard,)
+        return torch.cat([self._scores(part) for part in parts], 1)
+
+    def _scores(self, shard: Shard) -> Tensor:
+        passages = PassageTerms.of(shard, self._inner.subspace)
+        return combine(self._inner, self._queries, passages, lambda name: self._products[name].of(shard.rows))
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """One query with its products with all passages: ranked again under another λ or Hessian without a scan.
+
+    products: [1, n] of each of the query's vectors.
+    """
+
+    query: QueryTerms
+    products: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, shards: Iterable[Shard], query: QueryTerms) -> Remembered:
+        """One scan of an index for a query, q = 1."""
+        names = ["none", "train"] + (["beyond"] if query.subspace is not None else [])
+        vectors = RowProducts(torch.cat([query.vectors(name) for name in names]))
+        raw = torch.cat([vectors.of(shard.rows) for shard in shards], 1)
+        return cls(query, dict(zip(names, raw.split(1), strict=True)))
+
+    def scores(self, inner: InnerProduct, passages: PassageTerms) -> Tensor:
+        """Scores [1, n] of all passages."""
+        return combine(inner, self.query, passages, self.products.__getitem__)
+
+
+def best(scores: Tensor, k: int) -> Found:
+    """The k highest and the k lowest of scores [q, n], as ``search`` finds them."""
+    top, bottom = TopRows(len(scores), k), TopRows(len(scores), k)
+    positions = torch.arange(scores.shape[1])
+    top.add(scores, positions)
+    bottom.add(-scores, positions)
+    return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
