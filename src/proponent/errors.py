@@ -12,6 +12,8 @@ class InputError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, in one line; its type where it says nothing."""
+    """What a library's error says, in one line; its type where it says nothing or only a key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    if not lines or isinstance(error, KeyError):
+        return ": ".join([type(error).__name__, *lines[:1]])
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

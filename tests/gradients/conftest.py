@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,3 +23,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 def shared_model(model_folder: Callable[[str], Path]) -> Callable[[str], LanguageModel]:
     """The loaded tiny model of a family; leave its weights as they are."""
     return cache(lambda family: load_model(str(model_folder(family)), device="cpu"))
+
+
+@pytest.fixture
+def copy(tmp_path: Path, model_folder: Callable[[str], Path]) -> Path:
+    """A tiny Llama's folder to spoil."""
+    return Path(shutil.copytree(model_folder("llama"), tmp_path / "model"))

@@ -53,13 +53,13 @@ def embedding(corpus: Corpus, queries: Sequence[Query], k: int = 10, model: str 
         raise InputError(
             "embeddings need sentence-transformers; install it with: pip install 'proponent[embedding]'"
         ) from error
-    from proponent.gradients.model import quiet
+    from proponent.gradients.loading import quiet
 
     passages = _passages(corpus, k)
     name = model or _bundled_model() or SENTENCE_MODEL
     with quiet():
         try:
-            encoder = SentenceTransformer(name, device="cpu")
+            encoder = SentenceTransformer(name, device="cpu", trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise InputError(f"embedding model '{name}' cannot be loaded: {first_line(error)}") from error
     vectors = [

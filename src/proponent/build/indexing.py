@@ -26,8 +26,9 @@ from proponent.errors import InputError
 from proponent.files import write_json
 from proponent.gradients.coverage import uncovered
 from proponent.gradients.features import FeatureExtractor
+from proponent.gradients.identity import versions
 from proponent.gradients.layers import LayerPlan, plan_layers
-from proponent.gradients.model import LanguageModel, load_model, versions
+from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.moments import SecondMoments, fold_moments, pack_moments, sample_moments
 from proponent.gradients.optimizer import checkpoint_moments
 from proponent.gradients.projection import pack_projections, unpack_projections

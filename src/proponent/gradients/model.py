@@ -1,32 +1,26 @@
-"""Loading a causal language model, frozen, with its tokenizer and the fingerprints of both."""
+"""A frozen causal language model with its tokenizer, and loading one."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import logging
-import math
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from huggingface_hub.utils import logging as hub_logging
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
-from transformers.utils import logging as transformers_logging
 
 from proponent.corpus.encoding import TextEncoder
 from proponent.errors import InputError, first_line
+from proponent.gradients.identity import fingerprint
 from proponent.gradients.linear import multiply_fast, product_dtype
+from proponent.gradients.loading import load_tokenizer, load_weights
+from proponent.gradients.probing import probe
 
-FINGERPRINT_SAMPLES = 1024
-CACHE_LINE = 64  # bytes; the widest load of a processor, too
+LIMITS = ("max_position_embeddings", "max_seq_len", "max_target_positions")  # names of one setting
 HUB_ID = re.compile(r"(?![.~])[\w.-]+(/[\w.-]+)?")
 
 
@@ -39,14 +33,21 @@ class _Answer(BaseModelOutputWithPastAndCrossAttentions):
 
 
 class _Replay(nn.Module):
-    """Stands in for a decoder: whatever it is asked, it answers with given hidden states."""
+    """Stands in for a decoder, or for the model around it: it answers any call with given hidden states.
 
-    def __init__(self, hidden: Tensor) -> None:
+    A head that reads the decoder's settings finds them here.
+    """
+
+    def __init__(self, decoder: nn.Module, hidden: Tensor) -> None:
         super().__init__()
-        self._hidden = hidden
+        self.__dict__.update(original=decoder, hidden=hidden)  # not registered as parts of this module
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.__dict__["original"], name)
+        return self if name == "decoder" else found
 
     def forward(self, *_: Any, **__: Any) -> _Answer:
-        return _Answer(last_hidden_state=self._hidden)
+        return _Answer(last_hidden_state=self.hidden)
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,36 @@ class LanguageModel:
 
     causal: the whole Hugging Face model in eval mode, no parameter requiring grad.
     encoder: its tokenizer.  device: where it computes.  max_positions: longest input, None if unknown.
+    position_break: length in tokens above which all of a row's positions get other factors (LongRoPE), so
+        that rows on either side of it must not share a batch; None where no length changes them.
+    identity: see ``fingerprint``.
     """
 
     causal: Any
     encoder: TextEncoder
     device: torch.device
     max_positions: int | None
-
-    @property
-    def position_break(self) -> int | None:
-        return None
+    position_break: int | None = None
+    identity: str = ""
 
     @property
     def vocabulary(self) -> int:
         """Number of logits a position."""
         return int(self.causal.get_output_embeddings().weight.shape[0])
+
+    @property
+    def known(self) -> int:
+        """Token ids from 0 to below this can be read and predicted; a tokenizer may have more of them."""
+        return min(self.vocabulary, int(self.causal.get_input_embeddings().weight.shape[0]))
+
+    def require_known(self, tokens: Sequence[int], place: str) -> None:
+        """Raise InputError, naming place and token, where a token id has no row in the embedding."""
+        if max(tokens, default=0) >= self.known:
+            token = next(token for token in tokens if token >= self.known)
+            raise InputError(
+                f"{place}: its token {token} ('{self.encoder.decode([token])}') is unknown to the model, "
+                f"which has {self.known} tokens; use the tokenizer that the model was trained with"
+            )
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """Last hidden states [n, t, h] of token ids [n, t], without computing any logits.
@@ -87,7 +103,8 @@ class LanguageModel:
         scaling and biases of any architecture are the model's own.
         """
         head = copy.copy(self.causal)  # shares every parameter; only the decoder is swapped
-        head._modules = {**self.causal._modules, self.causal.base_model_prefix: _Replay(hidden[None])}
+        replay = _Replay(self.causal.base_model, hidden[None])
+        head._modules = {**self.causal._modules, self.causal.base_model_prefix: replay}
         output: Tensor = head(inputs_embeds=hidden[None], use_cache=False).logits.squeeze(0)
         return output.float()
 
@@ -106,49 +123,30 @@ class LanguageModel:
         return replace(self, causal=copy.deepcopy(self.causal, shared))
 
     def fingerprint(self) -> str:
-        """SHA-256 over every parameter's name, shape and a strided sample of its values.
-
-        A sample of each tensor tells checkpoints of one architecture apart without reading gigabytes.
-        The stride shares no factor with the rows' length, so that the sample visits all columns.
+        """Checksum of every weight as it was loaded and of every setting of config.json that the logits
+        depend on; the same on every device and in every precision of products.
         """
-        digest = hashlib.sha256()
-        for name, value in self.causal.state_dict().items():
-            flat, stride = value.detach().reshape(-1), max(1, value.numel() // FINGERPRINT_SAMPLES)
-            while value.dim() and math.gcd(stride, value.shape[-1]) > 1:
-                stride += 1
-            sample = flat[::stride].float().cpu().contiguous()
-            digest.update(f"{name}{tuple(value.shape)}".encode())
-            digest.update(sample.numpy().tobytes())
-        return digest.hexdigest()
+        return self.identity
 
 
-def versions() -> dict[str, str]:
-    return {}
-
-
-def load_model(name: str, device: str | None = None) -> LanguageModel:
+def load_model(name: str, device: str | None = None, trust_remote_code: bool = False) -> LanguageModel:
     """Load a causal language model from a folder or a hub id in float32, frozen and ready to give gradients.
 
     device: a torch device name; None picks CUDA, then MPS, then CPU.
-    Raises InputError when the folder is missing, has no weights or lacks some, or is no causal model.
+    trust_remote_code: run Python code that comes with the model; without it, such a model is refused.
+    Raises InputError when the folder is missing, lacks weights or holds others than the model uses, or when
+    the model is not causal or its head reads more than the last hidden state.
     """
     if not os.path.isdir(name) and not HUB_ID.fullmatch(name):
         raise InputError(f"model folder '{name}' does not exist; give a Hugging Face model folder or hub id")
     where = pick_device(device)
-    causal = _load_weights(name).eval().requires_grad_(False).to(where)
-    _align(causal)
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # the tokenizers package raises bare Exceptions, too
-        raise InputError(
-            f"model '{name}' has no tokenizer that can be loaded ({first_line(error)}); "
-            "its folder needs a complete tokenizer.json"
-        ) from error
-    positions = getattr(causal.config, "max_position_embeddings", None)
-    model = LanguageModel(causal, TextEncoder(tokenizer), where, positions)
+    causal, settings = load_weights(name, trust_remote_code)
+    encoder = TextEncoder(load_tokenizer(name, trust_remote_code))
+    identity = fingerprint(causal, settings)
+    model = LanguageModel(causal.to(where), encoder, where, None, identity=identity)
     model.multiply_in("float32")
-    return model
+    limits = [limit for limit in (probe(name, model), _stated_limit(causal.config)) if limit is not None]
+    return replace(model, max_positions=min(limits, default=None), position_break=_break(causal.config))
 
 
 def pick_device(device: str | None) -> torch.device:
@@ -164,53 +162,24 @@ def pick_device(device: str | None) -> torch.device:
     return torch.device(device)
 
 
-def _load_weights(name: str) -> Any:
-    """The model on the CPU; a missing or partial set of weights is an error, never random weights."""
-    try:
-        with quiet():
-            AutoConfig.from_pretrained(name)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"model '{name}' cannot be loaded: {first_line(error)}") from error
-    causal, report = loaded
-    if mismatched := sorted(report["mismatched_keys"]):
-        parameter, found, expected = mismatched[0]
-        raise InputError(
-            f"model '{name}': {parameter} has shape {list(found)} but config.json asks for {list(expected)}; "
-            "give a folder whose config.json and weights belong together"
-        )
-    if missing := sorted(report["missing_keys"]):
-        raise InputError(
-            f"model '{name}' lacks weights for {len(missing)} parameters, first {missing[0]}; "
-            "give a folder with a complete model.safetensors"
-        )
-    return causal
+def _stated_limit(config: Any) -> int | None:
+    """The longest input that config.json names, of the text model where there are several.
 
-
-def _align(causal: nn.Module) -> None:
-    """Copy parameters that begin within a cache line, as they may lie in the file that is mapped.
-
-    Loads that cross two lines make some products half as slow again.
+    Up to it the factors of "dynamic" positions, which follow the longest row seen so far, never change.
     """
-    for parameter in causal.parameters():
-        if parameter.data_ptr() % CACHE_LINE:
-            parameter.data = parameter.data.clone()
+    text = config.get_text_config(decoder=True)
+    return next(filter(None, (getattr(text, name, None) for name in LIMITS)), None)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' bars and warnings off stderr: what matters of them becomes an error here."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    hub_level = hub_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    hub_logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        hub_logging.set_verbosity(hub_level)
-        if bars:
-            transformers_logging.enable_progress_bar()
+def _break(config: Any) -> int | None:
+    """The length above which LongRoPE takes its long factors; kinds of layers may have their own."""
+    rope = getattr(config.get_text_config(decoder=True), "rope_parameters", None)
+    return min(_breaks(rope), default=None)
+
+
+def _breaks(rope: Any) -> Iterator[int]:
+    if isinstance(rope, Mapping):
+        if rope.get("rope_type") == "longrope":
+            yield int(rope["original_max_position_embeddings"])
+        for part in rope.values():
+            yield from _breaks(part)

@@ -180,7 +180,7 @@ def _tokenizer(corpus: Corpus, shape: ModelSize, folder: Path) -> PreTrainedToke
         aside = folder / f"{TOKENIZER}.partial"
         train_tokenizer(corpus, shape.vocabulary).save_pretrained(aside)
         aside.rename(kept)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(kept)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(kept, trust_remote_code=False)
     return tokenizer
 
 
