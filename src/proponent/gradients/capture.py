@@ -29,10 +29,15 @@ def capture(model: LanguageModel, matrices: Sequence[Matrix], sinks: Sequence[Si
     The parameters are frozen, so autograd computes gradients of activations only and keeps no layer
     input; the graph starts at the outputs of the first matrices, below which nothing is differentiated.
     """
-    handles = []
+    count = [1]  # rows of the batch: some layers read theirs flattened, [n * t, i]
+
+    def count_rows(_: Any, __: Any, inputs: dict[str, Tensor]) -> None:
+        count[0] = len(inputs["input_ids"])
+
+    handles = [model.causal.base_model.register_forward_pre_hook(count_rows, with_kwargs=True)]
     for matrix in matrices:
         for slot, path in enumerate(matrix.modules):
-            hook = _forward_hook(matrix, slot, sinks)
+            hook = _forward_hook(matrix, slot, sinks, count)
             handles.append(model.causal.get_submodule(path).register_forward_hook(hook))
     try:
         yield
@@ -41,17 +46,20 @@ def capture(model: LanguageModel, matrices: Sequence[Matrix], sinks: Sequence[Si
             handle.remove()
 
 
-def _forward_hook(matrix: Matrix, slot: int, sinks: Sequence[Sink]) -> Any:
+def _forward_hook(matrix: Matrix, slot: int, sinks: Sequence[Sink], count: list[int]) -> Any:
+    def by_rows(values: Tensor) -> Tensor:
+        return values.detach().reshape(count[0], -1, values.shape[-1])
+
     def backward(d: Tensor) -> None:
         for sink in sinks:
-            sink.backward(matrix, slot, d.detach())
+            sink.backward(matrix, slot, by_rows(d))
 
     def hook(_: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         # An output that needs no grad is a first layer's: the graph begins here. The clone makes it
         # an inner node, so that models may go on to change it in place.
         traced = output if output.requires_grad else output.requires_grad_().clone()
         for sink in sinks if slot == 0 else ():
-            sink.forward(matrix, args[0].detach())
+            sink.forward(matrix, by_rows(args[0]))
         traced.register_hook(backward)
         return traced
 
