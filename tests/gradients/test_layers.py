@@ -263,10 +263,10 @@ def test_a_hand_made_stack_is_all_mlp() -> None:
         (nn.ModuleList([Twice()]), r"'layers\.0\.shared' is called 2 times in one pass"),
         (
             nn.ModuleList([Reordered()]),
-            r"'layers\.0\.linear' was given an input of shape \[16, 4\] for 2 rows of 8 tokens; "
-            r"expected \[2, 8, 4\], or the same values in this order",
+            r"'layers\.0\.linear' was given an input of shape \[6, 4\] for 2 rows of 3 tokens; "
+            r"expected \[2, 3, 4\], or the same values in this order",
         ),
-        (nn.ModuleList([Reordered(count=5)]), r"was given an input of shape \[5, 4\] for 2 rows of 8 tokens"),
+        (nn.ModuleList([Reordered(count=5)]), r"was given an input of shape \[5, 4\] for 2 rows of 3 tokens"),
     ],
 )
 def test_an_unknown_architecture(stack: nn.Module, message: str) -> None:

@@ -18,8 +18,9 @@ from proponent.gradients.stack import LINEAR, layer_stack
 
 ATTENTION_WORDS = ("attn", "attention")
 KINDS = ("attention", "mlp")
-# Token ids of the rows that show what a model's layers read: every vocabulary has them, and the rows differ.
-PROBE = ([0, 1, 0, 0, 1, 1, 0, 1], [1, 0, 1, 1, 0, 0, 1, 0])
+# Token ids of the rows that show what a model's layers read.  Position by position they read 0 0 1 0 0 1,
+# which begins unlike the first row.
+PROBE = ([0, 1, 0], [0, 0, 1])
 
 
 @dataclass(frozen=True)
