@@ -13,10 +13,10 @@ from transformers import (
     AutoModelForCausalLM,
     MambaConfig,
     MixtralConfig,
-    OPTConfig,
     PreTrainedConfig,
     Qwen2MoeConfig,
     Qwen3MoeConfig,
+    Zamba2Config,
 )
 
 from proponent.corpus.encoding import TextEncoder
@@ -76,6 +76,34 @@ class Idle(nn.Module):
         self.unused = nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Detached(nn.Module):
+    """A layer with one matrix in the graph, if ``traced``, and one that runs without autograd."""
+
+    def __init__(self, traced: bool = False) -> None:
+        super().__init__()
+        self.index = nn.Linear(4, 4)
+        self.traced = nn.Linear(4, 4) if traced else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            chosen = self.index(x) > 0
+        y: Tensor = self.traced(x) * chosen
+        return y
+
+
+class Reordered(nn.Module):
+    """A layer whose matrix reads the tokens of a batch position by position, or the first ``count`` alone."""
+
+    def __init__(self, count: int | None = None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.count = count
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.linear(x.transpose(0, 1).reshape(-1, 4)[: self.count])
         return x
 
 
@@ -201,6 +229,19 @@ def test_side_from_dim(dim: int, groups: int, blocks: int, side: int, shared_mod
     assert plan.matrices == tuple(m for block in plan.blocks for m in block.matrices)
 
 
+def test_a_dim_that_is_not_met_is_said_with_the_nearest_that_are(shared_model: Shared) -> None:
+    model = shared_model("llama")
+    plan = plan_layers(model, 2**16, 8)
+    assert plan.rounding(2**16) == (
+        "dim 65,536 gives 6 blocks of 104 x 104: 64,896 coordinates; "
+        "a dim of 64,896 or 66,150 is filled exactly"
+    )
+    for dim in (64896, 66150):
+        exact = plan_layers(model, dim, 8)
+        assert exact.dim == dim
+        assert exact.rounding(dim) == ""
+
+
 def test_dim_below_the_number_of_blocks(shared_model: Shared) -> None:
     with pytest.raises(InputError, match=r"dim 5 is smaller than the number of blocks, 6; raise --dim"):
         plan_layers(shared_model("llama"), 5, 8)
@@ -217,8 +258,15 @@ def test_a_hand_made_stack_is_all_mlp() -> None:
     [
         (nn.Sequential(nn.Linear(4, 4)), r"no layers were found in Decoder: expected a list of layers"),
         (nn.ModuleList([nn.LayerNorm(4)]), r"no layers were found in Decoder"),
-        (nn.ModuleList([Idle()]), r"no linear layers were called in 'layers'"),
-        (nn.ModuleList([Twice()]), r"run more than once a pass"),
+        (nn.ModuleList([Idle()]), r"no linear layers were called with autograd on in 'layers'"),
+        (nn.ModuleList([Detached()]), r"no linear layers were called with autograd on in 'layers'"),
+        (nn.ModuleList([Twice()]), r"'layers\.0\.shared' is called 2 times in one pass"),
+        (
+            nn.ModuleList([Reordered()]),
+            r"'layers\.0\.linear' was given an input of shape \[6, 4\] for 2 rows of 3 tokens; "
+            r"expected \[2, 3, 4\], or the same values in this order",
+        ),
+        (nn.ModuleList([Reordered(count=5)]), r"was given an input of shape \[5, 4\] for 2 rows of 3 tokens"),
     ],
 )
 def test_an_unknown_architecture(stack: nn.Module, message: str) -> None:
@@ -236,19 +284,51 @@ def test_an_unknown_architecture(stack: nn.Module, message: str) -> None:
     ids=lambda config: str(config.model_type),
 )
 def test_a_mixture_of_experts_is_refused(config: PreTrainedConfig) -> None:
-    """Its experts are no linear modules: passing them over would leave the model half attributed."""
-    expected = r"'model\.layers\.0\.mlp\.experts\.gate_up_proj'.* 4 experts; mixtures of experts are not"
+    """Its experts are no linear modules: leaving them out would leave the model half attributed."""
+    expected = r"^'model\.layers\.0\.mlp\.experts\.gate_up_proj' has shape \[4, (80|32), 24\]; only layers"
     with pytest.raises(InputError, match=expected):
         find_matrices(of_config(config))
 
 
-def test_layers_that_do_not_see_rows_of_tokens_are_refused() -> None:
-    """OPT's MLP reads all tokens of a batch as one long list."""
-    config = OPTConfig(
-        **{**COMMON, "ffn_dim": 40, "word_embed_proj_dim": 24, "intermediate_size": None},
-    )
-    with pytest.raises(InputError, match=r"'model\.decoder\.layers\.0\.fc1' does not see a row of tokens"):
-        find_matrices(of_config(config))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layers_that_share_a_weight_are_refused(dtype: str) -> None:
+    """In bfloat16 the first layers keep their weights, and so does whoever shares one of them."""
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    model = wrapped(Decoder(nn.ModuleList([first, second])))
+    model.multiply_in(dtype)
+    with pytest.raises(
+        InputError, match=r"^'layers\.0\.weight' is the weight of 'layers\.1' too; models whose"
+    ):
+        find_matrices(model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_shared_block_of_zamba2_is_refused() -> None:
+    shared = {
+        "n_mamba_heads": 4,
+        "mamba_d_state": 4,
+        "mamba_ngroups": 1,
+        "mamba_headdim": 12,
+        "chunk_size": 8,
+    }
+    layers = {
+        "num_hidden_layers": 4,
+        "layers_block_type": ["mamba", "hybrid"] * 2,
+        "hybrid_layer_ids": [1, 3],
+    }
+    model = of_config(Zamba2Config(**{**COMMON, **shared, **layers}, num_mem_blocks=1, adapter_rank=4))
+    block = r"model\.layers\.{}\.shared_transformer\.self_attn\.q_proj"
+    with pytest.raises(
+        InputError, match=f"^'{block.format(1)}.weight' is the weight of '{block.format(3)}' too"
+    ):
+        find_matrices(model)
+
+
+def test_matrices_that_run_without_autograd_are_left_out() -> None:
+    """They choose what to attend to in sparse attention, and receive no gradient."""
+    found = find_matrices(wrapped(Decoder(nn.ModuleList([Detached(traced=True)]))))
+    assert [m.modules for m in found] == [("layers.0.traced",)]
 
 
 @pytest.mark.filterwarnings("ignore")

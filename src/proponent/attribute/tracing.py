@@ -55,8 +55,8 @@ class Tracer:
                     f"{self.index.folder.path}: the {part} in '{self.spec.model}' is not the one that this "
                     "run was made with; restore it or build the run again"
                 )
-        self.model.multiply_in(self.spec.dtype)
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
+        self.model.multiply_in(self.spec.dtype)
         self.moments = unpack_moments(self.index.moments)
         self._extract = FeatureExtractor(
             self.model, self.plan, unpack_projections(self.index.sides), self.spec.batch_tokens

@@ -193,7 +193,7 @@ class _Work:
         if not plans:
             return
         for path, plan in plans.items():
-            if line := plan.shortfall(self.specs[path].dim):
+            if line := plan.rounding(self.specs[path].dim):
                 self.progress.say(line)
         builds = self._start(plans)
         if missing := [build.marks for build in builds if not build.marks.done(PLAN)]:

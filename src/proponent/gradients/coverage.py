@@ -1,12 +1,56 @@
-"""stub"""
+"""Which weights of a model's layers receive a gradient that no Matrix holds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import nn
+
+from proponent.gradients.backprop import Batch, backpropagate
 from proponent.gradients.layers import Matrix
 from proponent.gradients.model import LanguageModel
+from proponent.gradients.stack import layer_stack
 
 
 def uncovered(model: LanguageModel, matrices: Sequence[Matrix], row: Sequence[int]) -> dict[str, float]:
-    return {}
+    """Weights that the features leave out, with their share of the gradient, largest first.
+
+    row: token ids, two or more, whose summed loss is differentiated.  Counted are the decoder's weights of
+    two or more dimensions (norms and biases are left out by the method, and so are embeddings outside the
+    layers).  A share is ‖g‖² of the weight over the sum of ‖g‖² of all that are counted, > 0 and <= 1;
+    weights without a gradient are not named.  One weight gradient exists at a time.
+    """
+    counted = _counted(model.causal)
+    covered = {model.causal.get_submodule(path).weight for m in matrices for path in m.modules}
+    squares: dict[nn.Parameter, float] = {}
+
+    def take(weight: nn.Parameter) -> None:
+        if weight.grad is not None:
+            squares[weight] = float(weight.grad.float().norm()) ** 2
+            weight.grad = None
+
+    required = [weight.requires_grad for weight in counted]
+    handles = []
+    try:
+        for weight in counted:
+            weight.requires_grad_(True)
+            handles.append(weight.register_post_accumulate_grad_hook(take))
+        backpropagate(model, Batch.of([row], [1]))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for weight, before in zip(counted, required, strict=True):
+            weight.requires_grad_(before)
+    total = sum(squares.values())
+    missed = {counted[weight]: square / total for weight, square in squares.items() if weight not in covered}
+    return {name: missed[name] for name in sorted(missed, key=lambda name: -missed[name]) if missed[name]}
+
+
+def _counted(causal: nn.Module) -> dict[nn.Parameter, str]:
+    """Names of the decoder's weights of two or more dimensions, but for embeddings outside the layers."""
+    inside = set(causal.get_submodule(layer_stack(causal) or "").modules())
+    tables = (part for part in causal.modules() if isinstance(part, nn.Embedding) and part not in inside)
+    left = {weight for table in tables for weight in table.parameters()}
+    decoder = set(causal.base_model.parameters())  # type: ignore[union-attr]
+    named = causal.named_parameters()
+    return {w: name for name, w in named if w.dim() > 1 and w in decoder and w not in left}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,9 @@ from proponent.gradients.stack import LINEAR, layer_stack
 
 ATTENTION_WORDS = ("attn", "attention")
 KINDS = ("attention", "mlp")
+# Token ids of the rows that show what a model's layers read.  Position by position they read 0 0 1 0 0 1,
+# which begins unlike the first row.
+PROBE = ([0, 1, 0], [0, 0, 1])
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,15 @@ class LayerPlan:
         """Coordinates of a feature, b * p * p."""
         return len(self.blocks) * self.block_width
 
-    def shortfall(self, dim: int) -> str:
-        return ""
+    def rounding(self, dim: int) -> str:
+        """One line on what ``dim`` became where the blocks do not fill it exactly, else ''."""
+        if dim == self.dim:
+            return ""
+        count, more = len(self.blocks), len(self.blocks) * (self.side + 1) ** 2
+        return (
+            f"dim {dim:,} gives {count} blocks of {self.side} x {self.side}: {self.dim:,} coordinates; "
+            f"a dim of {self.dim:,} or {more:,} is filled exactly"
+        )
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
@@ -106,24 +118,28 @@ def cut_blocks(matrices: tuple[Matrix, ...], layer_groups: int) -> tuple[LayerBl
 
 
 def find_matrices(model: LanguageModel) -> tuple[Matrix, ...]:
-    """All attention and MLP matrices of a model, found by watching one forward pass of two tokens.
+    """All attention and MLP matrices of a model, found by watching forward passes of a few tokens.
 
     Linear modules (nn.Linear or GPT-2's Conv1D) inside the model's stack of layers count as attention
     where their path says so and as MLP otherwise; embeddings and the unembedding lie outside the stack.
-    Modules of one layer and kind that were handed the same tensor form one Matrix.
-    Raises InputError where there is no stack, no linear module in it, or a module that does not see
-    its tokens in order (a mixture of experts), for which the gradient of one passage is undefined here.
+    Modules of one layer and kind that read the same tensor form one Matrix.
+    Raises InputError where there is no stack, no linear module in it is called, or the gradient of one
+    row's loss is not ``dᵀ x`` of one call of one module; it names the module or parameter and what was seen.
     """
     stack, linear = _linear_modules(model.causal)
-    _refuse_experts(model.causal, stack)
+    _refuse_other_tensors(model.causal, stack)
+    inputs = _watch(model, linear)
+    if not inputs:
+        raise InputError(
+            f"no linear layers were called with autograd on in '{stack}'; this architecture is not supported"
+        )
+    _refuse_shared_weights(model.causal, set(inputs))
     groups: dict[tuple[int, str, int], list[tuple[str, Any]]] = {}
-    for path, given in _watch(model, linear):
+    for path, x in inputs.items():
         inside = path[len(stack) + 1 :]
         depth, _, rest = inside.partition(".")
         kind = "attention" if any(word in rest.lower() for word in ATTENTION_WORDS) else "mlp"
-        groups.setdefault((int(depth), kind, id(given)), []).append((path, linear[path]))
-    if not groups:
-        raise InputError(f"no linear layers were called in '{stack}'; this architecture is not supported")
+        groups.setdefault((int(depth), kind, id(x)), []).append((path, linear[path]))
     return tuple(
         Matrix(tuple(path for path, _ in members), kind, depth, *_sizes([module for _, module in members]))
         for (depth, kind, _), members in groups.items()
@@ -142,41 +158,89 @@ def _linear_modules(causal: nn.Module) -> tuple[str, dict[str, Any]]:
     return stack, {path: part for path, part in modules if isinstance(part, LINEAR)}
 
 
-def _refuse_experts(causal: nn.Module, stack: str) -> None:
-    """InputError where the stack keeps weights of several matrices in one tensor, as mixtures of experts do.
+def _refuse_other_tensors(causal: nn.Module, stack: str) -> None:
+    """InputError where the stack has weights of three or more dimensions, as mixtures of experts do.
 
-    Such weights are no linear modules: without this check they would be passed over in silence.
+    They are not weights of linear modules, so most of such a model would be left out.
     """
     for name, weight in causal.get_submodule(stack).named_parameters(stack):
         owner = causal.get_submodule(name.rpartition(".")[0])
-        if weight.dim() >= 3 and not isinstance(owner, nn.Conv1d):
+        if weight.squeeze().dim() >= 3 and not isinstance(owner, nn.Conv1d):
             raise InputError(
-                f"'{name}' holds the weights of {len(weight)} experts; mixtures of experts are not supported"
+                f"'{name}' has shape {list(weight.shape)}; only layers whose weights are the matrices of "
+                "nn.Linear or Conv1D modules are supported"
             )
 
 
-def _watch(model: LanguageModel, linear: dict[str, Any]) -> list[tuple[str, Tensor]]:
-    """(path, input tensor) of every call of a linear module, in order, in a forward of 1 x 2 tokens."""
-    calls: list[tuple[str, Tensor]] = []
+def _refuse_shared_weights(causal: nn.Module, called: set[str]) -> None:
+    """InputError where another module owns the weight of one that is called: its uses would count apart."""
+    owners: dict[nn.Parameter, str] = {}
+    for path, module in causal.named_modules():
+        for weight in module.parameters(recurse=False):
+            first = owners.setdefault(weight, path)
+            if first != path and weight.dim() > 1 and called & {first, path}:
+                raise InputError(
+                    f"'{first}.weight' is the weight of '{path}' too; "
+                    "models whose layers share a weight are not supported"
+                )
+
+
+def _watch(model: LanguageModel, linear: dict[str, Any]) -> dict[str, Tensor]:
+    """The input of every linear module that gradients pass, in order of the calls, for a few rows [n, t].
+
+    Raises InputError where a module is called more than once, or its input is neither [n, t, i] nor the
+    same values in another shape, such as [n * t, i]: then the first row's part is what that row gives alone.
+    """
+    tokens = torch.tensor(PROBE, device=model.device)
+    calls = _calls(model, linear, tokens)
+    counts, inputs = Counter(path for path, _ in calls), {path: x for path, x in calls if x is not None}
+    for path in inputs:
+        if counts[path] > 1:
+            raise InputError(
+                f"'{path}' is called {counts[path]} times in one pass; such models are not supported"
+            )
+    unusual = [path for path, x in inputs.items() if x.shape[:-1] != tokens.shape]
+    alone = dict(_calls(model, linear, tokens[:1])) if unusual else {}
+    for path in unusual:
+        expected = [*tokens.shape, inputs[path].shape[-1]]
+        if inputs[path].numel() != math.prod(expected) or not _begins(inputs[path], alone.get(path)):
+            raise InputError(
+                f"'{path}' was given an input of shape {list(inputs[path].shape)} for {len(tokens)} rows of "
+                f"{tokens.shape[1]} tokens; expected {expected}, or the same values in this order; "
+                "such models are not supported"
+            )
+    return inputs
+
+
+def _calls(model: LanguageModel, linear: dict[str, Any], tokens: Tensor) -> list[tuple[str, Tensor | None]]:
+    """(path, input) of every call of a linear module in a forward pass of tokens [n, t], in order.
+
+    The input is None where the model switches autograd off.
+    """
+    calls: list[tuple[str, Tensor | None]] = []
+
+    def note(path: str, x: Tensor) -> None:
+        calls.append((path, x if torch.is_grad_enabled() else None))
+
     handles = [
-        module.register_forward_pre_hook(lambda _, args, path=path: calls.append((path, args[0])))
+        module.register_forward_pre_hook(lambda _, args, path=path: note(path, args[0]))
         for path, module in linear.items()
     ]
     try:
-        with torch.no_grad():
-            model.hidden(torch.zeros(1, 2, dtype=torch.long, device=model.device))
+        with torch.enable_grad():  # no parameter requires grad, so no graph is made
+            model.hidden(tokens)
     finally:
         for handle in handles:
             handle.remove()
-    for path, given in calls:
-        if given.shape[:2] != (1, 2) or given.dim() != 3:
-            raise InputError(
-                f"layer '{path}' does not see a row of tokens [n, t, i] (a mixture of experts?); "
-                "such models are not supported"
-            )
-    if len(dict(calls)) < len(calls):
-        raise InputError("some layers of this model run more than once a pass; such models are not supported")
     return calls
+
+
+def _begins(x: Tensor, alone: Tensor | None) -> bool:
+    """Whether a batch's input begins with the first row's, to a tenth of the largest value for rounding."""
+    if alone is None or alone.numel() > x.numel():
+        return False
+    first, tolerance = x.flatten()[: alone.numel()], 0.1 * float(alone.abs().max())
+    return torch.allclose(first, alone.flatten(), rtol=0, atol=tolerance, equal_nan=True)
 
 
 def _sizes(modules: list[Any]) -> Iterator[Any]:

@@ -61,14 +61,14 @@ def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
     and Conv1D, which may compute something else, stay as they are.  What was rounded once stays rounded.
     """
     converted: dict[nn.Parameter, nn.Parameter] = {}
-    early = _early(causal)
+    kept = {value for module in _early(causal) for value in module.parameters(recurse=False)}
     for module in causal.modules():
         kind = FAST.get(type(module), type(module))
         if kind not in FAST.values():
             continue
         module.__class__ = kind
-        for name, value in list(module.named_parameters(recurse=False)) if module not in early else ():
-            if value.dtype != dtype:
+        for name, value in list(module.named_parameters(recurse=False)):
+            if value.dtype != dtype and value not in kept:
                 if value not in converted:
                     converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
                 setattr(module, name, converted[value])

@@ -41,7 +41,7 @@ def _read_state(path: str | Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: the optimizer checkpoint cannot be read: {error.strerror}") from error
-    except Exception as error:  # bytes that are no pickle make an unpickler raise anything
+    except Exception as error:  # torch.load raises exceptions of any type on bytes that are no pickle
         raise InputError(
             f"{path}: not an optimizer checkpoint, or one that holds more than tensors and numbers and would "
             "run code; give the optimizer.pt that a Hugging Face Trainer saved"
@@ -75,7 +75,7 @@ def _without_decay(causal: nn.Module, name: str) -> bool:
 def _matrix_moments(
     causal: nn.Module, matrix: Matrix, states: Mapping[str, Mapping[str, Tensor]], path: str | Path
 ) -> SecondMoments:
-    """Rows end to end and columns summed over the modules that count as one matrix."""
+    """Second moments of a matrix: row sums concatenated and column sums added over its modules."""
     parts = []
     for module, outputs in zip(matrix.modules, matrix.outputs, strict=True):
         inputs_first = isinstance(causal.get_submodule(module), Conv1D)
