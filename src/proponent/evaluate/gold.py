@@ -40,8 +40,7 @@ class Gold:
 
     def correct(self, hit: Hit) -> list[bool]:
         """Whether each proponent of a hit states its fact, best first.  KeyError for another query's hit."""
-        gold = self.passages[hit.query.id]
-        return [passage.source in gold for passage in hit.proponents]
+        return hit.correct(self.passages[hit.query.id]) or []
 
     def common(self, hits: Attribution, name: str) -> list[Hit]:
         """The hits whose query is a fact with gold passages; InputError naming the file where none is."""
