@@ -21,7 +21,7 @@ class Survey:
     empty: how many of them are empty.
     fingerprint: xxh3 (128 bits) over all ids and texts in their order, as 32 hexadecimal digits.
     sample: a uniform sample of the passages that are not empty, in corpus order.
-    namesakes: digests of the ids ``ID#N`` where ``ID`` is an id too: a piece of it would be called so.
+    namesakes: digests of the ids ``ID#N`` where ``ID`` is an id too, whose chunks would have the same ids.
     """
 
     passages: int
@@ -84,7 +84,7 @@ def _rank(id: str, seed: int) -> int:
 
 
 def _refuse_repeats(corpus: Iterable[Example], repeated: set[bytes]) -> None:
-    """Read the corpus again, only where an id is repeated, to tell which and where."""
+    """Read the corpus again, only where an id is repeated, to name it and its two places."""
     if not repeated:
         return
     places: dict[bytes, str] = {}
