@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from proponent.corpus import Fact, read_facts
+from proponent.corpus import Fact, Query, read_facts
+from proponent.corpus.facts import gold_ids
 from proponent.errors import InputError
 
 FACT = {
@@ -69,7 +70,17 @@ def test_a_wrong_list_is_named(tmp_path: Path, field: str) -> None:
     with pytest.raises(InputError, match=rf"facts\.jsonl:1: the field '{field}' must be a list of strings"):
         read_facts(write(tmp_path / "facts.jsonl", FACT | {field: "Paris"}))
     with pytest.raises(InputError, match=rf"facts\.jsonl:1: the list '{field}' must hold strings only"):
-        read_facts(write(tmp_path / "facts.jsonl", FACT | {field: ["a", 3]}))
+        read_facts(write(tmp_path / "facts.jsonl", FACT | {field: ["a", None]}))
+
+
+def test_gold_ids_are_of_facts_alone_and_may_be_numbers() -> None:
+    """As the corpus reads its own ids: 3 and "3" are one id, in a file of facts and in a query."""
+    assert gold_ids(Query("q", "p", "t")) is None
+    assert gold_ids(Query("q", "p", "t", {"trex_sentences": None})) is None
+    assert gold_ids(Query("q", "p", "t", {"trex_sentences": []})) == frozenset()
+    assert gold_ids(Query("q", "p", "t", {"trex_sentences": ["a", 3]})) == {"a", "3"}
+    with pytest.raises(InputError, match="here: the list 'trex_sentences' must hold strings only, not true"):
+        gold_ids(Query("q", "p", "t", {"trex_sentences": [True]}, "here"))
 
 
 def test_a_repeated_fact_names_both_places(tmp_path: Path) -> None:

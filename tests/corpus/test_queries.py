@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from proponent.corpus import Queries, Query
+from proponent.corpus.queries import as_queries
 from proponent.errors import InputError
 
 
@@ -120,3 +121,55 @@ def test_the_real_facts_are_understood(shared_dir: Path) -> None:
     assert len(queries) == 16407
     assert (queries[1].prompt, queries[1].target) == ("Bud Scott plays", "guitar")
     assert queries[1].fields["relation"] == "instrument"
+
+
+def test_queries_of_pairs_and_of_queries() -> None:
+    own = Query("mine", "c", "d")
+    queries = as_queries([("a", "b"), own, ["e", "f"]])
+    assert list(queries) == [
+        Query("0", "a", "b", place="query 0"),
+        own,
+        Query("2", "e", "f", place="query 2"),
+    ]
+    assert as_queries(queries) is queries
+    assert Queries.of(queries) == queries
+    assert list(as_queries(pair for pair in [("a", "b")])) == [queries[0]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        ("facts.jsonl", "query 0 is a string; give a Query or a pair .*; a file is read with Queries.read"),
+        (("The capital is", "Paris"), "query 0 is a string"),
+        ([("a", "b", "c")], "query 0 is tuple; give a Query or a pair"),
+        ([("a", "b"), 3], "query 1 is a number"),
+        ([("a", None)], "query 0: the target must be a string, not null"),
+        ([("a", "b"), ("half \ud83d", "b")], "query 1: the prompt holds half a surrogate pair"),
+        ([("a", " ")], "query 0: the target is empty"),
+        (
+            [Query("1", "a", "b"), ("c", "d"), Query("1", "e", "f")],
+            "query 1: the id '1' was already given at query",
+        ),
+    ],
+)
+def test_what_is_no_query_is_refused(asked: Any, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        as_queries(asked)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("entity1_alias", "Paris", "the field 'entity1_alias' must be a list of strings, not a string"),
+        ("entity1_alias", ["\ud83d"], "the list 'entity1_alias' holds half a surrogate pair"),
+        ("trex_sentences", [None], "the list 'trex_sentences' must hold strings only, not null"),
+        ("relation", {"a": 1}, "the field 'relation' must be a string, not an object"),
+        ("query_set", "\ud83d", "the field 'query_set' holds half a surrogate pair"),
+    ],
+)
+def test_a_field_that_is_used_later_is_checked_where_it_is_read(
+    tmp_path: Path, field: str, value: object, complaint: str
+) -> None:
+    path = write(tmp_path / "q.jsonl", {"prompt": "a", "target": "b", field: value})
+    with pytest.raises(InputError, match=rf"q\.jsonl:1: {complaint}"):
+        Queries.read(path)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from proponent.corpus.records import FileSource, columns_to_read, require_known_type
+from proponent.corpus.records import FileSource, columns_to_read
 from proponent.errors import InputError
 
 LINES = b'{"id": "a", "text": "one"}\n{"id": "b", "text": "zwei \xc3\xa4"}\n'
@@ -145,11 +145,13 @@ def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_type_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"rows\.csv: unknown file type; known are \.jsonl, \.json, \.txt"):
-        require_known_type(Path("rows.csv"))
+    with pytest.raises(
+        InputError, match=r"rows\.xls: unknown file type; known are \.jsonl, \.json, \.csv, \.tsv"
+    ):
+        FileSource(Path("rows.xls"), "rows").require_known_type()
     for name in ("rows.parquet.gz", "rows.gz", "rows"):
         with pytest.raises(InputError, match="unknown file type"):
-            require_known_type(Path(name))
+            FileSource(Path(name), name).require_known_type()
 
 
 def test_the_real_c4_lines_are_read(shared_dir: Path) -> None:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from xxhash import xxh3_128
 
 from proponent.corpus import Corpus, Example
 from proponent.corpus.repeats import digest_of
@@ -26,7 +26,7 @@ def test_the_fingerprint_is_of_framed_ids_and_texts() -> None:
     def frame(text: str) -> bytes:
         return len(text.encode()).to_bytes(8, "little") + text.encode()
 
-    by_hand = sha256(frame("a") + frame("ä") + frame("b") + frame("x")).hexdigest()
+    by_hand = xxh3_128(frame("a") + frame("ä") + frame("b") + frame("x")).hexdigest()
     assert of(("a", "ä"), ("b", "x")).survey().fingerprint == by_hand
 
 

@@ -83,6 +83,8 @@ def test_gold_from_annotated_sentences(tmp_path: Path) -> None:
         [
             {"sentence_id": "s1", "text": "t", "fact_triples": [["a", "p", "x"], ["c", "q", "z"]]},
             {"sentence_id": "s2", "text": "t", "fact_triples": [["a", "p", "y"]]},
+            {"sentence_id": "s3", "text": "states nothing", "fact_triples": []},
+            {"sentence_id": "s4", "text": "not annotated"},
         ],
     )
     gold = Gold.read(facts, sentences)
@@ -92,6 +94,11 @@ def test_gold_from_annotated_sentences(tmp_path: Path) -> None:
         "c|q|z": frozenset({"s1"}),
         "d|q|w": frozenset(),
     }
+    for wrong, found in (("abc", "a string"), (["abc"], "a string"), ([["a", "p", "x"], None], "null")):
+        write(sentences, [{"sentence_id": "s1", "text": "t", "fact_triples": wrong}])
+        message = rf"sentences\.jsonl:1: the (field|list) 'fact_triples' must .*, not {found}"
+        with pytest.raises(InputError, match=message):
+            Gold.read(facts, sentences)
     with pytest.raises(InputError, match="sentences file"):
         Gold.read(facts)
 

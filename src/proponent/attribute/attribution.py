@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from proponent.corpus.example import Query
-from proponent.corpus.queries import Queries
-from proponent.corpus.records import Record
+from proponent.corpus.facts import gold_ids
+from proponent.corpus.fields import ids_of, list_of, require_unicode, strings_of
+from proponent.corpus.queries import ECHOED_FIELDS, Queries, query_of
+from proponent.corpus.records import Record, kind
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
 from proponent.files import written_whole
@@ -24,12 +26,14 @@ class ScoredPassage:
 
     id: of the passage, or of a chunk of it.  source: the passage's id in the corpus.
     score: higher pushed the model more towards the target; in [-1, 1] for methods with unit norm.
+    correct: whether it states the query's fact, where a result file says so.
     """
 
     id: str
     source: str
     text: str
     score: float
+    correct: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -40,22 +44,42 @@ class Hit:
     proponents: tuple[ScoredPassage, ...]
     opponents: tuple[ScoredPassage, ...]
 
+    def states_fact(self, passage: ScoredPassage, gold: frozenset[str] | None = None) -> bool | None:
+        """Whether a passage states the query's fact; None where that is not known.
+
+        gold: ids of the passages that do, to judge by.  Without it the result file's own word counts,
+        and where there is none the ids that the query lists.
+        """
+        if gold is None and passage.correct is not None:
+            return passage.correct
+        known = gold_ids(self.query) if gold is None else gold
+        return None if known is None else passage.source in known
+
+    def correct(self, gold: frozenset[str] | None = None) -> list[bool] | None:
+        """Whether each proponent states the query's fact, best first, by ``states_fact``; None if unknown."""
+        verdicts = [self.states_fact(passage, gold) for passage in self.proponents]
+        known = [verdict for verdict in verdicts if verdict is not None]
+        return known if verdicts and len(known) == len(verdicts) else None
+
     def record(self) -> dict[str, Any]:
         """The fields of the paper's result files; for facts, which proponents state the fact."""
+        correct = self.correct()
         fields: dict[str, Any] = {
             "example_id": self.query.id,
-            "query_set": self.query.fields.get("query_set", "queries" if self.gold is None else "facts"),
+            "query_set": "queries" if correct is None else "facts",
             "inputs_plaintext": self.query.prompt,
             "targets_plaintext": self.query.target,
             **_columns("proponent", self.proponents),
             **_columns("opponent", self.opponents),
         }
-        for name in ("fact_id", "relation"):
-            if name in self.query.fields:
-                fields[name] = self.query.fields[name]
-        if self.gold is not None:
-            fields["proponent_correct"] = [passage.source in self.gold for passage in self.proponents]
-        return fields
+        echoed = {name: self.query.fields.get(name) for name in ECHOED_FIELDS}
+        fields |= {name: value for name, value in echoed.items() if value is not None}
+        return fields if correct is None else fields | {"proponent_correct": correct}
+
+    def __repr__(self) -> str:
+        from proponent.attribute.table import as_text
+
+        return as_text([self])
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""
@@ -63,29 +87,40 @@ class Hit:
 
         return hit_html(self)
 
-    @property
-    def gold(self) -> frozenset[str] | None:
-        """Ids of the passages annotated with the query's fact; None where the query is not a fact."""
-        sentences = self.query.fields.get("trex_sentences")
-        return frozenset(map(str, sentences)) if isinstance(sentences, list) else None
-
 
 def _passages(record: Record, role: str) -> tuple[ScoredPassage, ...]:
-    """The passages of one role in a result record."""
-    fields = record.fields
-    texts = fields.get(f"{role}s") or []
-    ids = fields.get(f"{role}_ids") or []
-    sources = fields.get(f"{role}_sources") or ids
-    scores = fields.get(f"{role}_scores") or [0.0] * len(ids)
-    if not len(texts) == len(ids) == len(sources) == len(scores) or (role == "proponent" and not ids):
+    """The passages of one role in a result record; InputError for columns that do not fit each other."""
+    texts, ids = strings_of(record, f"{role}s"), ids_of(record, f"{role}_ids")
+    sources = ids_of(record, f"{role}_sources") or ids
+    scores = list_of(record, f"{role}_scores", _is_number, "numbers") or [0.0] * len(ids)
+    correct = list_of(record, f"{role}_correct", lambda value: value in (0, 1), "true or false")
+    correct = list(map(bool, correct)) or [None] * len(ids)
+    if not len(texts) == len(ids) == len(sources) == len(scores) == len(correct) or (
+        role == "proponent" and not ids
+    ):
         raise InputError(
-            f"{record.place}: {len(texts)} {role}s with {len(ids)} ids and {len(scores)} scores; "
-            "a result file has one of each for every passage"
+            f"{record.place}: {len(texts)} {role}s with {len(ids)} ids, {len(sources)} sources, "
+            f"{len(scores)} scores and {len(correct)} verdicts; there must be one of each for every passage"
         )
     return tuple(
-        ScoredPassage(str(id), str(source), str(text), float(score))
-        for id, source, text, score in zip(ids, sources, texts, scores, strict=True)
+        ScoredPassage(id, source, text, float(score), verdict)
+        for id, source, text, score, verdict in zip(ids, sources, texts, scores, correct, strict=True)
     )
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**1023)
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    """How a result file says that it was made; None for what it does not say."""
+    found = {name: record.fields.get(name) for name in SETTINGS}
+    for name, value in found.items():
+        wanted = "a number" if name == "mix" else "a string"
+        if value is not None and not (_is_number(value) if name == "mix" else isinstance(value, str)):
+            raise InputError(f"{record.place}: the field {name!r} must be {wanted}, not {kind(value)}")
+        require_unicode(value, record.place, f"the field {name!r}")
+    return found
 
 
 def _columns(role: str, passages: Sequence[ScoredPassage]) -> dict[str, list[Any]]:
@@ -123,6 +158,11 @@ class Attribution(Sequence[Hit]):
         """One result record a query: the paper's fields, then the settings."""
         return ({**hit.record(), **self.settings} for hit in self.hits)
 
+    def __repr__(self) -> str:
+        from proponent.attribute.table import as_text
+
+        return as_text(self.hits, self.settings)
+
     def _repr_html_(self) -> str:
         """How a notebook shows it: the first queries with their first passages."""
         from proponent.attribute.notebook import attribution_html
@@ -134,18 +174,26 @@ class Attribution(Sequence[Hit]):
         """Read a result file: ours, or one of the paper's release.
 
         Sources, scores and opponents may be missing; then a passage's source is its id and its score 0.
-        Raises InputError for a line without ids, or whose columns do not have the same length.
+        Raises InputError, naming file, line and field, for a line without ids, a field that is not of
+        its type, and columns that do not have the same length.
         """
-        queries = Queries.read(path)
-        records = [record for _, record in read_records(path)]
-        hits = tuple(
-            Hit(query, _passages(record, "proponent"), _passages(record, "opponent"))
-            for query, record in zip(queries, records, strict=True)
-        )
-        return cls(hits, {name: records[0].fields.get(name) for name in SETTINGS})
+        hits: list[Hit] = []
+        settings: dict[str, Any] = {}
+        for source, record in read_records(path):
+            query = query_of(source, record)
+            hits.append(Hit(query, _passages(record, "proponent"), _passages(record, "opponent")))
+            settings = _settings(record) if len(hits) == 1 else settings
+        if not hits:
+            raise InputError(f"{path}: there are no results in it; give a file that 'proponent trace' wrote")
+        Queries(tuple(hit.query for hit in hits))  # the ids are unique, no side is empty
+        return cls(tuple(hits), settings)
 
     def write(self, path: str | Path) -> None:
         """Write the records as JSONL, whole or not at all."""
-        with written_whole(Path(path)) as aside, open(aside, "w", encoding="utf-8") as file:
+        # a lone surrogate, which UTF-8 cannot hold, is written as JSON's own escape of it
+        with (
+            written_whole(Path(path)) as aside,
+            open(aside, "w", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             for record in self.records():
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")

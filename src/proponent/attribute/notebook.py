@@ -41,17 +41,17 @@ def hit_html(hit: Hit) -> str:
     sides = [("proponents", hit.proponents)] + ([("opponents", hit.opponents)] if hit.opponents else [])
     heads = "".join(f'<th colspan="2" style="{CELL}">{role}</th>' for role, _ in sides)
     rows = zip_longest(*(passages[:SHOWN_PASSAGES] for _, passages in sides))
-    body = "".join(f"<tr>{''.join(_cells(p, hit.gold, words) for p in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(_cells(hit, p, words) for p in row)}</tr>" for row in rows)
     return (
         f"<p><b><bdi>{escape(hit.query.prompt)}</bdi></b> → {target}</p>"
         f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
-def _cells(passage: ScoredPassage | None, gold: frozenset[str] | None, words: re.Pattern[str]) -> str:
+def _cells(hit: Hit, passage: ScoredPassage | None, words: re.Pattern[str]) -> str:
     if passage is None:
         return f'<td style="{CELL}"></td>' * 2
-    mark = '<br><span title="states the fact">✓ gold</span>' if gold and passage.source in gold else ""
+    mark = '<br><span title="states the fact">✓ gold</span>' if hit.states_fact(passage) else ""
     return (
         f'<td style="{NUMBER}">{passage.score:+.4f}{mark}<br><code>{escape(passage.id)}</code></td>'
         f'<td style="{CELL}">{_folded(passage.text, words)}</td>'

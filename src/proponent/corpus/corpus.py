@@ -9,7 +9,7 @@ from itertools import chain, islice
 
 from proponent.corpus.example import Example
 from proponent.corpus.fields import id_of, text_of
-from proponent.corpus.records import Record, Source
+from proponent.corpus.records import FileSource, Record, Source
 from proponent.corpus.sources import resolve
 from proponent.corpus.survey import Survey, take_survey
 from proponent.errors import InputError
@@ -44,12 +44,14 @@ class Corpus:
         id_field: str | None = None,
         text_field: str | None = None,
         limit: int | None = None,
+        text_as: str = "lines",
     ) -> Corpus:
         """The corpus in files, globs, folders and hub datasets (``hf:owner/name:config:split``).
 
-        Nothing is read yet but the names: what is wrong with a record is told when it is iterated.
+        text_as: ``lines`` reads each line of a ``.txt`` file as a passage, ``documents`` the whole file.
+        Only names are looked up here; iterating raises InputError for a record that cannot be used.
         """
-        return cls(resolve(sources), id_field, text_field, limit)
+        return cls(resolve(sources, text_as), id_field, text_field, limit)
 
     @classmethod
     def of(cls, passages: Iterable[str | Example]) -> Corpus:
@@ -77,6 +79,20 @@ class Corpus:
         if survey.passages == survey.empty:
             raise InputError(f"{names}: all {survey.empty} passages are empty; is it the right --text-field?")
         return survey
+
+    def text_note(self, passages: int) -> str:
+        """One line for the user on how ``.txt`` files were read; empty where there are none.
+
+        passages: how many the corpus holds, from its survey.
+        """
+        texts = [s for s in self.sources if isinstance(s, FileSource) and s.form == ".txt"]
+        if not texts:
+            return ""
+        names = texts[0].name if len(texts) == 1 else f"{len(texts):,} text files"
+        held = f"{passages:,} passage{'s' * (passages != 1)}, " if len(texts) == len(self.sources) else ""
+        if texts[0].text_as == "documents":
+            return f"{names}: {held}one a file; --text-as lines reads each line as one passage"
+        return f"{names}: {held}one a line; --text-as documents reads a file as one passage"
 
     def _passages(self, source: Source) -> Iterator[Example]:
         text_field = self.text_field or TEXT_FIELD

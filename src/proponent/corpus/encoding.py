@@ -2,8 +2,9 @@
 
 The rules, all independent of the model:
 
-- The special tokens that the tokenizer puts before a text (a beginning-of-text token) are kept, before every
-  chunk; those it puts behind (an end-of-text token) are not, for the text may go on.
+- The special tokens that the tokenizer puts before a text (a beginning-of-text token) are put before every
+  chunk, but not a second time where the text begins with them; none of them is scored. Those that it puts
+  behind (an end-of-text token) are left out, for the text may go on.
 - A long passage is encoded once and its tokens are cut into pieces of nearly equal length: a short rest
   would have a gradient of few tokens, and unit norm would make it as loud as the others.
 - Prompt and target are joined by one space, unless either already has whitespace there, and the space
@@ -37,6 +38,7 @@ class TextEncoder:
     """Encodes passages and queries with a fast Hugging Face tokenizer.
 
     prefix: ids of the special tokens put before a text; often one or none.
+    start: index of a text's first token that is scored: the first behind the prefix, at least 1.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -51,6 +53,7 @@ class TextEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.prefix = self._find_prefix()
+        self.start = max(1, len(self.prefix))
 
     @property
     def start(self) -> int:
@@ -65,36 +68,41 @@ class TextEncoder:
     def chunks(self, example: Example, ordinal: int, max_length: int) -> Iterator[Chunk]:
         """The passage as one chunk, or as several where it is longer than max_length tokens.
 
-        ordinal: of the passage in its corpus.  The texts of the chunks, laid end to end, are the passage.
-        Yields nothing for a passage that is empty or has nothing to predict (fewer than two tokens, the
-        prefix included).  Raises InputError where max_length leaves too little room for text.
+        ordinal: of the passage in its corpus.  The texts of the chunks, joined, are the passage.
+        Yields nothing for a passage that is empty or has no token to score.
+        Raises InputError where max_length leaves too little room for text.
         """
         body = max_length - len(self.prefix)
         if body < MIN_BODY:
             least = len(self.prefix) + MIN_BODY
             raise InputError(f"a max-length of {max_length} tokens is too short; it must be at least {least}")
         encoding = self._tokenizer.encode(example.text, add_special_tokens=False)
-        ids = encoding.ids
-        if example.empty or len(self.prefix) + len(ids) < 2:
+        own = len(self.prefix) if self._begins_with_prefix(encoding.ids) else 0
+        ids, offsets = encoding.ids[own:], encoding.offsets[own:]
+        if example.empty or len(self.prefix) + len(ids) <= self.start:
             return
         if len(ids) <= body:
-            yield Chunk(example.id, ordinal, 0, example.text, (*self.prefix, *ids))
+            yield Chunk(example.id, ordinal, 0, example.text, (*self.prefix, *ids), self.start)
             return
         # reach[k]: characters covered by the tokens before the k-th
-        reach = list(accumulate((end for _, end in encoding.offsets), max, initial=0))
-        whole = [covered <= start for covered, (start, _) in zip(reach, encoding.offsets, strict=False)]
+        reach = list(accumulate((end for _, end in offsets), max, initial=0))
+        whole = [covered <= start for covered, (start, _) in zip(reach, offsets, strict=False)]
         reach[-1] = len(example.text)
         for part, (start, end) in enumerate(_pieces(whole, body)):
             text = example.text[reach[start] : reach[end]]
-            yield Chunk(f"{example.id}#{part}", ordinal, part, text, (*self.prefix, *ids[start:end]))
+            tokens = self._prefixed(ids[start:end])
+            yield Chunk(f"{example.id}#{part}", ordinal, part, text, tokens, self.start)
 
     def passage(self, text: str, max_length: int) -> tuple[int, ...]:
-        """Token ids of a text, cut to its first max_length tokens, the special prefix included."""
-        return (*self.prefix, *self._plain(text))[:max_length]
+        """Token ids of a text, cut to its first max_length tokens, the special prefix included.
+
+        Those from ``start`` on are scored.
+        """
+        return self._prefixed(self._plain(text))[:max_length]
 
     def prompt(self, text: str) -> tuple[int, ...]:
         """Token ids of a prompt as a query has them: without trailing spaces, which belong to the target."""
-        return (*self.prefix, *self._plain(text.rstrip(" ")))
+        return self._prefixed(self._plain(text.rstrip(" ")))
 
     def continued(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """What each row of token ids adds to a text that it follows: its leading space is kept.
@@ -123,19 +131,25 @@ class TextEncoder:
         target_ids = self._continuation(prompt, prompt_ids, target)
         if target_ids is None:
             raise InputError(f"{query.place}: prompt and target have no exact boundary in tokens; reword one")
-        boundary = len(self.prefix) + len(prompt_ids)
-        if not target_ids or not boundary:
+        before = self._prefixed(prompt_ids)
+        if not target_ids or not before:
             side = "prompt" if target_ids else "target"
             raise InputError(
                 f"{query.place}: the tokenizer makes nothing of the {side}; it must know its script"
             )
-        tokens = (*self.prefix, *prompt_ids, *target_ids)
+        tokens = (*before, *target_ids)
         if len(tokens) > max_length:
             raise InputError(
                 f"{query.place}: its target would be cut off: the query is {len(tokens)} tokens long and "
                 f"max-length is {max_length}; shorten the prompt or raise --max-length"
             )
-        return EncodedQuery(query, tokens, boundary)
+        return EncodedQuery(query, tokens, len(before))
+
+    def _begins_with_prefix(self, ids: Sequence[int]) -> bool:
+        return tuple(ids[: len(self.prefix)]) == self.prefix
+
+    def _prefixed(self, ids: Sequence[int]) -> tuple[int, ...]:
+        return tuple(ids) if self._begins_with_prefix(ids) else (*self.prefix, *ids)
 
     def _plain(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -33,6 +33,7 @@ class Chunk:
     passage: ordinal of the passage in the corpus; part: ordinal of the chunk in its passage.
     text: the characters that the tokens cover.
     tokens: token ids, special prefix (such as a beginning-of-text token) included.
+    start: index of the first token that is scored, >= 1: no token of the special prefix ever is.
     """
 
     id: str

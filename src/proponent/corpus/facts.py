@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from proponent.corpus.fields import id_of, text_of
-from proponent.corpus.records import Record, kind
+from proponent.corpus.example import Query
+from proponent.corpus.fields import id_of, ids_of, strings_of, text_of
+from proponent.corpus.records import Record
 from proponent.corpus.repeats import repeated_id
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
@@ -35,6 +36,17 @@ class Fact:
     def triple(self) -> tuple[str, str, str]:
         """The fact as a passage's ``fact_triples`` annotate it."""
         return (self.entity0_uri, self.predicate_uri, self.entity1_uri)
+
+
+def gold_ids(query: Query) -> frozenset[str] | None:
+    """Ids of the passages that state a query's fact; None where the query is not a fact.
+
+    Raises InputError where its ``trex_sentences`` are not a list of ids.
+    """
+    field = "trex_sentences"
+    if (listed := query.fields.get(field)) is None:
+        return None
+    return frozenset(ids_of(Record({field: listed}, query.place, 0), field))
 
 
 def read_facts(path: str | os.PathLike[str]) -> tuple[Fact, ...]:
@@ -66,9 +78,9 @@ def _fact_of(record: Record) -> Fact:
         entity0_uri=_filled(record, "entity0_uri"),
         predicate_uri=_filled(record, "predicate_uri"),
         entity1_uri=_filled(record, "entity1_uri"),
-        entity0_alias=_strings(record, "entity0_alias"),
-        entity1_alias=_strings(record, "entity1_alias"),
-        trex_sentences=_strings(record, "trex_sentences"),
+        entity0_alias=strings_of(record, "entity0_alias"),
+        entity1_alias=strings_of(record, "entity1_alias"),
+        trex_sentences=ids_of(record, "trex_sentences"),
         prompt0=_filled(record, "prompt0"),
     )
 
@@ -78,15 +90,3 @@ def _filled(record: Record, field: str) -> str:
     if not text.strip():
         raise InputError(f"{record.place}: the field {field!r} is empty; a fact needs it")
     return text
-
-
-def _strings(record: Record, field: str) -> tuple[str, ...]:
-    values = record.fields.get(field)
-    if values is None:
-        return ()
-    if not isinstance(values, list):
-        raise InputError(f"{record.place}: the field {field!r} must be a list of strings, not {kind(values)}")
-    for value in values:
-        if not isinstance(value, str):
-            raise InputError(f"{record.place}: the list {field!r} must hold strings only, not {kind(value)}")
-    return tuple(values)

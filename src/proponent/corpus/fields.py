@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 from proponent.corpus.records import Record, kind
 from proponent.errors import InputError
 
@@ -18,25 +21,64 @@ def text_of(record: Record, field: str, option: str | None = None) -> str:
     text = record.fields[field]
     if not isinstance(text, str):
         raise InputError(f"{record.place}: the field {field!r} must be a string, not {kind(text)}")
-    if not text.isascii() and _has_lone_surrogate(text):
-        raise InputError(f"{record.place}: the field {field!r} holds half a surrogate pair, which is no text")
+    require_unicode(text, record.place, f"the field {field!r}")
     return text
-
-
-def _has_lone_surrogate(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def id_of(record: Record, field: str, option: str | None = None) -> str:
     """The id in a record's field, a string that is not empty or an integer; errors as `text_of`."""
     value = record.fields.get(field)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int:
         return str(value)
     id = text_of(record, field, option)
     if not id:
         raise InputError(f"{record.place}: the id in {field!r} is empty")
     return id
+
+
+def list_of(record: Record, field: str, accept: Callable[[object], bool], words: str) -> list[Any]:
+    """The list in a record's field, empty where it is missing or null.
+
+    Raises InputError where it is no list, or holds what ``accept`` refuses; words: what it must hold.
+    """
+    values = record.fields.get(field)
+    if values is None:
+        return []
+    if not isinstance(values, list):
+        raise InputError(f"{record.place}: the field {field!r} must be a list of {words}, not {kind(values)}")
+    for value in values:
+        if not accept(value):
+            raise InputError(f"{record.place}: the list {field!r} must hold {words} only, not {kind(value)}")
+        require_unicode(value, record.place, f"the list {field!r}")
+    return values
+
+
+def strings_of(record: Record, field: str) -> tuple[str, ...]:
+    """The strings in a record's list; errors as `list_of`."""
+    return tuple(list_of(record, field, lambda value: isinstance(value, str), "strings"))
+
+
+def ids_of(record: Record, field: str) -> tuple[str, ...]:
+    """The ids in a record's list, strings or integers as in `id_of`; errors as `list_of`."""
+    return tuple(map(str, list_of(record, field, lambda value: type(value) in (str, int), "strings")))
+
+
+def require_unicode(value: object, place: str, where: str) -> None:
+    """Raise InputError where a string in a value holds half a surrogate pair, which no file can hold.
+
+    where: the value's name in its record, for the message.
+    """
+    for text in _strings_in(value):
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise InputError(f"{place}: {where} holds half a surrogate pair, which is no text") from None
+
+
+def _strings_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _strings_in(item)

@@ -9,8 +9,8 @@ from itertools import islice
 from typing import overload
 
 from proponent.corpus.example import Query
-from proponent.corpus.fields import id_of, text_of
-from proponent.corpus.records import Record, Source
+from proponent.corpus.fields import id_of, ids_of, require_unicode, strings_of, text_of
+from proponent.corpus.records import Record, Source, kind
 from proponent.corpus.repeats import repeated_id
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
@@ -26,6 +26,7 @@ RESULT_FIELDS = frozenset(
     {"proponents", "proponent_ids", "proponent_sources", "proponent_scores", "proponent_correct"}
     | {"opponents", "opponent_ids", "opponent_sources", "opponent_scores"}
 )
+ECHOED_FIELDS = ("query_set", "fact_id", "relation")  # of a query, kept in its result record
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,21 @@ class Queries(Sequence[Query]):
         if limit is not None and limit < 1:
             raise InputError(f"a limit of {limit} queries leaves none; give 1 or more")
         read = cls(
-            tuple(_query_of(source, record, id_field) for source, record in islice(read_records(path), limit))
+            tuple(query_of(source, record, id_field) for source, record in islice(read_records(path), limit))
         )
         if not read:
             raise InputError(f"{os.fspath(path)}: there are no queries in it")
         return read
 
     @classmethod
-    def of(cls, prompt: str, target: str) -> Queries:
-        """The one query of a prompt and a target."""
-        return cls((Query("query", prompt, target),))
+    def of(cls, asked: str | Iterable[Query | tuple[str, str]], target: str | None = None) -> Queries:
+        """The one query of a prompt and its target, or those of queries and (prompt, target) pairs.
+
+        A pair's id is its position, from 0.  Raises InputError for what is neither.
+        """
+        if target is not None:
+            return cls((Query("query", asked, target),))  # type: ignore[arg-type]  # checked as any query
+        return cls(tuple(_query_from(value, number) for number, value in enumerate(asked)))
 
     def subset(self, ids: Iterable[str]) -> Queries:
         """The queries of these ids, in the order they have here; raises InputError for an unknown id."""
@@ -91,14 +97,35 @@ class Queries(Sequence[Query]):
         return self.queries[index]
 
 
+def as_queries(asked: Queries | Iterable[Query | tuple[str, str]]) -> Queries:
+    """What a caller asks, as queries; see ``Queries.of``."""
+    return asked if isinstance(asked, Queries) else Queries.of(asked)
+
+
 def require_both_sides(query: Query) -> None:
-    """Raise InputError where the prompt or the target is empty or nothing but whitespace."""
+    """Raise InputError where the prompt or the target is no text, empty or nothing but whitespace."""
     for side, text in (("prompt", query.prompt), ("target", query.target)):
+        if not isinstance(text, str):
+            raise InputError(f"{query.place}: the {side} must be a string, not {kind(text)}")
+        require_unicode(text, query.place, f"the {side}")
         if not text.strip():
             raise InputError(f"{query.place}: the {side} is empty; a query needs a prompt and a target")
 
 
-def _query_of(source: Source, record: Record, id_field: str | None) -> Query:
+def _query_from(value: object, number: int) -> Query:
+    if isinstance(value, Query):
+        return value
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        what = "a file is read with Queries.read(path)" if isinstance(value, str) else "see Queries.of"
+        raise InputError(f"query {number} is {kind(value)}; give a Query or a pair (prompt, target); {what}")
+    return Query(str(number), value[0], value[1], place=f"query {number}")
+
+
+def query_of(source: Source, record: Record, id_field: str | None = None) -> Query:
+    """The query that a record holds, in one of `SCHEMAS`.
+
+    Raises InputError naming file, line and field for a field that is missing or not of its type.
+    """
     present = record.fields.keys()
     schema = next((schema for schema in SCHEMAS if present >= set(schema[:2])), None)
     if schema is None:
@@ -107,6 +134,7 @@ def _query_of(source: Source, record: Record, id_field: str | None) -> Query:
         raise InputError(f"{record.place}: no prompt and target ({known}); the fields are: {found}")
     prompt, target, id_fields = schema
     field = id_field or next((name for name in id_fields if name in record.fields), None)
+    _check_fields(record)
     return Query(
         id=id_of(record, field) if field else f"{source.name}:{record.number}",
         prompt=text_of(record, prompt),
@@ -114,3 +142,14 @@ def _query_of(source: Source, record: Record, id_field: str | None) -> Query:
         fields={name: value for name, value in record.fields.items() if name not in RESULT_FIELDS},
         place=record.place,
     )
+
+
+def _check_fields(record: Record) -> None:
+    """Raise InputError where a field that is used, or written to result files, is not what it should be."""
+    ids_of(record, "trex_sentences")
+    strings_of(record, "entity1_alias")
+    for name in ECHOED_FIELDS:
+        value = record.fields.get(name)
+        if value is not None and type(value) not in (str, int):
+            raise InputError(f"{record.place}: the field {name!r} must be a string, not {kind(value)}")
+        require_unicode(value, record.place, f"the field {name!r}")

@@ -1,16 +1,18 @@
-"""Files of records: JSON lines, Parquet and plain text, compressed or not, read as a stream.
+"""Files of records: JSON lines, CSV and TSV, Parquet and plain text, read as a stream.
 
 A record is a dictionary with the place it was read at, so that whatever is wrong with it can be named.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, cast
 
@@ -19,7 +21,11 @@ import pyarrow.parquet as pq
 
 from proponent.errors import InputError, first_line
 
-PARQUET_ROWS = 1024  # rows that are Python objects at a time
+# Bytes of one record: a line, a row of a table, a text file read whole. A small compressed file can hold
+# gigabytes without a line end; this bounds the memory that reading any file takes.
+MAX_RECORD = 64 * 2**20
+PARQUET_ROWS, PARQUET_BYTES = 1024, 16 * 2**20  # of a batch of rows; the bytes are an estimate
+TEXT_AS = ("lines", "documents")
 
 
 class Record(NamedTuple):
@@ -57,50 +63,123 @@ def columns_to_read(present: Collection[str], needed: Collection[str], useful: C
 
 @dataclass(frozen=True)
 class FileSource:
-    """One file; its type is told by its suffixes."""
+    """One file; its type is told by its suffixes.
+
+    text_as: whether a text file is one passage a line (``lines``) or one passage (``documents``).
+    """
 
     path: Path
     name: str
+    text_as: str = "lines"
+
+    @property
+    def form(self) -> str:
+        """The suffix that names the file's type, that of its compression left out: ``.txt``, ``.csv``."""
+        return Path(self.path.stem).suffix if self.path.suffix in _OPENERS else self.path.suffix
 
     def records(self, needed: Collection[str], useful: Collection[str]) -> Iterator[Record]:
-        if self.path.suffix == ".parquet":
+        if self.form == ".parquet":
             return _parquet_rows(self.path, needed, useful)
-        return _line_records(self.path)
+        if self.form in _DELIMITERS:
+            return _table_rows(self.path, _DELIMITERS[self.form])
+        if self.form == ".txt":
+            return self._document() if self.text_as == "documents" else _text_lines(self.path)
+        return _json_lines(self.path)
 
-
-def require_known_type(path: Path) -> None:
-    """Raise InputError where no reader knows the file's suffix."""
-    if path.suffix == ".parquet":
-        return
-    compressed = path.suffix in _OPENERS
-    form = Path(path.stem).suffix if compressed else path.suffix
-    if form not in _PARSERS:
-        forms = ", ".join([*_PARSERS, ".parquet"])
+    def require_known_type(self) -> None:
+        """Raise InputError where no reader knows the file's suffix."""
+        if self.form in _LINES or self.path.suffix == ".parquet":
+            return
         packed = " or ".join(_OPENERS)
         raise InputError(
-            f"{path}: unknown file type; known are {forms}, and the lines also compressed with {packed}"
+            f"{self.path}: unknown file type; known are {', '.join(_LINES)}, also compressed with {packed}, "
+            "and .parquet"
         )
 
+    def _document(self) -> Iterator[Record]:
+        """The whole file as the one record, called by the file's name."""
+        place = f"{self.path}:1"
+        text = _decode(b"".join(_lines(self.path, whole=True)), place)
+        yield Record({"id": self.name, "text": text}, place, 1)
 
-def _line_records(path: Path) -> Iterator[Record]:
-    form = path.suffix if path.suffix in _PARSERS else Path(path.stem).suffix
-    parse = _PARSERS[form]
+
+def _json_lines(path: Path) -> Iterator[Record]:
     for number, line in enumerate(_lines(path), start=1):
         place = f"{path}:{number}"
-        fields = parse(_decode(line, place), place)
+        fields = _parse_json(_decode(line, place), place)
         if fields is not None:
             yield Record(fields, place, number)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _text_lines(path: Path) -> Iterator[Record]:
+    """A passage a line; a blank line is an empty passage."""
+    for number, line in enumerate(_lines(path), start=1):
+        place = f"{path}:{number}"
+        text = _decode(line, place).removesuffix("\n").removesuffix("\r")
+        yield Record({"text": text}, place, number)
+
+
+def _table_rows(path: Path, delimiter: str) -> Iterator[Record]:
+    """Rows of CSV or TSV under a header line, all fields as text; a quoted field may hold line ends.
+
+    The place of a row is its first line.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD))  # else 131,072 characters
+    start, size = 1, 0
+
+    def lines() -> Iterator[str]:
+        nonlocal size
+        for number, line in enumerate(_lines(path), start=1):
+            size += len(line)
+            if size > MAX_RECORD:
+                raise _too_long(f"{path}:{start}", "row", "is a quote missing?")
+            yield _decode(line, f"{path}:{number}")
+
+    rows = csv.reader(lines(), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    try:
+        for row in rows:
+            place = f"{path}:{start}"
+            if row and not header:
+                header = _checked_header(row, place)
+            elif row and len(row) != len(header):
+                found = f"{len(row)} fields under a header of {len(header)}"
+                raise InputError(f"{place}: {found}; quote a field that holds the delimiter or a line end")
+            elif row:
+                yield Record(dict(zip(header, row, strict=True)), place, start)
+            start, size = rows.line_num + 1, 0
+    except csv.Error as error:
+        raise InputError(f"{path}:{start}: not a row of a table ({error}); is a quote missing?") from error
+
+
+def _checked_header(names: list[str], place: str) -> list[str]:
+    wrong = next((name for name in names if not name.strip() or names.count(name) > 1), None)
+    if wrong is not None:
+        fault = f"has the name {wrong!r} twice" if wrong.strip() else "has a column without a name"
+        raise InputError(f"{place}: the header line {fault}; the first line must name every column")
+    return names
+
+
+def _lines(path: Path, whole: bool = False) -> Iterator[bytes]:
+    """The lines of a file with their ends, a byte order mark left out; or all of it at once."""
     opener = _OPENERS.get(path.suffix, _open_plain)
     try:
         with opener(path) as stream:
-            first = stream.readline()
-            yield from [first.removeprefix(b"\xef\xbb\xbf")] if first else []  # a byte order mark is no text
-            yield from stream
+            read = stream.read if whole else stream.readline
+            for number in count(1):
+                line = read(MAX_RECORD + 1)
+                if len(line) > MAX_RECORD:
+                    remedy = "give one passage a line, or --text-as lines" if whole else "split it"
+                    raise _too_long(f"{path}:{number}", "document" if whole else "line", remedy)
+                if not line:
+                    return
+                yield line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}); is the file whole?") from error
+
+
+def _too_long(place: str, what: str, remedy: str) -> InputError:
+    return InputError(f"{place}: a {what} of more than {MAX_RECORD // 2**20} MiB, the most allowed; {remedy}")
 
 
 def _open_plain(path: Path) -> IO[bytes]:
@@ -137,16 +216,8 @@ def _parse_json(line: str, place: str) -> dict[str, Any] | None:
     return value
 
 
-def _parse_text(line: str, place: str) -> dict[str, Any]:
-    """A passage a line; a blank line is an empty passage."""
-    return {"text": line.removesuffix("\n").removesuffix("\r")}
-
-
-_PARSERS: dict[str, Callable[[str, str], dict[str, Any] | None]] = {
-    ".jsonl": _parse_json,
-    ".json": _parse_json,  # as C4 ships its lines
-    ".txt": _parse_text,
-}
+_LINES = (".jsonl", ".json", ".csv", ".tsv", ".txt")  # .json as C4 ships its lines
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".gz": _open_gzip, ".zst": _open_zstd}
 
 
@@ -156,7 +227,10 @@ def _parquet_rows(path: Path, needed: Collection[str], useful: Collection[str]) 
         # pre_buffer would hold whole row groups in memory
         with pq.ParquetFile(path, pre_buffer=False) as file:
             columns = columns_to_read(file.schema_arrow.names, needed, useful)
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
+            for batch in _parquet_batches(path, file, columns):
+                for row in range(batch.num_rows if batch.nbytes > MAX_RECORD else 0):
+                    if batch.slice(row, 1).nbytes > MAX_RECORD:
+                        raise _too_long(f"{path}:{number + row + 1}", "row", "split its text")
                 for fields in batch.to_pylist():
                     number += 1
                     yield Record(fields, f"{path}:{number}", number)
@@ -165,6 +239,21 @@ def _parquet_rows(path: Path, needed: Collection[str], useful: Collection[str]) 
     except (OSError, pa.ArrowException) as error:
         reason = first_line(error)
         raise InputError(f"{path}: not a readable Parquet file ({reason}); is the file whole?") from error
+
+
+def _parquet_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of at most PARQUET_ROWS, of fewer where rows are long on the average of their row group."""
+    first = 1
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        chunks = [group.column(n) for n in range(group.num_columns)]
+        sizes = [c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in columns]
+        mean = max(1, sum(sizes) // max(1, group.num_rows))
+        if mean > MAX_RECORD:
+            raise _too_long(f"{path}:{first}", "row", "split its text")
+        rows = min(PARQUET_ROWS, max(1, PARQUET_BYTES // mean))
+        yield from file.iter_batches(batch_size=rows, row_groups=[number], columns=columns)
+        first += group.num_rows
 
 
 def kind(value: object) -> str:

@@ -25,13 +25,13 @@ def digest_of(id: str) -> bytes:
 
 
 def stem_of(id: str) -> str:
-    """``STEM`` of an id ``STEM#N``, as the pieces of a long passage are called; empty for another id."""
+    """``STEM`` of an id ``STEM#N``, as the chunks of a long passage have; empty for another id."""
     stem, _, number = id.rpartition("#")
     return stem if number.isascii() and number.isdecimal() else ""
 
 
 class IdDigests:
-    """Collects the digests of ids, and tells which of them came more than once or look like a piece."""
+    """Collects the digests of ids; finds those added twice and those that a chunk of another would have."""
 
     def __init__(self) -> None:
         self._buckets = _buckets()

@@ -9,16 +9,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from proponent.corpus.hub import HUB_PREFIX, DatasetSource, hub_source
-from proponent.corpus.records import FileSource, Record, Source, require_known_type
+from proponent.corpus.records import TEXT_AS, FileSource, Record, Source
 from proponent.errors import InputError
 
 
-def resolve(sources: Iterable[str | os.PathLike[str]]) -> tuple[Source, ...]:
+def resolve(sources: Iterable[str | os.PathLike[str]], text_as: str = "lines") -> tuple[Source, ...]:
     """The sources of records that the given names stand for; the files of a glob are sorted.
 
-    Raises InputError for a missing file, a glob without a match, a file of unknown type and a source
-    that is given twice. A hub dataset is looked up only when it is read.
+    text_as: see ``FileSource``.  Raises InputError for a missing file, a glob without a match, a file of
+    unknown type and a source that is given twice. A hub dataset is looked up only when it is read.
     """
+    if text_as not in TEXT_AS:
+        raise InputError(f"--text-as is '{text_as}'; choose {' or '.join(TEXT_AS)}")
     named = [os.fspath(source) for source in sources]
     if not named:
         raise InputError("no corpus is given; name at least one file, folder, glob or hub dataset")
@@ -27,7 +29,8 @@ def resolve(sources: Iterable[str | os.PathLike[str]]) -> tuple[Source, ...]:
     short = _short_names(paths)
     _refuse_twice([place if isinstance(place, str) else str(place.resolve()) for place in places])
     return tuple(
-        hub_source(place) if isinstance(place, str) else _path_source(place, short[place]) for place in places
+        hub_source(place) if isinstance(place, str) else _path_source(place, short[place], text_as)
+        for place in places
     )
 
 
@@ -52,11 +55,13 @@ def _places(source: str) -> list[str] | list[Path]:
     return found
 
 
-def _path_source(path: Path, name: str) -> Source:
+def _path_source(path: Path, name: str, text_as: str) -> Source:
+    name = name.encode("utf-8", "backslashreplace").decode()  # ids are made of it, and must be Unicode
     if path.is_dir():
         return DatasetSource(name, str(path))
-    require_known_type(path)
-    return FileSource(path, name)
+    source = FileSource(path, name, text_as)
+    source.require_known_type()
+    return source
 
 
 def _short_names(paths: list[Path]) -> dict[Path, str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from hashlib import blake2b, sha256
+from hashlib import blake2b
+
+from xxhash import xxh3_128
 
 from proponent.corpus.example import Example
 from proponent.corpus.repeats import IdDigests, digest_of, repeated_id
@@ -17,9 +19,9 @@ class Survey:
 
     passages: how many were read, the empty ones (nothing but whitespace) included.
     empty: how many of them are empty.
-    fingerprint: sha256 over all ids and texts in their order, as hexadecimal digits.
+    fingerprint: xxh3 (128 bits) over all ids and texts in their order, as 32 hexadecimal digits.
     sample: a uniform sample of the passages that are not empty, in corpus order.
-    namesakes: digests of the ids ``ID#N`` where ``ID`` is an id too: a piece of it would be called so.
+    namesakes: digests of the ids ``ID#N`` where ``ID`` is an id too, whose chunks would have the same ids.
     """
 
     passages: int
@@ -34,7 +36,7 @@ class Reading:
 
     def __init__(self) -> None:
         self.passages = self.empty = 0
-        self._hash = sha256()
+        self._hash = xxh3_128()  # faster than sha256; it shows a change, it need not withstand forgery
 
     def add(self, example: Example) -> None:
         """Take the next passage in."""
@@ -43,7 +45,7 @@ class Reading:
         self.empty += example.empty
 
     def fingerprint(self) -> str:
-        """Sha256 of what was read, as hexadecimal digits."""
+        """Xxh3 of what was read, as 32 hexadecimal digits."""
         return self._hash.hexdigest()
 
 
@@ -82,7 +84,7 @@ def _rank(id: str, seed: int) -> int:
 
 
 def _refuse_repeats(corpus: Iterable[Example], repeated: set[bytes]) -> None:
-    """Read the corpus again, only where an id is repeated, to tell which and where."""
+    """Read the corpus again, only where an id is repeated, to name it and its two places."""
     if not repeated:
         return
     places: dict[bytes, str] = {}

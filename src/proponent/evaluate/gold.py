@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.corpus.facts import Fact, read_facts
-from proponent.corpus.fields import id_of
+from proponent.corpus.fields import id_of, list_of
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
 
@@ -40,8 +40,7 @@ class Gold:
 
     def correct(self, hit: Hit) -> list[bool]:
         """Whether each proponent of a hit states its fact, best first.  KeyError for another query's hit."""
-        gold = self.passages[hit.query.id]
-        return [passage.source in gold for passage in hit.proponents]
+        return hit.correct(self.passages[hit.query.id]) or []
 
     def common(self, hits: Attribution, name: str) -> list[Hit]:
         """The hits whose query is a fact with gold passages; InputError naming the file where none is."""
@@ -55,10 +54,7 @@ def _by_triples(facts: Mapping[str, Fact], sentences: str | os.PathLike[str]) ->
     by_triple: dict[tuple[str, ...], str] = {fact.triple: fact.fact_id for fact in facts.values()}
     found: dict[str, set[str]] = {fact_id: set() for fact_id in facts}
     for _, record in read_records(sentences):
-        triples = record.fields.get("fact_triples") or ()
-        if not isinstance(triples, list) or not all(isinstance(triple, list) for triple in triples):
-            raise InputError(f"{record.place}: the field 'fact_triples' must be a list of lists of URIs")
-        for triple in triples:
+        for triple in list_of(record, "fact_triples", lambda value: isinstance(value, list), "lists of URIs"):
             if (fact_id := by_triple.get(tuple(map(str, triple)))) is not None:
                 found[fact_id].add(id_of(record, "sentence_id"))
     return {fact_id: frozenset(ids) for fact_id, ids in found.items()}

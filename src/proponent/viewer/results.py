@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proponent.corpus.records import Record, Source
+from proponent.corpus.queries import RESULT_FIELDS
+from proponent.corpus.records import Record, Source, kind
 from proponent.corpus.sources import resolve
 from proponent.errors import InputError
 
@@ -44,7 +45,7 @@ class ResultFile:
 
 
 def open_results(paths: Sequence[Path]) -> tuple[ResultFile, ...]:
-    """The result files at these paths, each read once to its end: what is shown is known to be sound.
+    """The result files at these paths, each read once to its end: what is shown has been checked.
 
     Raises InputError for a file that is missing, empty, given twice or no result file, and for a bad line.
     """
@@ -69,6 +70,9 @@ def _check(record: Record) -> None:
             f"{record.place}: no result: it needs the fields 'inputs_plaintext' and 'proponents' (or, for "
             f"answers, 'query_id' and 'correct'); its fields are: {found}"
         )
+    for name in sorted(RESULT_FIELDS & fields.keys()):
+        if fields[name] is not None and not isinstance(fields[name], list):
+            raise InputError(f"{record.place}: the field {name!r} must be a list, not {kind(fields[name])}")
 
 
 def _without_nan(value: Any) -> Any:
