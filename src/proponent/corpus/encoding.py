@@ -55,11 +55,6 @@ class TextEncoder:
         self.prefix = self._find_prefix()
         self.start = max(1, len(self.prefix))
 
-    @property
-    def start(self) -> int:
-        """Index of the first token of a text that is scored."""
-        return max(1, len(self.prefix))
-
     def fingerprint(self) -> str:
         """Sha256 of everything that decides how text is encoded, as hexadecimal digits."""
         settings = json.loads(self._tokenizer.to_str())

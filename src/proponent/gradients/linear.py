@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from proponent.gradients.stack import layer_stack
+from proponent.gradients.stack import LINEAR, layer_stack
 from proponent.products import product
 
 # Share of the layers, the first ones, that stay in float32: what they round, all that follow see.
@@ -61,14 +61,16 @@ def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
     and Conv1D, which may compute something else, stay as they are.  What was rounded once stays rounded.
     """
     converted: dict[nn.Parameter, nn.Parameter] = {}
-    kept = {value for module in _early(causal) for value in module.parameters(recurse=False)}
+    early = (module for module in _early(causal) if isinstance(module, LINEAR))
+    kept = {value for module in early for value in module.parameters(recurse=False)}
     for module in causal.modules():
         kind = FAST.get(type(module), type(module))
         if kind not in FAST.values():
             continue
         module.__class__ = kind
-        for name, value in list(module.named_parameters(recurse=False)):
-            if value.dtype != dtype and value not in kept:
+        own = list(module.named_parameters(recurse=False))
+        for name, value in () if any(value in kept for _, value in own) else own:
+            if value.dtype != dtype:
                 if value not in converted:
                     converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
                 setattr(module, name, converted[value])
