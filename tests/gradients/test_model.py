@@ -22,6 +22,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from proponent.corpus.encoding import TextEncoder
+from proponent.corpus.example import Example, Query
 from proponent.errors import InputError
 from proponent.gradients.model import LanguageModel, load_model, pick_device
 
@@ -121,23 +123,28 @@ def test_tokens_that_the_model_does_not_know(copy: Path) -> None:
     tokenizer.add_tokens([f"<extra{n}>" for n in range(VOCABULARY - len(tokenizer))] + ["zebra"])
     tokenizer.save_pretrained(copy)
     model = load_model(str(copy), device="cpu")  # it may never be asked for one
-    model.require_known(model.encoder.passage("A horse.", 48), "passage p1")
-    model.require_known((), "passage p2")
-    model.require_known((VOCABULARY - 1,), "passage p3")
-    with pytest.raises(InputError) as caught:
-        model.require_known(model.encoder.passage("A zebra.", 48), "passage p4")
-    assert str(caught.value) == (
-        "passage p4: its token 300 ('zebra') is unknown to the model, which has 300 tokens; "
-        "use the tokenizer that the model was trained with"
-    )
+    encoder = model.encoder
+    assert list(encoder.chunks(Example("p1", "A horse.", "corpus.jsonl:1"), 0, 48))
+    for place, encode in {
+        "corpus.jsonl:2": lambda: list(encoder.chunks(Example("p2", "A zebra.", "corpus.jsonl:2"), 0, 48)),
+        "queries.jsonl:3": lambda: encoder.query(
+            Query("q", "This is a", "zebra", place="queries.jsonl:3"), 48
+        ),
+        "the prompt": lambda: encoder.prompt("A zebra"),
+    }.items():
+        with pytest.raises(InputError) as caught:
+            encode()
+        assert str(caught.value) == (
+            f"{place}: its token 300 ('zebra') is unknown to the model, which has 300 tokens; "
+            "use the tokenizer that the model was trained with"
+        )
 
 
-def test_tokens_that_can_be_read_but_not_predicted(model_folder: Folder) -> None:
-    model = load_model(str(model_folder("llama")), device="cpu")
-    head = model.causal.get_output_embeddings()
-    head.weight = torch.nn.Parameter(head.weight[:250].clone(), requires_grad=False)
-    with pytest.raises(InputError, match="q1: its token 250 "):
-        model.require_known((0, 249, 250), "q1")
+def test_tokens_that_can_be_read_but_not_predicted() -> None:
+    encoder = TextEncoder(byte_tokenizer(), known=60)
+    assert encoder.prompt("0")
+    with pytest.raises(InputError, match=r"the prompt: its token \d+ \('z'\) is unknown to the model"):
+        encoder.prompt("z")
 
 
 def decoders() -> dict[str, PreTrainedModel]:

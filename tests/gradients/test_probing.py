@@ -178,7 +178,7 @@ NESTED: dict[str, Callable[[], PreTrainedModel]] = {
 def test_positions_and_vocabulary_of_a_model_of_several_kinds_of_input(kind: str, tmp_path: Path) -> None:
     """Of the second, only the part for text is read."""
     model = load_model(str(save_random(NESTED[kind](), tmp_path)), device="cpu")
-    assert (model.max_positions, model.vocabulary, model.known) == (64, VOCABULARY, VOCABULARY)
+    assert (model.max_positions, model.vocabulary) == (64, VOCABULARY)
 
 
 LONGROPE: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.method import Method
 from proponent.corpus.example import Query
+from proponent.corpus.queries import Queries, as_queries
 from proponent.errors import InputError
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import plan_layers
@@ -32,6 +34,8 @@ SCAN_QUERIES = 1024
 # queries then needs no pass of the model.
 REMEMBERED = SCAN_QUERIES
 
+# What a caller may ask.
+Asked = Queries | Iterable[Query | tuple[str, str]]
 # What a feature is of: the output function, the prompt and the target.
 _FeatureKey = tuple[str, str, str]
 
@@ -39,13 +43,16 @@ _FeatureKey = tuple[str, str, str]
 class Tracer:
     """A finished run with its model loaded, ready for any number of traces.
 
+    trust_remote_code: run Python code that comes with the model; a run that was made so does not imply it.
     Raises InputError when the model or tokenizer is not the one that the run was made with.
     """
 
-    def __init__(self, index: Index | str | Path, device: str | None = None) -> None:
+    def __init__(
+        self, index: Index | str | Path, device: str | None = None, trust_remote_code: bool = False
+    ) -> None:
         self.index = index if isinstance(index, Index) else Index(index)
         self.spec = FeatureSpec.from_dict(self.index.spec)
-        self.model = load_model(self.spec.model, device)
+        self.model = load_model(self.spec.model, device, trust_remote_code)
         for part, found in (
             ("model", self.model.fingerprint()),
             ("tokenizer", self.model.encoder.fingerprint()),
@@ -104,22 +111,21 @@ class Tracer:
 
     def trace(
         self,
-        queries: Sequence[Query],
+        queries: Asked,
         method: Method | str = "trackstar",
         k: int = 10,
-        task: Sequence[Query] | None = None,
+        task: Asked | None = None,
         mix: float | str = "auto",
     ) -> Attribution:
         """The k proponents and k opponents of every query, in one scan of the index.
 
-        method: a Method or its text.  task: queries that R_eval is taken over, for methods whose Hessian
-        is mixed; without it they use R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the
-        eigenvalues' crossing.  Raises InputError for queries, method, k or mix that cannot be used.
+        queries: Queries, or Query values, or (prompt, target) pairs.  method: a Method or its text.
+        task: queries that R_eval is taken over, for methods whose Hessian is mixed; without it they use
+        R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.  Raises InputError for queries, method, k or mix that cannot be used.
         """
-        method = Method.of(method) if isinstance(method, str) else method
-        self._check_ranking(method, k)
-        self._check_request(queries, method, task, mix)
-        task_mix = self.task_mix(task, mix, method.output) if task else None
+        request = _Request.of(self.index, queries, method, k, task, mix)
+        queries, method = request.queries, request.method
+        task_mix = self.task_mix(request.task, mix, method.output) if request.task else None
         hits: list[Hit] = []
         for start in range(0, len(queries), SCAN_QUERIES):
             part = queries[start : start + SCAN_QUERIES]
@@ -141,7 +147,7 @@ class Tracer:
         method whose Hessian is mixed.  progress: told of the rows that were scanned; what its ``advance``
         raises ends the scan.  Raises InputError for a method or k that cannot be used.
         """
-        self._check_ranking(method, k)
+        _check_ranking(self.index, method, k)
         inner = method.inner_product(task_mix)
         scan = QueryScan(QueryTerms(features, self.index.whitening, inner.subspace), inner)
         with (progress or Silent()).stage("searching", len(self.index), "rows") as advance:
@@ -160,25 +166,6 @@ class Tracer:
             "mix": task_mix.mix if task_mix else None,
             "run": str(self.index.folder.path),
         }
-
-    def _check_ranking(self, method: Method, k: int) -> None:
-        method.check_features(corrected=self.spec.second_moment != "none")
-        if not 1 <= k <= len(self.index):
-            raise InputError(f"k is {k}; this run holds {len(self.index)} passages, give 1 to that many")
-
-    def _check_request(
-        self, queries: Sequence[Query], method: Method, task: Sequence[Query] | None, mix: float | str
-    ) -> None:
-        if not queries:
-            raise InputError("no queries to trace; give at least one")
-        if task is None and mix != "auto":
-            raise InputError(f"a mix of {mix} needs a task; give the queries of one, or leave out the mix")
-        if task is not None and (method.hessian != "mixed" or not task):
-            raise InputError(
-                f"method '{method.name}' has no task mix; leave out the task, or use trackstar"
-                if task
-                else "the task holds no queries; give at least one"
-            )
 
     def _hits(self, queries: Sequence[Query], found: Found) -> list[Hit]:
         positions = {
@@ -204,15 +191,61 @@ class Tracer:
 
 def trace(
     index: Index | str | Path,
-    queries: Sequence[Query],
+    queries: Asked,
     method: Method | str = "trackstar",
     k: int = 10,
-    task: Sequence[Query] | None = None,
+    task: Asked | None = None,
     mix: float | str = "auto",
     device: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Attribution:
     """Trace queries in a finished run; see ``Tracer.trace``.  Load a ``Tracer`` once for many calls."""
-    return Tracer(index, device).trace(queries, method, k, task, mix)
+    opened = index if isinstance(index, Index) else Index(index)
+    asked = _Request.of(opened, queries, method, k, task, mix)  # before the model is loaded
+    tracer = Tracer(opened, device, trust_remote_code)
+    return tracer.trace(asked.queries, asked.method, k, asked.task, mix)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked of a run, checked."""
+
+    queries: Queries
+    method: Method
+    task: Queries | None
+
+    @classmethod
+    def of(
+        cls,
+        index: Index,
+        queries: Asked,
+        method: Method | str,
+        k: int,
+        task: Asked | None,
+        mix: float | str,
+    ) -> _Request:
+        """The request; raises InputError for what this run cannot answer."""
+        asked, shared = as_queries(queries), None if task is None else as_queries(task)
+        method = Method.of(method) if isinstance(method, str) else method
+        _check_ranking(index, method, k)
+        if not asked:
+            raise InputError("no queries to trace; give at least one")
+        if shared is None and mix != "auto":
+            raise InputError(f"a mix of {mix} needs a task; give the queries of one, or leave out the mix")
+        if shared is not None and method.hessian != "mixed":
+            raise InputError(f"method '{method.name}' has no task mix; leave out the task, or use trackstar")
+        if shared is not None and not shared:
+            raise InputError("the task holds no queries; give at least one")
+        if mix != "auto":
+            checked_mix(mix)
+        return cls(asked, method, shared)
+
+
+def _check_ranking(index: Index, method: Method, k: int) -> None:
+    """Raise InputError for a method or k that this run cannot serve."""
+    method.check_features(corrected=index.spec["second_moment"] != "none")
+    if not 1 <= k <= len(index):
+        raise InputError(f"k is {k}; this run holds {len(index)} passages, give 1 to that many")
 
 
 def with_progress(shards: Iterable[Shard], advance: Advance) -> Iterator[Shard]:

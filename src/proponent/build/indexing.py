@@ -75,7 +75,7 @@ def build_indexes(
     first = _shared_pass(list(specs.values()))
     progress.say("reading the corpus")
     survey = corpus.survey(first.moment_sample, first.seed)
-    model = load_model(first.model, device)
+    model = load_model(first.model, device, first.trust_remote_code)
     length = _max_length(first, model, progress)
     ours = {path: replace(spec, max_length=length) for path, spec in specs.items()}
     plans = {path: plan_layers(model, spec.dim, spec.layer_groups) for path, spec in ours.items()}

@@ -39,9 +39,10 @@ class TextEncoder:
 
     prefix: ids of the special tokens put before a text; often one or none.
     start: index of a text's first token that is scored: the first behind the prefix, at least 1.
+    known: the model knows the token ids below this; a tokenizer may have more.  None if all are known.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, known: int | None = None) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise InputError(
@@ -52,6 +53,7 @@ class TextEncoder:
         self._tokenizer = Tokenizer.from_str(backend.to_str())
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._known = known
         self.prefix = self._find_prefix()
         self.start = max(1, len(self.prefix))
 
@@ -65,13 +67,14 @@ class TextEncoder:
 
         ordinal: of the passage in its corpus.  The texts of the chunks, joined, are the passage.
         Yields nothing for a passage that is empty or has no token to score.
-        Raises InputError where max_length leaves too little room for text.
+        Raises InputError where max_length leaves too little room for text, and for an unknown token.
         """
         body = max_length - len(self.prefix)
         if body < MIN_BODY:
             least = len(self.prefix) + MIN_BODY
             raise InputError(f"a max-length of {max_length} tokens is too short; it must be at least {least}")
         encoding = self._tokenizer.encode(example.text, add_special_tokens=False)
+        self._require_known(encoding.ids, example.place)
         own = len(self.prefix) if self._begins_with_prefix(encoding.ids) else 0
         ids, offsets = encoding.ids[own:], encoding.offsets[own:]
         if example.empty or len(self.prefix) + len(ids) <= self.start:
@@ -97,7 +100,9 @@ class TextEncoder:
 
     def prompt(self, text: str) -> tuple[int, ...]:
         """Token ids of a prompt as a query has them: without trailing spaces, which belong to the target."""
-        return self._prefixed(self._plain(text.rstrip(" ")))
+        tokens = self._prefixed(self._plain(text.rstrip(" ")))
+        self._require_known(tokens, "the prompt")
+        return tokens
 
     def continued(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """What each row of token ids adds to a text that it follows: its leading space is kept.
@@ -118,7 +123,8 @@ class TextEncoder:
 
         Where the tokenizer would merge across the boundary, the target is encoded on its own, as the
         continuation that a model asked for it would have to write.
-        Raises InputError for an empty side, and where the query is longer than max_length tokens.
+        Raises InputError for an empty side or an unknown token, and where the query is longer than max_length
+        tokens.
         """
         require_both_sides(query)
         prompt, target = _join(query.prompt, query.target)
@@ -133,12 +139,22 @@ class TextEncoder:
                 f"{query.place}: the tokenizer makes nothing of the {side}; it must know its script"
             )
         tokens = (*before, *target_ids)
+        self._require_known(tokens, query.place)
         if len(tokens) > max_length:
             raise InputError(
                 f"{query.place}: its target would be cut off: the query is {len(tokens)} tokens long and "
                 f"max-length is {max_length}; shorten the prompt or raise --max-length"
             )
         return EncodedQuery(query, tokens, len(before))
+
+    def _require_known(self, tokens: Sequence[int], place: str) -> None:
+        """Raise InputError, naming place and token, where a token has no row in the model's embedding."""
+        if self._known is not None and max(tokens, default=0) >= self._known:
+            token = next(token for token in tokens if token >= self._known)
+            raise InputError(
+                f"{place}: its token {token} ('{self._decode([token])}') is unknown to the model, which has "
+                f"{self._known} tokens; use the tokenizer that the model was trained with"
+            )
 
     def _begins_with_prefix(self, ids: Sequence[int]) -> bool:
         return tuple(ids[: len(self.prefix)]) == self.prefix

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,20 +73,6 @@ class LanguageModel:
         """Number of logits a position."""
         return int(self.causal.get_output_embeddings().weight.shape[0])
 
-    @property
-    def known(self) -> int:
-        """Token ids from 0 to below this can be read and predicted; a tokenizer may have more of them."""
-        return min(self.vocabulary, int(self.causal.get_input_embeddings().weight.shape[0]))
-
-    def require_known(self, tokens: Sequence[int], place: str) -> None:
-        """Raise InputError, naming place and token, where a token id has no row in the embedding."""
-        if max(tokens, default=0) >= self.known:
-            token = next(token for token in tokens if token >= self.known)
-            raise InputError(
-                f"{place}: its token {token} ('{self.encoder.decode([token])}') is unknown to the model, "
-                f"which has {self.known} tokens; use the tokenizer that the model was trained with"
-            )
-
     def hidden(self, tokens: Tensor) -> Tensor:
         """Last hidden states [n, t, h] of token ids [n, t], without computing any logits.
 
@@ -141,12 +127,23 @@ def load_model(name: str, device: str | None = None, trust_remote_code: bool = F
         raise InputError(f"model folder '{name}' does not exist; give a Hugging Face model folder or hub id")
     where = pick_device(device)
     causal, settings = load_weights(name, trust_remote_code)
-    encoder = TextEncoder(load_tokenizer(name, trust_remote_code))
+    known = _known_tokens(name, causal)
+    encoder = TextEncoder(load_tokenizer(name, trust_remote_code), known)
     identity = fingerprint(causal, settings)
     model = LanguageModel(causal.to(where), encoder, where, None, identity=identity)
     model.multiply_in("float32")
-    limits = [limit for limit in (probe(name, model), _stated_limit(causal.config)) if limit is not None]
+    limits = [
+        limit for limit in (probe(name, model, known), _stated_limit(causal.config)) if limit is not None
+    ]
     return replace(model, max_positions=min(limits, default=None), position_break=_break(causal.config))
+
+
+def _known_tokens(name: str, causal: Any) -> int:
+    """Token ids from 0 to below this can be read and predicted; a tokenizer may have more of them."""
+    tables = (causal.get_input_embeddings(), causal.get_output_embeddings())
+    if not all(isinstance(getattr(table, "weight", None), Tensor) for table in tables):
+        raise InputError(f"model '{name}' has no embedding and unembedding of tokens; it is not supported")
+    return min(int(table.weight.shape[0]) for table in tables)
 
 
 def pick_device(device: str | None) -> torch.device:

@@ -37,15 +37,17 @@ class _PositionTables(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def probe(name: str, model: LanguageModel) -> int | None:
+def probe(name: str, model: LanguageModel, known: int) -> int | None:
     """Check a model on two short rows; returns how many positions its learned tables serve, None without one.
+
+    known: number of token ids that it can read and predict.
 
     Raises InputError where a forward pass fails, no logit is finite, an earlier logit depends on a later
     token, or the head makes other logits of the last hidden states than the model does.
     """
     with torch.no_grad():
         with _refusing(f"model '{name}': its forward pass fails"), _PositionTables() as seen:
-            rows = _rows(model.known).to(model.device)
+            rows = _rows(known).to(model.device)
             whole: Tensor = model.causal(input_ids=rows, use_cache=False).logits.float()
         with _refusing(f"model '{name}': its logits cannot be made of the last hidden state alone"):
             remade = model.logits(model.hidden(rows[:1])[0])
