@@ -121,7 +121,8 @@ class Tracer:
 
         queries: Queries, or Query values, or (prompt, target) pairs.  method: a Method or its text.
         task: queries that R_eval is taken over, for methods whose Hessian is mixed; without it they use
-        R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.  Raises InputError for queries, method, k or mix that cannot be used.
+        R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.
+        Raises InputError for queries, method, k or mix that cannot be used.
         """
         request = _Request.of(self.index, queries, method, k, task, mix)
         queries, method = request.queries, request.method
