@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from proponent.errors import InputError, first_line
+from proponent.gradients.loading import quiet
 
 if TYPE_CHECKING:
     from proponent.gradients.model import LanguageModel
@@ -85,6 +86,7 @@ def _differ(found: Tensor, expected: Tensor) -> bool:
 @contextmanager
 def _refusing(what: str) -> Iterator[None]:
     try:
-        yield
+        with quiet():
+            yield
     except Exception as error:  # whatever the architecture's own code raises
         raise InputError(f"{what} ({first_line(error)})") from error

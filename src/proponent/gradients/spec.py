@@ -32,7 +32,7 @@ class FeatureSpec:
     batch_tokens: tokens that are computed at once, padding included.
     damping: what is added to R_train's diagonal, relative to each block's mean eigenvalue: a number > 0,
         or ``oas`` or ``ledoit-wolf``, which read it off R_train, a block at a time.
-    dtype: ``float32`` or ``bfloat16``, of the linear modules' products, but for the way forward through the
+    dtype: ``float32`` or ``bfloat16``, of the linear modules' products, except in the forward pass of the
         first layers, and of the projections; all else is float32.
     trust_remote_code: run Python code that comes with the model; without it, such a model is refused.
 
