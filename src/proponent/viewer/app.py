@@ -139,9 +139,10 @@ def _add_page(app: FastAPI) -> None:
 
     @app.get("/{name:path}")
     async def asset(request: Request) -> Response:
-        if request.url.path not in page:
+        path = request.scope["path"]
+        if path not in page:
             raise HTTPException(404, "there is nothing at this address")
-        content, kind = page[request.url.path]
+        content, kind = page[path]
         return Response(content, media_type=f"{kind}; charset=utf-8")
 
 

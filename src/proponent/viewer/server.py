@@ -91,8 +91,9 @@ def bound(host: str, port: int) -> socket.socket:
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise InputError(f"host '{host}': {error.strerror}; give an address of this machine") from error
+    except (OSError, ValueError) as error:  # ValueError: no name of a host can be written like this
+        cause = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise InputError(f"host '{host}': {cause}; give an address of this machine") from error
     try:
         if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
