@@ -1,8 +1,8 @@
-"""Who may talk to the server, and what the browser may do with its answers: checked before any other code.
+"""Which requests are answered, and what browsers may do with the answers: checked before any other code.
 
-A page elsewhere that a person happens to have open can send requests to the loopback address, too, or make
-its own name point there.  So the Host must be ours, the Origin must be the same, and nothing is answered
-across origins; beyond the loopback address a token is needed as well.
+Any web page open in the same browser can send requests to the loopback address, or make its own name
+point there.  So the Host must be ours, the Origin must be the same, and nothing is answered across
+origins; beyond the loopback address a token is needed as well.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Guard:
             return False
 
     def is_token(self, offered: str) -> bool:
-        """Whether this is the token, in a time that tells nothing of it."""
+        """Whether this is the token, in constant time."""
         return self.token is not None and secrets.compare_digest(offered.encode(), self.token.encode())
 
 
@@ -141,7 +141,7 @@ class Guarded:
 
 
 def _headers(scope: MutableMapping[str, Any]) -> dict[str, str]:
-    """Headers by lower-case name; those that matter here must not come twice."""
+    """Headers by lower-case name; those that are checked here must not be given twice."""
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name = raw_name.decode("latin-1").lower()
@@ -193,7 +193,7 @@ async def _admit(scope: MutableMapping[str, Any], guard: Guard, send: Send) -> N
 
 
 async def _whole_body(headers: dict[str, str], receive: Receive, limit: int) -> Receive:
-    """Read the body, within limits of size and time, and give it out again."""
+    """Read the whole body, within limits of size and time; returns a ``receive`` that yields it."""
     claimed = headers.get("content-length", "0").lstrip("0")
     if claimed.isdecimal() and (len(claimed) > len(str(limit)) or int(claimed) > limit):
         raise RefusedError(413, f"the request is longer than {limit} bytes")
