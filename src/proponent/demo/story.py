@@ -23,7 +23,6 @@ from proponent.evaluate.correctness import predictions
 from proponent.evaluate.metrics import hits_within, mean, reciprocal_ranks
 from proponent.files import write_json
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import Index
 from proponent.progress import Progress
 
 # 8 blocks of 32 x 32 for the tiny model's four layers: enough for a few thousand sentences.
@@ -33,6 +32,13 @@ KNOWN = 0.5
 RECORD = "demo.json"
 ANSWERS = "predictions.jsonl"
 BEST = "TrackStar, task mix"
+# What the demo makes, in this order, each with the file that is written last.
+PARTS = {
+    "corpus": "corpus/sentences.jsonl",
+    "trained model": "model/model.safetensors",
+    "index": "run/done.json",
+    "answers": ANSWERS,
+}
 
 
 @dataclass(frozen=True)
@@ -122,10 +128,7 @@ def run_demo(folder: Path, seed: int, progress: Progress) -> Demo:
 def _begin(folder: Path, seed: int, progress: Progress) -> None:
     """Begin a demo in an empty folder, or say what there is of the one that was begun in it."""
     record = folder / RECORD
-    # a demo that was killed before its record leaves at most a part of that
-    if not folder.exists() or (
-        folder.is_dir() and all(path.name.startswith(f".{RECORD}.") for path in folder.iterdir())
-    ):
+    if not folder.is_file() and not any(folder.glob("[!.]*")):
         write_json(record, {"seed": seed})
         return
     try:
@@ -136,23 +139,12 @@ def _begin(folder: Path, seed: int, progress: Progress) -> None:
         ) from None
     if begun != seed:
         raise InputError(f"{folder} holds a demo of seed {begun}, not of {seed}; give another folder")
-    parts = {
-        "corpus": (folder / "corpus" / "facts.jsonl").exists(),
-        "trained model": (folder / "model" / "model.safetensors").exists(),
-        "index": _is_finished(folder / "run"),
-        "answers": (folder / ANSWERS).exists(),
-    }
-    there = ", ".join(name for name, made in parts.items() if made) or "nothing"
-    following = next((name for name, made in parts.items() if not made), "results")
-    progress.say(f"{folder}: a demo was begun here; there already: {there}; going on with: {following}")
-
-
-def _is_finished(run: Path) -> bool:
-    try:
-        Index(run)
-    except InputError:
-        return False
-    return True
+    there = [name for name, file in PARTS.items() if (folder / file).exists()]
+    following = next((name for name in PARTS if name not in there), "results")
+    progress.say(
+        f"{folder}: a demo was begun here; there already: {', '.join(there) or 'nothing'}; "
+        f"going on with: {following}"
+    )
 
 
 def _hits(tracer: Tracer, corpus: Corpus, queries: Queries) -> dict[str, Attribution]:

@@ -165,11 +165,10 @@ def _found(folder: Path) -> tuple[dict[str, Any], Pretrained | None]:
 
     Raises InputError where the folder holds something else.
     """
-    record = folder / RECORD
-    if not folder.exists() or (folder.is_dir() and _is_empty(folder)):
+    if not folder.is_file() and not any(folder.glob("[!.]*")):  # a killed run leaves hidden files
         return {}, None
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         settings, result = dict(content["settings"]), content.get("result")
         rate = settings["learning_rate"]
         return settings, Pretrained(folder, learning_rate=rate, **result) if result else None
@@ -177,11 +176,6 @@ def _found(folder: Path) -> tuple[dict[str, Any], Pretrained | None]:
         raise InputError(
             f"{folder} is not empty and holds no readable {RECORD}; give an empty or new folder"
         ) from None
-
-
-def _is_empty(folder: Path) -> bool:
-    """Whether it holds at most what a run that was killed before its record leaves."""
-    return all(path.name == LOCK or path.name.startswith(f".{RECORD}.") for path in folder.iterdir())
 
 
 def _check_same(folder: Path, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

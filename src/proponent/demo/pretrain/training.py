@@ -24,8 +24,8 @@ from transformers import (
 from proponent.demo.pretrain.passages import GroupedByLength, PadRight, TokenisedPassages
 from proponent.progress import Advance, Progress
 
-# Written into every run's pretrain.json.  After the warm-up the rate falls to nothing in a straight line:
-# so the demo's model knows three quarters of its facts after 12 epochs; at a constant rate it takes 16.
+# Written into every run's pretrain.json.  After the warm-up the learning rate falls linearly to 0: the demo's
+# model then knows three quarters of its facts after 12 epochs; at a constant rate it takes 16.
 # The gradient's norm is not clipped (0): Adafactor bounds its own update.
 OPTIMIZATION: dict[str, Any] = {
     "optimizer": "adafactor",
@@ -36,7 +36,7 @@ OPTIMIZATION: dict[str, Any] = {
 }
 RECORD = "pretrain.json"
 KEPT_CHECKPOINTS = 4
-LOSSES = 50  # how many means of the loss a run logs
+LOSSES = 50  # mean losses that a run logs
 COMPLETE = "trainer_state.json"  # the Trainer writes this file of a checkpoint last
 
 
@@ -111,7 +111,7 @@ def logged_losses(checkpoint: Path) -> list[float]:
 def training_arguments(
     checkpoints: Path, steps: int, batch: int, learning_rate: float, seed: int
 ) -> TrainingArguments:
-    """The Trainer's settings; KEPT_CHECKPOINTS evenly spaced checkpoints stay, the last one at the end."""
+    """The Trainer's settings, with KEPT_CHECKPOINTS evenly spaced checkpoints, the last at the end."""
     return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
@@ -135,7 +135,7 @@ def training_arguments(
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; those after it are removed as broken."""
+    """The newest complete checkpoint; incomplete ones after it are removed."""
     found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
     found.sort(key=lambda path: int(path.name.rpartition("-")[2]))
     while found:
