@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,34 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Pa
     assert first.sentences_path.read_bytes() == again.sentences_path.read_bytes()
     assert first.sentences_path.read_bytes() != other.sentences_path.read_bytes()
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"facts.jsonl", "sentences.jsonl"}
+
+
+def test_files_that_are_there_are_kept_and_others_not_replaced(tmp_path: Path) -> None:
+    made = generate(tmp_path, 25, seed=3)
+    before = made.facts_path.stat().st_mtime_ns, made.sentences_path.stat().st_mtime_ns
+    assert generate(tmp_path, 25, seed=3) == made
+    assert (made.facts_path.stat().st_mtime_ns, made.sentences_path.stat().st_mtime_ns) == before
+    facts = made.facts_path.read_bytes()
+    made.facts_path.unlink()  # as of a process that was killed between the two files
+    with pytest.raises(InputError, match=r"sentences\.jsonl: there already with other content"):
+        generate(tmp_path, 25, seed=4)
+    assert {path.name for path in tmp_path.iterdir()} == {"sentences.jsonl"}
+    generate(tmp_path, 25, seed=3)
+    assert made.facts_path.read_bytes() == facts
+    made.facts_path.write_bytes(facts[:-10])
+    with pytest.raises(InputError, match=r"facts\.jsonl: there already"):
+        generate(tmp_path, 25, seed=3)
+    assert made.facts_path.read_bytes() == facts[:-10]
+
+
+def test_the_bytes_of_the_demo_stay_what_they_are(corpus: DemoCorpus) -> None:
+    """Figures are stated for these files; the versions of the data packages are pinned."""
+    contents = corpus.facts_path.read_bytes(), corpus.sentences_path.read_bytes()
+    digests = [sha256(content).hexdigest()[:16] for content in contents]
+    assert digests == [
+        "172772a6a7dc93d3",
+        "8b62a9b4b0e4602a",
+    ]
 
 
 def test_sentences_read_well(sentences: Rows) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.demo.conftest import CORPUS
 
 pytest.importorskip("accelerate", reason="needs the extra 'pretrain'")
 
@@ -27,26 +28,11 @@ from proponent.demo.pretrain.passages import (
 )
 from proponent.errors import InputError
 
-PLACES = ("the harbour", "the old mill", "the market", "the north tower", "the orchard")
-CORPUS = Corpus.of(
-    [
-        f"Guide number {n} leads visitors to {PLACES[n % 5]} {'every day ' * (n % 3)}at noon."
-        for n in range(30)
-    ]
-)
-
 
 def losses(folder: Path) -> list[float]:
     checkpoint = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name.split("-")[1]))
     history = json.loads((checkpoint / training.COMPLETE).read_text())["log_history"]
     return [entry["loss"] for entry in history if "loss" in entry]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pretrained") / "model"
-    pretrain(CORPUS, folder, steps=12, batch=8)
-    return folder
 
 
 def test_the_loss_falls_and_the_record_says_how(trained: Path) -> None:

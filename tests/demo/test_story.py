@@ -14,6 +14,8 @@ from tests.models import make_model
 from proponent.cli.scores import print_demo
 from proponent.demo import story as demo_module
 from proponent.demo.story import Demo, run_demo
+from proponent.errors import InputError
+from proponent.index.run import Index
 from proponent.progress import Silent
 
 pytest.importorskip("bm25s")
@@ -96,6 +98,7 @@ def known_of(patch: pytest.MonkeyPatch, *known: int) -> None:
 
 def test_it_makes_corpus_model_run_and_results(made: Demo) -> None:
     assert {path.name for path in made.folder.iterdir()} == {
+        "demo.json",
         "corpus",
         "model",
         "run",
@@ -147,9 +150,13 @@ def test_a_second_call_reuses_model_and_run_and_shows_known_facts(
     assert [row.every for row in again.retrieval] == [row.every for row in made.retrieval]
     assert again.known == 3
     assert [hit.query.id for hit in again.shown] == ["f2", "f8", "f3"], "known ones, in turn from relations"
+    check_page(again, capsys, monkeypatch)
 
+
+def check_page(made: Demo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The printed page of a demo whose model knows three facts."""
     monkeypatch.setenv("COLUMNS", "80")
-    print_demo(again)
+    print_demo(made)
     out = capsys.readouterr().out
     lines = [line.rstrip() for line in out.splitlines()]
     assert lines[0].startswith("The model knows 3 of the 10 facts")
@@ -179,3 +186,73 @@ def test_a_second_call_reuses_model_and_run_and_shows_known_facts(
         "--target",
         "O",
     ]
+
+
+# --- interrupted, or in a folder of something else --------------------------------------------------
+
+
+class Lines(Silent):
+    """Keeps the lines that were said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_demo_says_what_is_there_and_goes_on(
+    made: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny(monkeypatch)
+    folder, said = tmp_path / "demo", []
+    for part in ("pretrain", "build_index", "predictions"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(demo_module, part, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run_demo(folder, 0, first := Lines())
+        said.append(first.lines[0])
+    again = run_demo(folder, 0, last := Lines())
+    begun = f"{folder}: a demo was begun here; there already: "
+    assert said[0].startswith("corpus: "), "a new demo has nothing to say of what is there"
+    assert said[1] == f"{begun}corpus; going on with: trained model"
+    assert said[2] == f"{begun}corpus, trained model; going on with: index"
+    assert last.lines[0] == f"{begun}corpus, trained model, index; going on with: answers"
+    assert [row.every for row in again.retrieval] == [row.every for row in made.retrieval]
+    run_demo(folder, 0, last := Lines())
+    assert last.lines[0] == f"{begun}corpus, trained model, index, answers; going on with: results"
+
+
+@pytest.mark.parametrize("name", ["corpus/facts.jsonl", "demo.json", "notes.txt"])
+def test_a_folder_of_something_else_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny(monkeypatch)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine", "utf-8")
+    with pytest.raises(InputError, match=r"is not empty and holds no demo .* give an empty or new folder"):
+        run_demo(tmp_path, 0, Silent())
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {tmp_path / name}
+    assert (tmp_path / name).read_text("utf-8") == "mine"
+    with pytest.raises(InputError, match="is not empty"):
+        run_demo(tmp_path / name, 0, Silent())
+
+
+def test_a_demo_of_another_seed_is_refused(made: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made.folder.rglob("*")}
+    tiny(monkeypatch)
+    with pytest.raises(InputError, match=r"holds a demo of seed 0, not of 1; give another folder"):
+        run_demo(made.folder, 1, Silent())
+    assert {path: path.stat().st_mtime_ns for path in made.folder.rglob("*")} == before
+
+
+def test_a_demo_killed_before_its_record_can_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny(monkeypatch)
+    (tmp_path / ".demo.json.1-ab.part").write_text("{")
+    run_demo(tmp_path, 0, said := Lines())
+    assert said.lines[0].startswith("corpus: ")
+    assert len(Index(tmp_path / "run")) == 2 * len(COUNTRIES)

@@ -1,7 +1,8 @@
-"""The demo: the whole way from text to attribution, on a corpus made here and a model trained on it."""
+"""The demo: the whole way from text to attribution, on a generated corpus and a model trained on it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -17,16 +18,27 @@ from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
 from proponent.demo.corpus import generate
 from proponent.demo.pretrain import pretrain
+from proponent.errors import InputError
 from proponent.evaluate.correctness import predictions
 from proponent.evaluate.metrics import hits_within, mean, reciprocal_ranks
+from proponent.files import write_json
 from proponent.gradients.spec import FeatureSpec
 from proponent.progress import Progress
 
 # 8 blocks of 32 x 32 for the tiny model's four layers: enough for a few thousand sentences.
 DIM = 2**13
-SHOWN = 12
+SHOWN = 12  # facts that are printed
 KNOWN = 0.5
+RECORD = "demo.json"
 ANSWERS = "predictions.jsonl"
+BEST = "TrackStar, task mix"
+# What the demo makes, in this order, each with the file that is written last.
+PARTS = {
+    "corpus": "corpus/sentences.jsonl",
+    "trained model": "model/model.safetensors",
+    "index": "run/done.json",
+    "answers": ANSWERS,
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made and found.
+    """What the demo made.
 
     shown: hits of a dozen facts.  probabilities: p(target) of every fact, by id.  mix: λ of the task mix.
     """
@@ -70,7 +82,7 @@ class Demo:
 
     @property
     def answers(self) -> Path:
-        """File of what the model says to each prompt."""
+        """File of the model's own answer to each prompt."""
         return self.folder / ANSWERS
 
     @property
@@ -80,40 +92,69 @@ class Demo:
 
 
 def run_demo(folder: Path, seed: int, progress: Progress) -> Demo:
-    """Generate, pretrain, index, trace and compare; the model and the run are not made again."""
-    corpus_files = generate(folder / "corpus", seed=seed)
-    progress.say("corpus: " + ", ".join(f"{count:,} {name}" for name, count in corpus_files.counts.items()))
-    corpus = Corpus.read(corpus_files.sentences_path)
+    """Generate a corpus, pretrain a model, index, trace and compare.
+
+    Interrupted and called again, it goes on where it was; a finished corpus, model and run are kept.
+    Raises InputError where the folder holds something else or the demo of another seed, and where another
+    version of the demo made what is in it; nothing is replaced then.
+    """
+    _begin(folder, seed, progress)
+    made = generate(folder / "corpus", seed=seed)
+    progress.say("corpus: " + ", ".join(f"{count:,} {name}" for name, count in made.counts.items()))
+    corpus = Corpus.read(made.sentences_path)
     trained = pretrain(corpus, folder / "model", "tiny", seed=seed, progress=progress)
     spec = FeatureSpec(model=str(trained.directory), dim=DIM, max_length=128, batch_tokens=4096, seed=seed)
-    index = build_index(corpus, spec, folder / "run", progress=progress)
-    queries = Queries.read(corpus_files.facts_path)
+    tracer = Tracer(build_index(corpus, spec, folder / "run", progress=progress))
+    queries = Queries.read(made.facts_path)
     progress.say(f"tracing {len(queries):,} facts")
-    tracer = Tracer(index)
-    hits = {
-        "TrackStar, task mix": tracer.trace(queries, "trackstar", task=queries),
-        "TrackStar, R_train": tracer.trace(queries, "trackstar"),
-        "gradient cosine": tracer.trace(queries, "cosine"),
-        "BM25": bm25(corpus, queries),
-    }
+    hits = _hits(tracer, corpus, queries)
     for name, attribution in hits.items():
         attribution.write(folder / "hits" / f"{name.lower().replace(', ', '-').replace(' ', '-')}.jsonl")
     encoded = [tracer.model.encoder.query(query, spec.max_length) for query in queries]
     probabilities = target_probabilities(tracer.model, encoded, spec.batch_tokens)
-    known = [n for n, p in enumerate(probabilities) if p >= KNOWN]
     predictions(tracer.model, queries, folder / ANSWERS, progress, samples=0)
-    best = hits["TrackStar, task mix"]
+    known = [n for n, p in enumerate(probabilities) if p >= KNOWN]
+    best = hits[BEST]
     shown = tuple(best[n] for n in _spread(queries, known or range(len(queries)), SHOWN))
     return Demo(
         folder,
         Attribution(shown, best.settings),
         {query.id: p for query, p in zip(queries, probabilities, strict=True)},
         best.settings["mix"],
-        tuple(
-            Retrieval(name, Scores.of(found), Scores.of([found[n] for n in known]))
-            for name, found in hits.items()
-        ),
+        tuple(Retrieval(n, Scores.of(h), Scores.of([h[fact] for fact in known])) for n, h in hits.items()),
     )
+
+
+def _begin(folder: Path, seed: int, progress: Progress) -> None:
+    """Begin a demo in an empty folder, or say what there is of the one that was begun in it."""
+    record = folder / RECORD
+    if not folder.is_file() and not any(folder.glob("[!.]*")):
+        write_json(record, {"seed": seed})
+        return
+    try:
+        begun = json.loads(record.read_text(encoding="utf-8"))["seed"]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InputError(
+            f"{folder} is not empty and holds no demo (no readable {RECORD}); give an empty or new folder"
+        ) from None
+    if begun != seed:
+        raise InputError(f"{folder} holds a demo of seed {begun}, not of {seed}; give another folder")
+    there = [name for name, file in PARTS.items() if (folder / file).exists()]
+    following = next((name for name in PARTS if name not in there), "results")
+    progress.say(
+        f"{folder}: a demo was begun here; there already: {', '.join(there) or 'nothing'}; "
+        f"going on with: {following}"
+    )
+
+
+def _hits(tracer: Tracer, corpus: Corpus, queries: Queries) -> dict[str, Attribution]:
+    """The hits of each method that the demo compares, by its name."""
+    return {
+        BEST: tracer.trace(queries, "trackstar", task=queries),
+        "TrackStar, R_train": tracer.trace(queries, "trackstar"),
+        "gradient cosine": tracer.trace(queries, "cosine"),
+        "BM25": bm25(corpus, queries),
+    }
 
 
 def _spread(queries: Sequence[Query], positions: Sequence[int], wanted: int) -> list[int]:

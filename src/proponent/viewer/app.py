@@ -46,14 +46,14 @@ class AskContinuations(_Body):
 
 
 class AskRanking(_Body):
-    """Body of a request to rank a trace anew."""
+    """Body of a request to rank a trace again."""
 
     method: Annotated[str, Field(max_length=100)]
     mix: Mix = None
     k: Annotated[int, Field(ge=1)] = 10
 
     def wanted(self) -> Ranking:
-        """The ranking that is asked for."""
+        """The requested ranking."""
         return Ranking(self.method, self.mix, self.k)
 
 
@@ -85,7 +85,7 @@ def create_app(shown: Shown, guard: Guard | None = None, limits: Limits | None =
         if desk is not None:
             desk.worker.close()
 
-    # no pages of documentation, which load scripts from elsewhere; and nothing is measured for anybody
+    # no documentation pages, which load scripts from other sites, and no telemetry
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, telemetry=silent)
     app.add_exception_handler(RequestValidationError, _refuse_body)
@@ -112,9 +112,9 @@ def _add_state(app: FastAPI, shown: Shown) -> None:
 
 
 def _stream(file: ResultFile) -> Iterator[bytes]:
-    """The lines of a file, many at a time; a line that cannot be shown ends it with what is wrong.
+    """The lines of a file, many at a time; a bad line ends them with a record of the error.
 
-    Half a surrogate pair, which UTF-8 has no bytes for, stays the escape that it was.
+    A lone surrogate, which UTF-8 cannot encode, stays the escape that it was in the file.
     """
     waiting: list[str] = []
     size = 0
@@ -131,7 +131,7 @@ def _stream(file: ResultFile) -> Iterator[bytes]:
 
 
 def _add_page(app: FastAPI) -> None:
-    """The page's own files, all read here and now: a request names one of them, never a path."""
+    """The page's own files, read once at the start: a request names one of them, never a path."""
     page = {
         f"/{file.name}": (file.read_bytes(), TYPES[PurePosixPath(file.name).suffix])
         for file in (files("proponent.viewer") / "page").iterdir()
@@ -140,22 +140,23 @@ def _add_page(app: FastAPI) -> None:
 
     @app.get("/{name:path}")
     async def asset(request: Request) -> Response:
-        if request.url.path not in page:
+        path = request.scope["path"]
+        if path not in page:
             raise HTTPException(404, "there is nothing at this address")
-        content, kind = page[request.url.path]
+        content, kind = page[path]
         return Response(content, media_type=f"{kind}; charset=utf-8")
 
 
 def _add_live(app: FastAPI, desk: Desk) -> None:
     @app.post("/api/continuations")
-    async def continuations(asked: AskContinuations, request: Request) -> Response:
-        work = desk.worker.submit(lambda work: desk.run.continuations(asked.prompt, asked.count, work))
+    async def continuations(body: AskContinuations, request: Request) -> Response:
+        work = desk.worker.submit(lambda work: desk.run.continuations(body.prompt, body.count, work))
         found = await desk.outcome(request, work)
         return JSONResponse({"continuations": [vars(continuation) for continuation in found]})
 
     @app.post("/api/traces", status_code=202)
-    async def start(asked: AskTrace) -> Response:
-        return JSONResponse({"id": desk.start(asked.prompt, asked.target, asked.wanted())}, 202)
+    async def start(body: AskTrace) -> Response:
+        return JSONResponse({"id": desk.start(body.prompt, body.target, body.wanted())}, 202)
 
     @app.get("/api/traces/{id}")
     async def status(id: str) -> Response:
@@ -167,18 +168,18 @@ def _add_live(app: FastAPI, desk: Desk) -> None:
         return JSONResponse(dict(desk.status(id)))
 
     @app.post("/api/traces/{id}/rerank")
-    async def rerank(id: str, asked: AskRanking, request: Request) -> Response:
-        return JSONResponse({"row": await desk.outcome(request, desk.rank(id, asked.wanted()))})
+    async def rerank(id: str, body: AskRanking, request: Request) -> Response:
+        return JSONResponse({"row": await desk.outcome(request, desk.rank(id, body.wanted()))})
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
-    """One line for what cannot be done."""
+    """One line for a request that cannot be answered."""
     status = 400 if isinstance(error, InputError) else 503 if isinstance(error, BusyError) else 409
     return JSONResponse({"detail": str(error)}, status)
 
 
 async def _refuse_body(_: Request, error: Any) -> Response:
-    """One line for a body that is not as it should be."""
+    """One line for a body that does not fit its model."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][1:2])
     return JSONResponse({"detail": f"{place}: {first['msg']}" if place else first["msg"]}, 400)

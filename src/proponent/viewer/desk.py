@@ -1,4 +1,4 @@
-"""Requests for a live run: what waits, what was traced, and what becomes of it."""
+"""Requests to a live run: the queue, the traces that are kept, and their rankings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from proponent.progress import Progress
 from proponent.viewer.live import LiveRun
 from proponent.viewer.worker import Work, Worker
 
-ABANDONED_SECONDS = 0.25  # how often a request that waits is asked whether it is still there
+ABANDONED_SECONDS = 0.25  # how often to check that a waiting client is still connected
 
 
 @dataclass(frozen=True)
 class Limits:
-    """waiting: requests in the queue.  seconds: that each may take.  kept: traces that can be ranked anew."""
+    """waiting: requests in the queue.  seconds: limit of each.  kept: traces that can be ranked again."""
 
     waiting: int = 32
     seconds: float = 300.0
@@ -29,7 +29,7 @@ class Limits:
 
 
 class Desk:
-    """Takes requests for a run, keeps the traces that were made, and gives out their rankings."""
+    """Queues requests to a run, keeps its traces, and ranks them."""
 
     def __init__(self, run: LiveRun, limits: Limits) -> None:
         self.run, self._kept = run, min(limits.kept, run.keeps)
@@ -60,7 +60,7 @@ class Desk:
         return self._traces[id]
 
     def status(self, id: str) -> Mapping[str, Any]:
-        """How far a trace has come, and its row when it is done."""
+        """Progress of a trace, and its row when it is done."""
         work, _ = self.find(id)
         return {
             "state": work.state,
@@ -72,7 +72,7 @@ class Desk:
         }
 
     def rank(self, id: str, wanted: Ranking) -> Work:
-        """Rank a trace anew, before whatever waits; of one trace only the newest ranking is made."""
+        """Rank a trace again, before all that waits; this cancels an older ranking of the trace."""
         work, traced = self.find(id)
         self.run.check(wanted)
         if not work.over or not traced:
@@ -85,7 +85,7 @@ class Desk:
         return self._ranking[id]
 
     async def outcome(self, request: Request, work: Work) -> Any:
-        """The result of work, which is cancelled when nobody waits for it any more."""
+        """The result of work, which is cancelled when its client disconnects."""
         future = asyncio.wrap_future(work.outcome)
         while not (await asyncio.wait({future}, timeout=ABANDONED_SECONDS))[0]:
             if await request.is_disconnected():

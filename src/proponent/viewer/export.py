@@ -1,4 +1,4 @@
-"""The page with its result files in one HTML file, which opens from disk and asks nothing of anyone."""
+"""The page with its result files in one HTML file, which opens from disk and loads nothing else."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _hash(text: str) -> str:
 
 
 def _joined(main: str) -> str:
-    """A module and all that it imports as one script: each in a function of its own, what it needs first."""
+    """A module and its imports as one script: each in a function of its own, after those it imports."""
     done: dict[str, str] = {}
     _add_module(main, done, ())
     return "".join(done.values())

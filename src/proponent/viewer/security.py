@@ -1,8 +1,8 @@
-"""Who may talk to the server, and what the browser may do with its answers: checked before any other code.
+"""Which requests are answered, and what browsers may do with the answers: checked before any other code.
 
-A page elsewhere that a person happens to have open can send requests to the loopback address, too, or make
-its own name point there.  So the Host must be ours, the Origin must be the same, and nothing is answered
-across origins; beyond the loopback address a token is needed as well.
+Any web page open in the same browser can send requests to the loopback address, or make its own name
+point there.  So the Host must be ours, the Origin must be the same, and nothing is answered across
+origins; beyond the loopback address a token is needed as well.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import asyncio
 import hashlib
 import ipaddress
 import json
+import re
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -25,6 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII)  # a name or address, a port
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 BODY_SECONDS = 10.0
 CONTENT_POLICY = "; ".join(
@@ -88,11 +90,9 @@ class Guard:
         return f"proponent-{hashlib.sha256(str(self.token).encode()).hexdigest()[:8]}"
 
     def knows_host(self, header: str) -> bool:
-        """Whether a Host header names this server."""
-        try:
-            name = urlsplit(f"//{header}").hostname or ""
-        except ValueError:
-            return False
+        """Whether a Host header, in lower case, names this server."""
+        parts = HOST.fullmatch(header)
+        name = (parts[1] or parts[2]) if parts else ""
         if name in self.hosts:
             return True
         try:
@@ -101,7 +101,7 @@ class Guard:
             return False
 
     def is_token(self, offered: str) -> bool:
-        """Whether this is the token, in a time that tells nothing of it."""
+        """Whether this is the token, in constant time."""
         return self.token is not None and secrets.compare_digest(offered.encode(), self.token.encode())
 
 
@@ -141,7 +141,7 @@ class Guarded:
 
 
 def _headers(scope: MutableMapping[str, Any]) -> dict[str, str]:
-    """Headers by lower-case name; those that matter here must not come twice."""
+    """Headers by lower-case name; those that are checked here must not be given twice."""
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name = raw_name.decode("latin-1").lower()
@@ -160,10 +160,8 @@ def _check_site(scope: MutableMapping[str, Any], headers: dict[str, str], guard:
         raise RefusedError(405, f"the method {method} is not used here")
     if not guard.knows_host(host):
         raise RefusedError(403, "this server does not go by that name; use the address that it printed")
-    if "origin" in headers:
-        origin = urlsplit(headers["origin"].lower())
-        if origin.scheme not in ("http", "https") or origin.netloc != host:
-            raise RefusedError(403, "requests from another site are not answered")
+    if headers.get("origin", f"http://{host}").lower() not in (f"http://{host}", f"https://{host}"):
+        raise RefusedError(403, "requests from another site are not answered")
     navigates = method == "GET" and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
     if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not navigates:
         raise RefusedError(403, "requests from another site are not answered")
@@ -195,8 +193,9 @@ async def _admit(scope: MutableMapping[str, Any], guard: Guard, send: Send) -> N
 
 
 async def _whole_body(headers: dict[str, str], receive: Receive, limit: int) -> Receive:
-    """Read the body, within limits of size and time, and give it out again."""
-    if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > limit:
+    """Read the whole body, within limits of size and time; returns a ``receive`` that yields it."""
+    claimed = headers.get("content-length", "0").lstrip("0")
+    if claimed.isdecimal() and (len(claimed) > len(str(limit)) or int(claimed) > limit):
         raise RefusedError(413, f"the request is longer than {limit} bytes")
     body = bytearray()
     try:

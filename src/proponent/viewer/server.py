@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import webbrowser
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
@@ -41,16 +41,14 @@ class Serving:
 def serve(serving: Serving, progress: Progress) -> None:
     """Show result files and trace live until interrupted; the address is printed on stdout.
 
-    Raises InputError for files, a run or a task that cannot be used, for a host or port that cannot be
-    bound to, and where the packages of the extra ``viewer`` are missing.
+    Raises InputError for files, a run, a task, a host or a port that cannot be used, and where the packages
+    of the extra ``viewer`` are missing.
     """
     try:
         import fastapi  # noqa: F401
         import uvicorn
     except ImportError as error:
-        raise InputError(
-            "the viewer needs FastAPI; install it with: pip install 'proponent[viewer]'"
-        ) from error
+        raise InputError("the viewer needs FastAPI; install it: pip install 'proponent[viewer]'") from error
     from proponent.viewer.app import Shown, create_app
     from proponent.viewer.desk import Limits
     from proponent.viewer.live import LiveRun
@@ -62,7 +60,7 @@ def serve(serving: Serving, progress: Progress) -> None:
         task = Queries.read(serving.task) if serving.task is not None else None
         run = LiveRun(serving.run, task, serving.device, progress) if serving.run is not None else None
         guard = Guard.of(serving.host)
-        app = create_app(Shown(files, run), guard, replace(Limits(), seconds=serving.seconds))
+        app = create_app(Shown(files, run), guard, Limits(seconds=serving.seconds))
         address = address_of(serving.host, listening.getsockname()[1], guard.token)
         print(address, flush=True)
         if guard.token is not None:
@@ -91,8 +89,9 @@ def bound(host: str, port: int) -> socket.socket:
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise InputError(f"host '{host}': {error.strerror}; give an address of this machine") from error
+    except (OSError, ValueError) as error:  # ValueError: no name of a host can be written like this
+        cause = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise InputError(f"host '{host}': {cause}; give an address of this machine") from error
     try:
         if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

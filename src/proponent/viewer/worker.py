@@ -1,4 +1,4 @@
-"""One thread that does what the page asks for, a piece at a time: a queue, progress, cancelling, limits."""
+"""One thread that runs the page's requests one at a time: a queue, progress, cancelling, limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from proponent.errors import InputError
 from proponent.progress import Advance, Progress
 
 log = logging.getLogger("proponent.viewer")
-# What is done: told of its progress, it returns the result.
+# Reports its progress and returns the result.
 Job = Callable[[Progress], Any]
 
 
@@ -29,7 +29,7 @@ class BusyError(Exception):
 
 
 class Work:
-    """One piece of work, from the queue to its result; it is the Progress that its job tells.
+    """One piece of work, from the queue to its result; it is the Progress of its own job.
 
     state: ``queued``, ``running``, ``done``, ``cancelled`` or ``failed``.  done, total: units of the stage
     that runs.  message: the stage, or why it failed.  outcome: the result, or the error.
@@ -46,11 +46,11 @@ class Work:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether it has ended, with or without a result."""
         return self.state not in ("queued", "running")
 
     def cancel(self) -> None:
-        """Ask it to end; it does so the next time that it tells of its progress."""
+        """Ask it to end; it does so when it next reports progress."""
         self._cancelled.set()
 
     def check(self) -> None:
@@ -73,11 +73,11 @@ class Work:
         yield advance
 
     def say(self, line: str) -> None:
-        """Keep one line for those who ask."""
+        """Keep one line as the message."""
         self.message = line
 
     def run(self) -> None:
-        """Do it, in the thread of the worker; whatever happens is told in ``state`` and ``outcome``."""
+        """Run the job, in the worker's thread; ``state`` and ``outcome`` hold the result or the error."""
         self.state, self._until = "running", time.monotonic() + self._seconds
         try:
             self.check()
@@ -100,7 +100,7 @@ class Work:
 
 
 class Worker:
-    """Does work in one thread, in order: models are watched while they compute, so one at a time.
+    """Runs work in one thread, in order: gradients are captured by hooks on the model, so one at a time.
 
     waiting: pieces of work that may wait.  seconds: that each may take.
     """
@@ -138,7 +138,7 @@ class Worker:
             if waiting:
                 self._queue.remove(work)
         if waiting:
-            work.run()  # it only says that it was cancelled
+            work.run()  # sets its outcome to cancelled
 
     def close(self) -> None:
         """Cancel everything and let the thread end."""

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
+from proponent.errors import InputError
 from proponent.viewer.app import Shown, create_app
 from proponent.viewer.live import LiveRun
 from proponent.viewer.security import CONTENT_POLICY, Guard, is_loopback
-from proponent.viewer.server import address_of
+from proponent.viewer.server import address_of, bound
 
 HOST = "localhost:8321"
 QUESTION = {"prompt": "The capital of France is", "count": 1}
@@ -39,11 +40,21 @@ def test_the_loopback_names_are_known(host: str, client: TestClient) -> None:
         "localhost@evil.example",
         "192.168.1.7:8321",
         "[::1",
+        "[::1]x",
+        "[::1]:8321:9",
+        "[v1.x]",
+        "localhost:x",
+        "localhost:123456",
+        "localhost:",
+        "localhost\t",
+        b"localhost:\xb2",
+        b"loc\xe4lhost",
+        b"\xff\xfe",
         "",
         "2130706433",
     ],
 )
-def test_another_name_is_refused(host: str, client: TestClient) -> None:
+def test_another_name_is_refused(host: str | bytes, client: TestClient) -> None:
     """A page elsewhere may make its own name point here (DNS rebinding)."""
     for path in ("/", "/api/state", "/api/files/0"):
         answer = client.get(path, headers={"host": host})
@@ -62,10 +73,18 @@ def test_another_name_is_refused(host: str, client: TestClient) -> None:
         "file://",
         "chrome-extension://abc",
         "ftp://localhost:8321",
+        "http://[",
+        "http://]",
+        "http://[::1",
+        "http://[v1.]",
+        "http://localhost:x",
+        "http://localhost:8321/",
+        b"http://\xff\xe2\x84\x80",
+        "",
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_another_origin_is_refused(origin: str, method: str, client: TestClient) -> None:
+def test_another_origin_is_refused(origin: str | bytes, method: str, client: TestClient) -> None:
     path = {"GET": "/api/state", "POST": "/api/continuations", "DELETE": "/api/traces/x"}[method]
     body = QUESTION if method == "POST" else None
     answer = client.request(method, path, json=body, headers={"origin": origin})
@@ -115,6 +134,25 @@ def test_headers_that_matter_come_once(name: str, client: TestClient) -> None:
     answer = client.get("/api/state", headers=[*headers, (name, good), (name, good)])
     assert answer.status_code == 400
     assert answer.json()["detail"] == f"the header '{name}' is given twice"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("content-length", b"\xb2", 200),  # no number: only what arrives counts
+        ("content-length", b"9" * 5000, 413),
+        ("content-length", b"0" * 5000, 200),
+        ("content-type", b"\xff", 415),
+        ("sec-fetch-site", b"\xff", 403),
+        ("cookie", b'\xff="\\400"; a', 200),
+        ("authorization", b"Bearer \xff", 200),
+    ],
+)
+def test_a_header_of_any_bytes_is_no_error_of_the_server(
+    name: str, value: bytes, status: int, client: TestClient
+) -> None:
+    headers = {b"content-type": b"application/json", name.encode("latin-1"): value}
+    assert client.post("/api/continuations", json=QUESTION, headers=headers).status_code == status
 
 
 # --- token ------------------------------------------------------------------------------------------
@@ -192,6 +230,12 @@ def test_beyond_loopback_any_address_is_known_but_no_name(
     for host in ("192.168.1.7:8321", "[fe80::1]:8321", "localhost:8321"):
         assert client.get("/api/state", headers={**leave, "host": host}).status_code == 200, host
     assert client.get("/api/state", headers={**leave, "host": "evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "nul\0", "no.such.host.invalid"])
+def test_a_host_that_cannot_be_bound_to_is_one_line(host: str) -> None:
+    with pytest.raises(InputError, match="give an address of this machine"):
+        bound(host, 0)
 
 
 # --- what the browser may do ------------------------------------------------------------------------

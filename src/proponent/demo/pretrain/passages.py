@@ -1,8 +1,8 @@
-"""From a corpus to what a training step takes: the tokenizer, token arrays on disk, padded batches.
+"""From a corpus to training batches: the tokenizer, token arrays on disk, padding.
 
-Every passage is a sequence of its own: a beginning-of-text token, its tokens, and behind its end (not
-behind a chunk that the passage goes on after) an end-of-text token, so that the model learns to stop.
-The tokenizer itself puts only the former, so that a passage and a prompt are encoded alike when traced.
+Every passage is a sequence of its own: a beginning-of-text token, its tokens, and after its last chunk an
+end-of-text token, so that the model learns to stop.  The tokenizer itself adds the beginning alone, so that
+passages and prompts are encoded alike when they are traced.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Chunk, Example
 
 PAD, BEGIN, END = "<pad>", "<s>", "</s>"
-IGNORED = -100  # the label that cross-entropy leaves out
-WINDOW = 16  # batches whose passages are sorted by length together
+IGNORED = -100  # the label that cross-entropy skips
+WINDOW = 16  # batches in a window that is sorted by length
 
 
 def train_tokenizer(corpus: Iterable[Example], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of at most ``vocabulary`` tokens; it can write any text."""
+    """A byte-level BPE tokenizer of at most ``vocabulary`` tokens; it can encode any text."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -88,7 +88,7 @@ class TokenisedPassages(Dataset[NDArray[np.uint32]]):
 
 
 def _chunks(corpus: Iterable[Example], encoder: TextEncoder, max_length: int) -> Iterator[tuple[Chunk, bool]]:
-    """Every chunk of the passages that hold text, and whether its passage ends with it."""
+    """Every chunk of the passages with text, and whether it is the last of its passage."""
     texts = (example for example in corpus if example.text.strip())
     for ordinal, example in enumerate(texts):
         chunks = [*encoder.chunks(example, ordinal, max_length), None]
@@ -99,7 +99,7 @@ def _chunks(corpus: Iterable[Example], encoder: TextEncoder, max_length: int) ->
 
 @dataclass(frozen=True, slots=True)
 class PadRight:
-    """Lays chunks in a batch: input_ids, attention_mask and labels, each [n, t]."""
+    """Makes a batch of chunks: input_ids, attention_mask and labels, each [n, t]."""
 
     pad: int
 
@@ -118,9 +118,9 @@ class PadRight:
 
 
 class GroupedByLength(Sampler[int]):
-    """A random order in which a batch holds passages of like length.
+    """A random order in which a batch has passages of similar length.
 
-    The order depends on seed and epoch alone, so a resumed run goes on in the order it began with.
+    The order depends on seed and epoch alone, so a resumed run keeps it.
     """
 
     def __init__(self, lengths: NDArray[np.int64], batch: int, seed: int) -> None:
@@ -141,7 +141,7 @@ class GroupedByLength(Sampler[int]):
             rows = order[start : start + window]
             rows = rows[np.argsort(self._lengths[rows], kind="stable")]
             batches += [rows[at : at + self._batch] for at in range(0, len(rows), self._batch)]
-        # The one batch that is not full goes last, or those behind it would be cut elsewhere.
+        # The one batch that is not full comes last: the loader cuts the order into batches of equal size.
         full = [batch for batch in batches if len(batch) == self._batch]
         rest = [batch for batch in batches if len(batch) < self._batch]
         for place in draw.permutation(len(full)):

@@ -1,4 +1,4 @@
-"""Pretraining as a folder: settings first, checkpoints on the way, an ordinary model folder at the end."""
+"""Pretraining into a folder: settings first, checkpoints on the way, an ordinary model folder at the end."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase, Trainer, set_seed
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase, set_seed
 
 from proponent.corpus.corpus import Corpus
 from proponent.demo.pretrain.passages import TokenisedPassages, train_tokenizer
 from proponent.demo.pretrain.sizes import SIZES, ModelSize
-from proponent.demo.pretrain.training import OPTIMIZATION, train, training_arguments
+from proponent.demo.pretrain.training import OPTIMIZATION, RECORD, logged_losses, train, training_arguments
 from proponent.errors import InputError
+from proponent.files import locked, write_json, written_whole
+from proponent.gradients.model import quiet
 from proponent.progress import Progress, Silent
 
-RECORD = "pretrain.json"
+LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
-OPTIMIZER = "optimizer.pt"
-TOKENIZER = "tokenizer"
 TOKENS = "tokens.u32"
-SHORTEST = 8  # tokens a chunk, or there is hardly anything to predict
+TOKENIZER = "tokenizer_config.json"  # the tokenizer's file that is written last
+# What of a checkpoint does not belong to the model: what resuming needs, and the paths of this machine.
+NOT_MODEL = frozenset({RECORD, "trainer_state.json", "scheduler.pt", "rng_state.pth", "training_args.bin"})
+SHORTEST = 8  # tokens a chunk: with fewer there is hardly anything to predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,39 +73,38 @@ def pretrain(
 
     size: a name in SIZES, which also gives learning_rate and batch (passages a step) unless they are
     given.  steps: overrides epochs.  max_length: longer passages are cut into chunks of so many tokens.
-    An interrupted run goes on from its last checkpoint and ends as if it had not been; a finished one
-    is left as it is.  Raises InputError for settings that cannot be, where ``directory`` holds another
-    run or something else, and where the package accelerate is missing.
+    Killed at any moment and called again, it continues from its last checkpoint and ends with the same
+    model; a finished run is left as it is.  Raises InputError for settings that cannot be used, where
+    ``directory`` holds another run or something else or another process trains into it, and where the
+    package accelerate is missing.
     """
-    began, progress, folder = time.monotonic(), progress or Silent(), Path(directory)
     shape = _checked_size(size, epochs, steps, learning_rate, batch, max_length)
-    survey = corpus.survey(sample=0)
-    settings: dict[str, Any] = {
-        **dataclasses.asdict(shape),
-        **OPTIMIZATION,
-        "seed": seed,
-        "epochs": None if steps else epochs,
-        "steps": steps,
-        "max_length": max_length,
-        "corpus": survey.fingerprint,
-    }
-    if (finished := _finished_or_resumable(folder, settings)) is not None:
-        progress.say(f"pretrain: {folder} is already there, trained with these settings")
-        return finished
-    _write_record(folder, {"settings": settings})
-    result = {
-        "passages": survey.passages - survey.empty,
-        **_train_in(folder, corpus, shape, settings, progress),
-        "seconds": time.monotonic() - began,
-    }
-    _write_record(folder, {"settings": settings, "result": result})
-    return _pretrained(folder, settings, result)
+    began, progress, folder = time.monotonic(), progress or Silent(), Path(directory)
+    own = {"seed": seed, "epochs": None if steps else epochs, "steps": steps, "max_length": max_length}
+    with _alone(folder):
+        survey = corpus.survey(sample=0)
+        settings = {**dataclasses.asdict(shape), **OPTIMIZATION, **own, "corpus": survey.fingerprint}
+        found, finished = _found(folder)
+        _check_same(folder, found, settings)
+        if finished:
+            progress.say(f"pretrain: {folder} is already there, trained with these settings")
+            return finished
+        write_json(folder / RECORD, {"settings": settings})
+        with quiet():
+            result = _train_in(folder, corpus, shape, settings, progress)
+        result["passages"] = survey.passages - survey.empty
+        result["seconds"] = time.monotonic() - began
+        write_json(folder / RECORD, {"settings": settings, "result": result})
+        return Pretrained(folder, learning_rate=shape.learning_rate, **result)
 
 
 def _train_in(
     folder: Path, corpus: Corpus, shape: ModelSize, settings: Mapping[str, Any], progress: Progress
 ) -> dict[str, Any]:
-    """Train from wherever the folder's run has come to, and leave the model in it; what was counted."""
+    """Train from wherever the folder's run has come to and leave the model in it; returns its counts.
+
+    Every step may be repeated: a run that was killed after its last checkpoint does all that follows again.
+    """
     max_length, seed = settings["max_length"], settings["seed"]
     tokenizer = _tokenizer(corpus, shape, folder)
     passages = TokenisedPassages.write(corpus, tokenizer, max_length, folder / TOKENS)
@@ -108,14 +112,15 @@ def _train_in(
     set_seed(seed)
     model = LlamaForCausalLM(shape.config(tokenizer, max_length))
     arguments = training_arguments(folder / CHECKPOINTS, steps, shape.batch, shape.learning_rate, seed)
-    trainer = train(model, passages, arguments, progress)
-    _save_model(trainer, tokenizer, folder)
-    (folder / TOKENS).unlink()
+    last = train(model, tokenizer, passages, arguments, progress)
+    _copy_files(last, folder, without=NOT_MODEL)
+    for leftover in (folder / TOKENS, *folder.glob(".*.part")):
+        leftover.unlink()
     return {
         "parameters": model.num_parameters(),
         "tokens": int(passages.lengths.sum()),
         "steps": steps,
-        "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1],
+        "loss": logged_losses(last)[-1],
     }
 
 
@@ -147,63 +152,56 @@ def _checked_size(
     )
 
 
-def _finished_or_resumable(folder: Path, settings: Mapping[str, Any]) -> Pretrained | None:
-    """The finished run of these settings; None where one may begin or go on; InputError for all else."""
-    if not folder.exists() or not any(folder.iterdir()):
-        folder.mkdir(parents=True, exist_ok=True)
-        return None
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """Keeps other processes from training into the folder; a finished run needs no lock."""
+    _, finished = _found(folder)
+    if finished and not (folder / LOCK).exists():
+        return nullcontext()
+    return locked(folder / LOCK, f"{folder}: another process is training into this folder; let it finish")
+
+
+def _found(folder: Path) -> tuple[dict[str, Any], Pretrained | None]:
+    """Settings of the run in a folder, {} where none was begun; and its result, None while unfinished.
+
+    Raises InputError where the folder holds something else.
+    """
+    if not folder.is_file() and not any(folder.glob("[!.]*")):  # a killed run leaves hidden files
+        return {}, None
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        found, result = record["settings"], record.get("result")
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        settings, result = dict(content["settings"]), content.get("result")
+        rate = settings["learning_rate"]
+        return settings, Pretrained(folder, learning_rate=rate, **result) if result else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"{folder} is not empty and holds no readable {RECORD}; give an empty or new folder"
         ) from None
-    differing = [name for name in settings if found.get(name) != settings[name]]
+
+
+def _check_same(folder: Path, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise InputError where the folder's run was begun with other settings."""
+    differing = [name for name in settings if found and found.get(name) != settings[name]]
     if differing:
         what = ", ".join(f"{name} {found.get(name)} (asked for {settings[name]})" for name in differing)
         raise InputError(f"{folder} was pretrained with other settings: {what}; give another folder")
-    return _pretrained(folder, settings, result) if result else None
-
-
-def _pretrained(folder: Path, settings: Mapping[str, Any], result: Mapping[str, Any]) -> Pretrained:
-    return Pretrained(folder, learning_rate=settings["learning_rate"], **result)
 
 
 def _tokenizer(corpus: Corpus, shape: ModelSize, folder: Path) -> PreTrainedTokenizerBase:
-    """The run's tokenizer, trained when the run began; always read back from its folder.
+    """The run's tokenizer, trained when the run began and read from its folder.
 
-    Reading it back makes sure that the model is trained with exactly what it is saved with.
+    It is always read back, so that the model is trained with exactly what it is saved with.
     """
-    kept = folder / TOKENIZER
-    if not kept.exists():
-        aside = folder / f"{TOKENIZER}.partial"
-        train_tokenizer(corpus, shape.vocabulary).save_pretrained(aside)
-        aside.rename(kept)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(kept, trust_remote_code=False)
+    if not (folder / TOKENIZER).exists():
+        with TemporaryDirectory() as made:
+            train_tokenizer(corpus, shape.vocabulary).save_pretrained(made)
+            _copy_files(Path(made), folder)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return tokenizer
 
 
-def _save_model(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Model, tokenizer and optimizer state, written aside and moved into the folder."""
-    aside = folder / "model.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    trainer.save_model(str(aside))
-    tokenizer.save_pretrained(aside)
-    last = folder / CHECKPOINTS / f"checkpoint-{trainer.state.global_step}"
-    shutil.copyfile(last / OPTIMIZER, aside / OPTIMIZER)
-    for path in aside.iterdir():
-        path.replace(folder / path.name)
-    aside.rmdir()
-    shutil.rmtree(folder / TOKENIZER)
-
-
-def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write the record of the run aside and rename it: with a result in it, the run is finished."""
-    aside = folder / f"{RECORD}.partial"
-    with aside.open("w", encoding="utf-8") as out:
-        json.dump(record, out, indent=2)
-        out.write("\n")
-        out.flush()
-        os.fsync(out.fileno())
-    aside.replace(folder / RECORD)
+def _copy_files(source: Path, folder: Path, without: frozenset[str] = frozenset()) -> None:
+    """Copy the files of a folder, each whole or not at all, in the order of their names."""
+    for path in sorted(source.iterdir()):
+        if path.name not in without:
+            with written_whole(folder / path.name) as aside:
+                shutil.copyfile(path, aside)

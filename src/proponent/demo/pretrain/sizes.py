@@ -14,8 +14,8 @@ class ModelSize:
     hidden: width.  mlp: width inside the MLP.  vocabulary: at most so many tokens.
     batch: passages a step.  learning_rate: Adafactor's highest, at the end of the warm-up.
 
-    Embeddings are tied to the unembedding: influence gradients leave both out, so the fewer parameters
-    they hold, the more of what the model knows is in the matrices that tracing sees.
+    Embeddings are tied to the unembedding: influence gradients cover neither, so the fewer parameters they
+    have, the more of the model's knowledge is in the matrices that are covered.
     """
 
     name: str
@@ -38,8 +38,8 @@ class ModelSize:
             num_key_value_heads=self.heads,
             max_position_embeddings=max_length + 1,  # an end-of-text token follows the longest passage
             tie_word_embeddings=True,
-            # A linear layer keeps the size of what passes through it.  The library's 0.02 suits widths of
-            # thousands; at 128 and 192 every run with it had learned hardly a tenth of the demo's facts.
+            # So that a linear layer keeps the scale of its inputs.  The library's 0.02 suits widths of
+            # thousands; with it, runs at widths 128 and 192 learned hardly a tenth of the demo's facts.
             initializer_range=self.hidden**-0.5,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,

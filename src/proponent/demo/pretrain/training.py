@@ -1,9 +1,8 @@
-"""The training itself: the Hugging Face Trainer, kept quiet, with exact resumption."""
+"""The training itself: the Hugging Face Trainer, with exact resumption."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch.utils.data import Sampler
 from transformers import (
     LlamaForCausalLM,
+    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -20,13 +20,12 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.utils import logging as transformers_logging
 
 from proponent.demo.pretrain.passages import GroupedByLength, PadRight, TokenisedPassages
 from proponent.progress import Advance, Progress
 
-# Written into every run's pretrain.json.  After the warm-up the rate falls to nothing in a straight line:
-# so the demo's model knows three quarters of its facts after 12 epochs; at a constant rate it takes 16.
+# Written into every run's pretrain.json.  After the warm-up the learning rate falls linearly to 0: the demo's
+# model then knows three quarters of its facts after 12 epochs; at a constant rate it takes 16.
 # The gradient's norm is not clipped (0): Adafactor bounds its own update.
 OPTIMIZATION: dict[str, Any] = {
     "optimizer": "adafactor",
@@ -35,21 +34,30 @@ OPTIMIZATION: dict[str, Any] = {
     "weight_decay": 0.0,
     "max_grad_norm": 0.0,
 }
+RECORD = "pretrain.json"
 KEPT_CHECKPOINTS = 4
-LOSSES = 50  # how many means of the loss a run logs
-COMPLETE = "trainer_state.json"  # the file that the Trainer writes last into a checkpoint
+LOSSES = 50  # mean losses that a run logs
+COMPLETE = "trainer_state.json"  # the Trainer writes this file of a checkpoint last
 
 
-class _LengthGroupedTrainer(Trainer):
-    """A Trainer whose order of passages can be resumed in the middle of an epoch."""
+class _ResumableTrainer(Trainer):
+    """A Trainer whose order of passages can be resumed in the middle of an epoch.
+
+    Its checkpoints can be used like the finished model: tokenizer and record are beside the weights.
+    """
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         passages = self.train_dataset
         assert isinstance(passages, TokenisedPassages)
         return GroupedByLength(passages.lengths, self.args.train_batch_size, self.args.seed)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        folder = Path(str(self.args.output_dir))
+        shutil.copyfile(folder.parent / RECORD, Path(output_dir or folder) / RECORD)
 
-class _Tell(TrainerCallback):
+
+class _Advance(TrainerCallback):
     """Passes on each finished step."""
 
     def __init__(self, advance: Advance, tokens: int) -> None:
@@ -63,40 +71,47 @@ class _Tell(TrainerCallback):
 
 def train(
     model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
     passages: TokenisedPassages,
     arguments: TrainingArguments,
     progress: Progress,
-) -> Trainer:
+) -> Path:
     """Train ``model`` for ``arguments.max_steps`` steps, from the last complete checkpoint if there is one.
 
-    progress is told of every step, with the mean number of tokens of a batch.
+    Checkpoints go to ``arguments.output_dir``, beside which the run's record is; returns the last one.
+    progress is advanced by every step, with the mean number of tokens of a batch.
     """
-    logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    pad = model.config.pad_token_id
-    assert pad is not None
-    trainer = _LengthGroupedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=passages,
-        data_collator=PadRight(pad),
-    )
-    trainer.remove_callback(PrinterCallback)
-    found = last_checkpoint(Path(str(arguments.output_dir)))
+    checkpoints, steps = Path(str(arguments.output_dir)), arguments.max_steps
+    found = last_checkpoint(checkpoints)
     done = int(found.name.rpartition("-")[2]) if found else 0
     if found:
-        progress.say(f"pretrain: goes on from step {done:,}")
-    tokens = int(passages.lengths.mean() * arguments.per_device_train_batch_size)
-    with progress.stage("pretrain", arguments.max_steps - done, "steps") as advance:
-        trainer.add_callback(_Tell(advance, tokens))
-        trainer.train(resume_from_checkpoint=str(found) if found else None)
-    return trainer
+        progress.say(f"pretrain: goes on after step {done:,} of {steps:,}")
+    if done < steps:
+        trainer = _ResumableTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=passages,
+            data_collator=PadRight(int(tokenizer.pad_token_id)),
+            processing_class=tokenizer,
+        )
+        trainer.remove_callback(PrinterCallback)
+        tokens = int(passages.lengths.mean() * arguments.per_device_train_batch_size)
+        with progress.stage("pretrain", steps - done, "steps") as advance:
+            trainer.add_callback(_Advance(advance, tokens))
+            trainer.train(resume_from_checkpoint=str(found) if found else None)
+    return checkpoints / f"checkpoint-{steps}"
+
+
+def logged_losses(checkpoint: Path) -> list[float]:
+    """The losses that were logged up to a checkpoint: means a token, in nats."""
+    state = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
 
 
 def training_arguments(
     checkpoints: Path, steps: int, batch: int, learning_rate: float, seed: int
 ) -> TrainingArguments:
-    """The Trainer's settings; KEPT_CHECKPOINTS evenly spaced checkpoints stay, the last one at the end."""
+    """The Trainer's settings, with KEPT_CHECKPOINTS evenly spaced checkpoints, the last at the end."""
     return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
@@ -120,8 +135,9 @@ def training_arguments(
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; those after it are removed as broken."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    """The newest complete checkpoint; incomplete ones after it are removed."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    found.sort(key=lambda path: int(path.name.rpartition("-")[2]))
     while found:
         try:
             json.loads((found[-1] / COMPLETE).read_text(encoding="utf-8"))

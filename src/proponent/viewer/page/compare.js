@@ -2,11 +2,12 @@
 
 import { counted, el, show, svg } from "./dom.js";
 import { goldIds, termsOfQuery } from "./library.js";
+import { methodLine } from "./method.js";
 import { firstGold } from "./metrics.js";
 import { largestScore, passageCard } from "./results.js";
 import { passagesOf } from "./row.js";
 
-/** What a file's first gold proponent says of it, in words. */
+/** The rank of a file's first gold proponent, in words. */
 export function goldInWords(row) {
   const rank = row ? firstGold(row) : null;
   if (rank === null) return "not judged";
@@ -27,7 +28,7 @@ function goTo(card) {
 function linkTo(element, passage, other, columns) {
   const match = other.passages.find(({ id }) => id === passage.id);
   if (!match) return null;
-  const label = `also ${other.role}, rank ${match.rank} in ${shortName(other.file.name)}`;
+  const label = `also at rank ${match.rank} in ${shortName(other.file.name)}`;
   return el(
     "button",
     {
@@ -74,13 +75,14 @@ function columnElement(element, column, columns, context) {
     "section",
     { class: "column", "aria-label": shortName(file.name), "data-column": column.number },
     el("h3", {}, shortName(file.name), el("span", { class: "muted" }, ` ${facts.join(" · ")}`)),
+    methodLine(row ?? file),
     passages.length
       ? el("ol", { class: "passages" }, passages.map((passage) => card(element, column, columns, passage, context)))
       : el("p", { class: "muted empty" }, nothing),
   );
 }
 
-/** Curves from each shared passage to its twin in the next column; the buttons say the same in words. */
+/** Curves from each shared passage to the same one in the next column; the buttons say so in words. */
 function drawCurves(grid, columns) {
   const lines = grid.querySelector("svg.links");
   const box = grid.getBoundingClientRect();

@@ -1,4 +1,4 @@
-/** One query: what was asked, what the model says itself, and the passages of the files that are shown. */
+/** One query: prompt and target, the model's own answer, and the passages of the files that are shown. */
 
 import { showComparison, shortName } from "./compare.js";
 import { el, plain, scored, show } from "./dom.js";
@@ -34,7 +34,7 @@ function answer(text, query) {
   return el("q", {}, el("bdi", {}, el(other ? "mark" : "span", { class: other ? "said" : null }, textNodes(text))));
 }
 
-/** What the model itself makes of the prompt, where any file tells. */
+/** The model's own answer and whether it is right, where a file says so. */
 function verdict(query) {
   const right = modelIsRight(query);
   const said = modelSays(query);
@@ -97,7 +97,7 @@ function switches(app, query, shown, said) {
     "div",
     { class: "switches" },
     compared && opponents
-      ? el("div", { class: "group", role: "group", "aria-label": "Show" }, one("role", "", "Proponents"), one("role", "opponents", "Opponents"))
+      ? el("div", { class: "group", role: "group", "aria-label": "Show" }, one("role", "", "Top passages"), one("role", "opponents", "Opponents"))
       : null,
     tokens
       ? el(

@@ -49,14 +49,14 @@ export function showFiles(app, element) {
   if (focused !== undefined) element.querySelector(`[data-file="${focused}"]`)?.focus();
 }
 
-/** What went wrong, in the one line at the top; nothing hides it. */
+/** Show an error in the line at the top, or hide the line. */
 export function say(error) {
   const line = document.getElementById("error");
   line.hidden = !error;
   line.textContent = error ?? "";
 }
 
-/** Tell a screen reader, and nobody else, what has changed. */
+/** Announce a change to screen readers; it is not visible. */
 export function notice(text) {
   document.getElementById("notice").textContent = text;
 }

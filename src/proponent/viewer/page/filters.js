@@ -20,7 +20,7 @@ function select(app, name, label, options) {
   return el("label", { class: "field" }, el("span", {}, label), choice);
 }
 
-/** Names are wanted from A, numbers from the largest. */
+/** Names are sorted from A, numbers from the largest. */
 function startOf(name, value) {
   return name === "sort" ? { up: BY_NAME.some((order) => order.name === value) ? "1" : "" } : {};
 }
@@ -84,7 +84,7 @@ export function showFilters(app, element) {
       modelFilter(app),
       goldFilter(app),
       relationFilter(app),
-      select(app, "cat", "Top proponent", [["", "Any"], ...categories]),
+      select(app, "cat", "Top passage", [["", "Any"], ...categories]),
       orderFields(app),
       clearButton(app),
     ].filter(Boolean),
@@ -105,10 +105,10 @@ function clearButton(app) {
 
 const PAUSE = 120; // milliseconds from the last key to the search
 
-/** Whether a pointer is pressed: what is drawn anew between press and release loses the click. */
+/** Whether a pointer is pressed: a button that is redrawn between press and release loses the click. */
 function watchPointer() {
   const pointer = { pressed: false };
-  // the release over a select's open list reaches nobody, so a later move tells too
+  // a release over a select's open list fires no event here, so later moves are watched as well
   for (const name of ["pointerdown", "pointermove", "pointerup", "pointercancel"]) {
     addEventListener(name, (event) => (pointer.pressed = event.buttons > 0), { capture: true, passive: true });
   }

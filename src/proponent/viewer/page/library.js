@@ -1,4 +1,4 @@
-/** All files that are loaded, and the queries that they have in common. */
+/** The loaded files, and their queries matched by id, prompt and target. */
 
 import { checked, isAnswer } from "./records.js";
 import { correctOf, goldOf, saidOf } from "./row.js";
@@ -16,7 +16,7 @@ function freeName(library, name) {
   return free;
 }
 
-/** What is worked out from all that is loaded, once; more files make it anew. */
+/** A value computed once from all loaded files; it is computed again when files are added. */
 export function known(library, name, make) {
   library.known[name] ??= make();
   return library.known[name];
@@ -85,7 +85,7 @@ export function modelIsRight(query) {
   return query.answer ? query.answer.correct : query.correct;
 }
 
-/** What the model itself says to the prompt: distinct texts, none where no file tells. */
+/** The model's own answers to the prompt: distinct texts, none where no file has them. */
 export function modelSays(query) {
   if (query.answer?.text) return [query.answer.text.trim()];
   return rowsOf(query).map(saidOf).find((said) => said.length) ?? [];

@@ -8,8 +8,8 @@ const SPARE = 6;
 /**
  * A list box over any number of items.
  *
- * element: scrolls, and holds the focus.  draw: (item, node) fills an option.  choose: told the item
- * that became the selected one.  Returns `{set, select}`.
+ * element: scrolls, and holds the focus.  draw: (item, node) fills an option.  choose: called with the
+ * item that becomes selected.  Returns `{set, select}`.
  */
 export function virtualList(element, draw, choose) {
   const list = { element, draw, choose, items: [], selected: -1, nodes: new Map(), waiting: false };
@@ -62,7 +62,7 @@ function paint(list) {
   for (let at = first; at < last; at += 1) if (!nodes.has(at)) missing.push(at);
   for (const at of missing) nodes.set(at, placed(list, free.pop() ?? el("div", { role: "option", class: "option" }), at));
   for (const node of free) node.remove();
-  // a screen reader goes by the order in the page, whatever the rows were used for before
+  // screen readers follow the order in the page, so reused rows are put in the order of the list
   if (missing.length) list.space.append(...[...nodes.keys()].sort((a, b) => a - b).map((at) => nodes.get(at)));
   mark(list);
 }
@@ -88,7 +88,7 @@ function select(list, at, reveal) {
   if (reveal && at >= 0) {
     const { element } = list;
     const [above, below] = [element.scrollTop - at * ROW, (at + 1) * ROW - element.scrollTop - element.clientHeight];
-    // a step keeps the list still or moves it by a row; what is far off comes to the middle
+    // a step scrolls by at most a row; an item far away is scrolled to the middle
     if (Math.max(above, below) > ROW) element.scrollTop = (at + 0.5) * ROW - element.clientHeight / 2;
     else if (above > 0) element.scrollTop -= above;
     else if (below > 0) element.scrollTop += below;

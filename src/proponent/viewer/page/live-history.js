@@ -4,13 +4,13 @@ const MOST = 40;
 
 const same = (entry, { prompt, target }) => entry.prompt === prompt && entry.target === target;
 
-/** The history of one run.  key: what tells its run from others. */
+/** The history of one run.  key: identifies the run. */
 export function newHistory(key) {
   const name = `proponent-live:${key}`;
   let entries = read(name);
 
   function keep() {
-    // a browser that has no room, or keeps nothing, keeps fewer or none
+    // where the browser's storage is full or switched off, fewer entries or none are kept
     for (let count = entries.length; count >= 0; count = count ? Math.floor(count / 2) : -1) {
       try {
         localStorage.setItem(name, JSON.stringify(entries.slice(0, count)));

@@ -39,10 +39,10 @@ const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, mil
 /**
  * Trace, and resolve with the id and the row.
  *
- * wanted: prompt, target, method, mix and k.  told: called with the status whenever it is asked for.
+ * wanted: prompt, target, method, mix and k.  onStatus: called with each status.
  * signal: aborts it, here and on the server.
  */
-export async function trace(wanted, told, signal) {
+export async function trace(wanted, onStatus, signal) {
   const { id } = await ask("POST", "api/traces", wanted, signal);
   const end = () => ask("DELETE", `api/traces/${id}`).catch(() => null);
   signal.addEventListener("abort", end, { once: true });
@@ -51,7 +51,7 @@ export async function trace(wanted, told, signal) {
       const status = await ask("GET", `api/traces/${id}`, undefined, signal);
       if (status.state === "done") return { id, row: status.row };
       if (status.state === "failed" || status.state === "cancelled") throw new Refusal(409, status.message);
-      told(status);
+      onStatus(status);
       await pause(wait);
     }
   } finally {

@@ -149,15 +149,15 @@ async function start(live) {
 async function traceAnd(live, prompt, target, first) {
   const wanted = live.settings.get();
   await busy(live, "Tracing…", async (signal) => {
-    const { id, row } = await trace({ prompt, target, ...wanted }, (status) => told(live, status), signal);
+    const { id, row } = await trace({ prompt, target, ...wanted }, (status) => showStatus(live, status), signal);
     say(live, `Traced: ${counted(row.proponents.length, "proponent")} and ${counted(row.opponents.length, "opponent")}.`);
     showEntry(live, { prompt, target, id, row, wanted }, first, true);
-    // where the question stands above the answer, it may fill the screen
+    // on a narrow screen the form is above the result and may fill it
     if (NARROW.matches) document.getElementById("live-question").scrollIntoView();
   });
 }
 
-function told(live, { state, position, done, total, message }) {
+function showStatus(live, { state, position, done, total, message }) {
   const { meter, status } = live.parts;
   if (state === "queued") {
     status.textContent = position ? `Waiting: ${counted(position, "request")} before this one.` : "Waiting…";
@@ -195,7 +195,7 @@ function showHead(live, { prompt, target, row }) {
   );
 }
 
-/** Rank the shown trace anew; of several changes in a row only the last is waited for. */
+/** Rank the shown trace again; of several changes in a row only the last counts. */
 async function rerank(live) {
   const entry = live.current;
   if (!entry) return;
@@ -209,7 +209,7 @@ async function rerank(live) {
     showEntry(live, { ...entry, row, wanted }, false, false);
   } catch (error) {
     if (ranking.signal.aborted || live.current !== entry) return;
-    // the server keeps the newest traces only, and none of the last time that it ran
+    // the server keeps only its newest traces, and none after a restart
     if (error.status === 404) await traceAnd(live, entry.prompt, entry.target, false);
     else say(live, "", messageOf(error));
   }

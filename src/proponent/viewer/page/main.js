@@ -96,7 +96,7 @@ function renderDetail(app) {
   if (again && label) refocus(at("detail"), label);
 }
 
-/** Drawing anew must not take the focus away from a button that was just pressed. */
+/** Keep the focus on the button that was just pressed when it is drawn again. */
 function refocus(element, label) {
   const same = [...element.querySelectorAll("button")].find((b) => (b.getAttribute("aria-label") ?? b.textContent) === label);
   same?.focus({ preventScroll: true });

@@ -1,17 +1,17 @@
-/** Numbers of a query and of a file, worked out from the result rows: pure functions. */
+/** Numbers of a query and of a file, computed from the result rows: pure functions. */
 
 import { goldOf, numbersOf } from "./row.js";
 
 export const WITHIN = 10;
 const NORMAL_95 = 1.96;
 
-/** Rank of the first gold proponent, from 1; 0 where none was retrieved, null where nobody judged. */
+/** Rank of the first gold proponent, from 1; 0 where none was retrieved, null where it is not known which are gold. */
 export function firstGold(row) {
   const gold = row && goldOf(row);
   return gold ? gold.indexOf(true) + 1 : null;
 }
 
-/** 1 / rank of the first gold proponent; 0 for a miss, null where nobody judged. */
+/** 1 / rank of the first gold proponent; 0 for a miss, null where it is not known which are gold. */
 export function reciprocalRank(row) {
   const rank = firstGold(row);
   return rank ? 1 / rank : rank;
@@ -45,7 +45,7 @@ const METRICS = [
   { name: "rank", label: "Reciprocal rank of gold", of: (row) => reciprocalRank(row) },
   { name: "gold", label: `Gold among the first ${WITHIN}`, of: (row) => goldWithin(row) },
   { name: "top", label: "Top score", of: (row) => scores(row, "proponent")[0] ?? null },
-  { name: "mean", label: "Mean score of proponents", of: (row) => mean(scores(row, "proponent")) },
+  { name: "mean", label: "Mean score", of: (row) => mean(scores(row, "proponent")) },
   { name: "low", label: "Lowest opponent score", of: (row) => scores(row, "opponent")[0] ?? null },
 ];
 const PAIRED = [
@@ -54,7 +54,7 @@ const PAIRED = [
     label: "Reciprocal rank, first − second file",
     of: (one, other) => difference(reciprocalRank(one), reciprocalRank(other)),
   },
-  { name: "common", label: "Proponents in common", of: inCommon },
+  { name: "common", label: "Passages in common", of: inCommon },
 ];
 
 /** The metrics that make sense for some rows: those with any value, and each field that is a number. */
@@ -88,7 +88,7 @@ export function summary(rows) {
   };
 }
 
-/** Scores of all gold proponents, other proponents and opponents; proponents nobody judged are others. */
+/** Scores of gold proponents, other proponents and opponents; without gold marks all proponents are others. */
 export function scoreGroups(rows) {
   const groups = { gold: [], others: [], opponents: [] };
   for (const row of rows) {

@@ -15,7 +15,7 @@ function goldWords(ranks) {
   return words.length ? el("span", { class: "visually-hidden" }, `, gold ${words.join(", ")}`) : null;
 }
 
-/** Draw a query into its row.  shown: the files whose ranks of gold stand in it. */
+/** Draw a query into its row.  shown: the files whose ranks of gold it shows. */
 export function drawOption(query, shown, node) {
   const ranks = shown.map((file) => firstGold(query.rows[file.index])).filter((rank) => rank !== null);
   const right = modelIsRight(query);

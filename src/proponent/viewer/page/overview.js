@@ -1,13 +1,14 @@
-/** What each file is worth as a whole, and for each relation. */
+/** Metrics and scores of each file, and of each relation. */
 
 import { shortName } from "./compare.js";
 import { counted, el, plain, scored, show } from "./dom.js";
 import { relationsOf } from "./library.js";
+import { methodLine } from "./method.js";
 import { histogram, scoreGroups, summary, WITHIN } from "./metrics.js";
 import { areas, bar, columns, keyOf } from "./plots.js";
 
 const BINS = 40;
-const NAMES = { gold: "gold proponents", others: "other proponents", opponents: "opponents" };
+const NAMES = { gold: "gold passages", others: "other passages", opponents: "opponents" };
 
 function number(label, estimate, format) {
   return el(
@@ -53,12 +54,11 @@ function scoresOf(rows) {
 
 function fileCard(file, queries) {
   const rows = queries.map((query) => query.rows[file.index]).filter(Boolean);
-  const settings = [file.method, typeof file.mix === "number" ? `λ = ${plain(file.mix, 3)}` : null].filter(Boolean);
   return el(
     "section",
     { class: "card file", "aria-label": shortName(file.name) },
-    el("h3", {}, shortName(file.name)),
-    el("p", { class: "muted" }, [...settings, counted(rows.length, "query", "queries")].join(" · ")),
+    el("h3", {}, shortName(file.name), el("span", { class: "muted" }, ` ${counted(rows.length, "query", "queries")}`)),
+    methodLine(file),
     rows.length ? [...judged(summary(rows)), ...scoresOf(rows)] : el("p", { class: "muted" }, "No query of it is in the list."),
   );
 }

@@ -6,7 +6,7 @@ import { marksOf } from "./words.js";
 const LONG = 420;
 const WINDOW = 320;
 const WEIGHT = { target: 3, said: 2, subject: 2, prompt: 1 };
-/** Characters that would reorder or hide what stands around them are shown by name instead. */
+/** Characters that would reorder or hide the text around them are shown by name instead. */
 const CONTROLS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/gu;
 const NAMES = {
   "\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF", "\u202d": "LRO", "\u202e": "RLO",
@@ -17,7 +17,7 @@ function codePoint(character) {
   return `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
-/** Text as nodes; a control character becomes its name, which says that it is there and does nothing. */
+/** Text as nodes; a control character is replaced by its visible name, so that it has no effect. */
 export function textNodes(text) {
   const nodes = [];
   let at = 0;

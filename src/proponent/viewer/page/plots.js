@@ -1,4 +1,4 @@
-/** Small plots, drawn as SVG; each stands beside the numbers that it shows. */
+/** Small plots, drawn as SVG; each is shown beside its numbers. */
 
 import { el, svg } from "./dom.js";
 

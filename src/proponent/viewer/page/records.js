@@ -1,4 +1,4 @@
-/** Reading files of JSON lines: each line checked, and what is wrong said with its file and line. */
+/** Reading files of JSON lines: each line is checked, and errors name file and line. */
 
 /** A file that cannot be used; its message is for the reader of the page. */
 export class FileError extends Error {}
@@ -61,7 +61,7 @@ async function* linesOf(stream) {
 /**
  * All records of a stream of bytes.
  *
- * name: of the file, for errors.  onProgress: told the number of records now and then.
+ * name: of the file, for errors.  onProgress: called now and then with the number of records.
  * Throws FileError naming file and line.
  */
 export async function readRecords(name, stream, onProgress) {

@@ -3,13 +3,9 @@
 import { counted, el, scored, show } from "./dom.js";
 import { categoryOf } from "./find.js";
 import { termsOfRow } from "./library.js";
+import { headingOf, methodLine } from "./method.js";
 import { passageText } from "./passage.js";
 import { passagesOf } from "./row.js";
-
-const HEADINGS = {
-  proponent: ["Proponents", "pushed the model towards the target"],
-  opponent: ["Opponents", "pushed the model away from it"],
-};
 
 /** What the page's own categories mean; a file's own need no words of ours. */
 const WORDS = {
@@ -32,7 +28,7 @@ function badges(passage, terms) {
   return [el("span", { class: "badge", title: passage.category === null ? WORDS[category] : null }, category)];
 }
 
-/** A file's own category stands beside the gold mark; ours would only repeat it. */
+/** A file's own category is shown beside the gold mark; the page's would only repeat it. */
 function ownCategory(passage) {
   return passage.category === null ? null : el("span", { class: "badge" }, String(passage.category));
 }
@@ -66,22 +62,22 @@ export function largestScore(passages) {
 }
 
 function column(role, passages, context) {
-  const [heading, meaning] = HEADINGS[role];
+  const [heading, meaning] = headingOf(context.method, role);
   return el(
     "section",
     { class: `column ${role}s`, "aria-label": heading },
     el("h3", {}, heading, el("span", { class: "muted" }, ` ${meaning}`)),
     passages.length
       ? el("ol", { class: "passages" }, passages.map((passage) => passageCard(passage, context)))
-      : el("p", { class: "muted empty" }, `This file holds no ${HEADINGS[role][0].toLowerCase()}.`),
+      : el("p", { class: "muted empty" }, `This file holds no ${role}s.`),
   );
 }
 
 /**
  * Fill an element with one row's proponents and opponents; call it again to replace them.
  *
- * row: one line of a result file.  element: emptied first.  options: `terms` to mark (worked out from
- * the row alone where missing), `tokens` to shade tokens, `known` ids of gold passages.
+ * row: one line of a result file.  element: emptied first.  options: `terms` to mark (by default
+ * from the row alone), `tokens` to shade tokens, `known` ids of gold passages.
  */
 export function showRow(row, element, options = {}) {
   const prompt = String(row.inputs_plaintext ?? "");
@@ -89,16 +85,18 @@ export function showRow(row, element, options = {}) {
   const terms = options.terms ?? termsOfRow(row, { prompt, target }).terms;
   const proponents = passagesOf(row, "proponent", options.known);
   const opponents = passagesOf(row, "opponent", options.known);
-  const context = { terms, tokens: options.tokens ?? false, largest: largestScore([...proponents, ...opponents]) };
+  const largest = largestScore([...proponents, ...opponents]);
+  const context = { terms, tokens: options.tokens ?? false, largest, method: row.method };
   const both = opponents.length > 0;
   show(
     element,
+    methodLine(row),
     el(
       "div",
       { class: both ? "columns two" : "columns one" },
       column("proponent", proponents, context),
       both ? column("opponent", opponents, context) : null,
     ),
-    both ? null : el("p", { class: "muted" }, `${counted(proponents.length, "proponent")}; this method has no opponents.`),
+    both ? null : el("p", { class: "muted" }, `${counted(proponents.length, "passage")}; this file holds no opponents.`),
   );
 }

@@ -1,4 +1,4 @@
-/** One line of a result file, ours or the paper's, as the page speaks of it. */
+/** Reading one line of a result file, ours or the paper's. */
 
 /** Above this an entailment model's score says that the passage states the fact. */
 const ENTAILED = 0.5;
@@ -13,8 +13,8 @@ export function goldOf(row) {
 /**
  * The passages of one role, best first.
  *
- * role: "proponent" or "opponent".  known: ids that are gold for the query by any file, which tells
- * of opponents as well.  gold is null where nothing is known.
+ * role: "proponent" or "opponent".  known: ids that are gold for the query by any file, which marks
+ * opponents as well.  gold is null where nothing is known.
  */
 export function passagesOf(row, role, known = new Set()) {
   const texts = row[`${role}s`] ?? [];
@@ -47,7 +47,7 @@ export function correctOf(row) {
   return typeof row.groundtruth === "string" ? row.groundtruth === row.targets_plaintext : null;
 }
 
-/** What the model says to the prompt, as far as the file tells: distinct texts, most frequent first. */
+/** The model's answers to the prompt in this row: distinct texts, most frequent first. */
 export function saidOf(row) {
   const name = Object.keys(row).find((field) => /(^|_)generations$/.test(field));
   const said = name && Array.isArray(row[name]) ? row[name].map(String) : [];

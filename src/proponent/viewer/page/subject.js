@@ -48,7 +48,7 @@ function length(run) {
 }
 
 /**
- * The subject of a prompt, as it stands there; "" where none can be told.
+ * The subject of a prompt, as written there; "" where none is found.
  *
  * counts: of the prompts of its kind, from `countWords`.  Where there are too few to compare with, the
  * longest run of capitalised words is taken.
