@@ -24,7 +24,7 @@ from proponent.demo.pretrain.sizes import SIZES, ModelSize
 from proponent.demo.pretrain.training import OPTIMIZATION, RECORD, logged_losses, train, training_arguments
 from proponent.errors import InputError
 from proponent.files import locked, write_json, written_whole
-from proponent.gradients.model import quiet
+from proponent.gradients.loading import quiet
 from proponent.progress import Progress, Silent
 
 LOCK = ".lock"
