@@ -75,7 +75,7 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_round_trip_through_json(tmp_path: Path) -> None:
     checkpoint = tmp_path / "optimizer.pt"
     checkpoint.touch()
-    spec = FeatureSpec("hub/model", 64, 2, str(checkpoint), 7, "margin", 9, 33, 0.25, "bfloat16", 5, True)
+    spec = FeatureSpec("hub/model", 64, 2, str(checkpoint), 7, "margin", 9, 33, 0.25, "bfloat16", 5)
     found = FeatureSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
     assert found == spec
     assert found.digest() == spec.digest()
@@ -91,7 +91,6 @@ def test_round_trip_through_json(tmp_path: Path) -> None:
         "damping": 0.25,
         "dtype": "bfloat16",
         "seed": 5,
-        "trust_remote_code": True,
     }
 
 
@@ -136,7 +135,6 @@ def test_the_digest_sees_every_field(tmp_path: Path) -> None:
         "damping": 0.5,
         "dtype": "bfloat16",
         "seed": 1,
-        "trust_remote_code": True,
     }
     assert changes.keys() == {f.name for f in fields(FeatureSpec)}
     digests = {replace(SPEC, **{name: value}).digest() for name, value in changes.items()}
@@ -147,6 +145,6 @@ def test_the_digest_is_of_sorted_json() -> None:
     text = (
         '{"batch_tokens": 2048, "damping": "oas", "dim": 65536, "dtype": "float32", "layer_groups": 8, '
         '"max_length": 0, "model": "hub/model", "moment_sample": 256, "output": "loss", '
-        '"second_moment": "sample", "seed": 0, "trust_remote_code": false}'
+        '"second_moment": "sample", "seed": 0}'
     )
     assert SPEC.digest() == hashlib.sha256(text.encode()).hexdigest()[:16]

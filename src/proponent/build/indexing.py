@@ -49,16 +49,18 @@ def build_index(
     path: str | Path,
     device: str | None = None,
     progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> Index:
     """Index a corpus: its influence features, R_train and the searchable index, in the folder ``path``.
 
     Killed at any moment and called again with the same arguments, it goes on where it was and ends with
     the same bytes, computed with as many threads as it began with; a finished run is compared with its
-    checksums.  device: a torch device name, None for the best one there is.  progress: told of every stage.
+    checksums.  device: a torch device name, None for the best one there is.  progress: sees every stage.
+    trust_remote_code: run Python code that comes with the model; no file can ask for it.
     Raises InputError for bad text, a model that cannot be used, a run made with other settings, damaged
     or built by another process, and for a corpus that changes meanwhile.
     """
-    return build_indexes(corpus, {Path(path): spec}, device, progress)[0]
+    return build_indexes(corpus, {Path(path): spec}, device, progress, trust_remote_code)[0]
 
 
 def build_indexes(
@@ -66,6 +68,7 @@ def build_indexes(
     specs: Mapping[Path, FeatureSpec],
     device: str | None = None,
     progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> list[Index]:
     """Several runs from one pass of the model, each the same as ``build_index`` would make it.
 
@@ -75,7 +78,7 @@ def build_indexes(
     first = _shared_pass(list(specs.values()))
     progress.say("reading the corpus")
     survey = corpus.survey(first.moment_sample, first.seed)
-    model = load_model(first.model, device, first.trust_remote_code)
+    model = load_model(first.model, device, trust_remote_code)
     length = _max_length(first, model, progress)
     ours = {path: replace(spec, max_length=length) for path, spec in specs.items()}
     plans = {path: plan_layers(model, spec.dim, spec.layer_groups) for path, spec in ours.items()}

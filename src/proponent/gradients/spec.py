@@ -34,7 +34,6 @@ class FeatureSpec:
         or ``oas`` or ``ledoit-wolf``, which read it off R_train, a block at a time.
     dtype: ``float32`` or ``bfloat16``, of the linear modules' products, except in the forward pass of the
         first layers, and of the projections; all else is float32.
-    trust_remote_code: run Python code that comes with the model; without it, such a model is refused.
 
     Raises InputError for a value outside its range.
     """
@@ -50,7 +49,6 @@ class FeatureSpec:
     damping: float | str = "oas"
     dtype: str = "float32"
     seed: int = 0
-    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", _absolute_if_folder(self.model))
