@@ -58,6 +58,7 @@ def load_with_and_without_its_weights(copy: Path) -> None:
 def test_loading_leaves_the_verbosity_as_it_was(model_folder: Folder) -> None:
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_info()
+    transformers_logging.enable_progress_bar()
     try:
         load_model(str(model_folder("llama")), device="cpu")
         assert transformers_logging.get_verbosity() == logging.INFO
