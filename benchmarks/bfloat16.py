@@ -20,20 +20,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from builds import extractor, index_again, staged
 from inputs import arguments, model_folder, passages
 from side_by_side import in_turn, machine, ratio
 
 from proponent.attribute.tracing import Tracer
 from proponent.build.indexing import build_index
-from proponent.build.sharding import START, Shard, cut_shards
-from proponent.build.writing import write_raw_shard
+from proponent.build.plan import cut_shards
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.queries import Queries
-from proponent.gradients.features import FeatureExtractor, extract, sample_moments
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import RunFolder
 
 DTYPES = ("float32", "bfloat16")
 K = 10
@@ -71,13 +69,11 @@ def print_speed(spec: FeatureSpec, given: argparse.Namespace, work: Path) -> Non
     for dtype in DTYPES:
         model = load_model(spec.model, device="cpu")
         corpus = Corpus.read(given.corpus, limit=given.timed)
-        shards = list(cut_shards(corpus, model.encoder, spec.max_length, START))
+        shards = list(cut_shards(corpus, model.encoder, 512))
         plan = plan_layers(model, spec.dim, spec.layer_groups)
-        moments = sample_moments(model, plan, shards[0].rows[:32], spec.batch_tokens)
         model.multiply_in(dtype)
-        extractor = FeatureExtractor(model, plan, moments, spec.seed, spec.batch_tokens)
-        folder = RunFolder(work / f"timed-{dtype}")
-        ways[dtype] = partial(over, extractor, shards, folder)
+        made_by = extractor(model, plan, shards[0], spec.batch_tokens)
+        ways[dtype] = partial(index_again, staged(work / f"timed-{dtype}", shards, made_by))
         if dtype == "float32":
             ways["float32, torch's own products"] = patch("proponent.products._HAS_ONEDNN", False)(
                 ways[dtype]
@@ -90,13 +86,6 @@ def print_speed(spec: FeatureSpec, given: argparse.Namespace, work: Path) -> Non
         print(
             f"| {dtype} | {tokens / statistics.median(times):,.0f} | {ratio(found, 'float32', dtype):.2f} |"
         )
-
-
-def over(extractor: FeatureExtractor, shards: list[Shard], folder: RunFolder) -> None:
-    """The indexing pass over all shards, features written to disk."""
-    for number, shard in enumerate(shards):
-        features = extract([extractor], shard.rows, [1] * len(shard.rows), "loss")[0]
-        write_raw_shard(folder, number, shard.passages, features, shard.counts())
 
 
 def print_overlap(spec: FeatureSpec, given: argparse.Namespace, work: Path) -> None:

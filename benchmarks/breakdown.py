@@ -18,6 +18,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from builds import extractor
 from indexing import head
 from inputs import arguments, model_folder, passages, shapes
 from side_by_side import machine
@@ -27,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 from proponent.build.cost import feature_operations, gradient_operations
 from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
-from proponent.gradients.features import FeatureExtractor, extract, sample_moments
+from proponent.gradients.features import extract
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.spec import FeatureSpec
@@ -89,13 +90,12 @@ def one_lane(model: LanguageModel, spec: FeatureSpec, given: argparse.Namespace)
     torch.set_num_threads(1)
     shard = head(given.corpus, model, given.count)
     plan, budget = plan_layers(model, spec.dim, spec.layer_groups), given.tokens // lanes
-    moments = sample_moments(model, plan, shard.rows[:32], budget)
     model.multiply_in(spec.dtype)
-    extractor, starts = FeatureExtractor(model, plan, moments, spec.seed, budget), [1] * len(shard.rows)
-    extract([extractor], shard.rows, starts, "loss")
+    made_by = extractor(model, plan, shard, budget)
+    extract([made_by], shard.rows, shard.starts, "loss")
     with profile(activities=[ProfilerActivity.CPU]) as kept:
         began = time.perf_counter()
-        extract([extractor], shard.rows, starts, "loss")
+        extract([made_by], shard.rows, shard.starts, "loss")
         whole = time.perf_counter() - began
     torch.set_num_threads(lanes)
     found = by_kind({event.key: event.self_cpu_time_total / 1e6 for event in kept.key_averages()}, whole)

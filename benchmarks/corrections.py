@@ -13,21 +13,25 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import cast
+from unittest.mock import patch
 
 import torch
 from inputs import arguments, model_folder, passages
 from side_by_side import machine
-from stages import MOMENTS, StageClock
+from stages import FACTORS, GRADIENTS, MOMENTS, SUMS, WHITENING, StageClock
 
-from proponent.build.finish import finish_run
 from proponent.build.indexing import build_index
-from proponent.build.sharding import SHARD_ROWS
-from proponent.build.writing import start_run, write_raw_shard
+from proponent.build.local import run_tasks
+from proponent.build.marks import Marks
+from proponent.build.plan import SHARD_ROWS, StagedShard, stage
+from proponent.build.tasks import START, Build
 from proponent.corpus.corpus import Corpus
+from proponent.files import write_json
+from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Index, Passage, RunFolder
 
-PASS, SUMS, FACTORS, WHITENING = "gradients", "R_train", "Cholesky factors and eigenvalues", "whitening"
 TARGET = 0.10
 
 
@@ -37,16 +41,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         index, clock = built(given, work)
-        found = {PASS: clock.seconds[PASS] * given.passages / len(index), MOMENTS: clock.seconds[MOMENTS]}
+        found = {
+            GRADIENTS: clock.seconds[GRADIENTS] * given.passages / len(index),
+            MOMENTS: clock.seconds[MOMENTS],
+        }
         rest = finished(RunFolder(work / "random"), index.blocks, index.dim, given.passages)
         found |= {stage: rest.seconds[stage] for stage in (SUMS, FACTORS, WHITENING)}
         print(f"{given.model}, d = {index.dim:,}, {given.dtype}, {given.passages:,} passages")
         print(f"(pass of {len(index):,} passages, {index.summary['tokens']:,} tokens, scaled)")
     print("| stage | seconds | of the pass |\n| --- | ---: | ---: |")
-    for stage, seconds in found.items():
-        print(f"| {stage} | {seconds:.1f} | {seconds / found[PASS]:.1%} |")
-    corrections = sum(found.values()) - found[PASS]
-    print(f"| all corrections | {corrections:.1f} | {corrections / found[PASS]:.1%} |")
+    for name, seconds in found.items():
+        print(f"| {name} | {seconds:.1f} | {seconds / found[GRADIENTS]:.1%} |")
+    corrections = sum(found.values()) - found[GRADIENTS]
+    print(f"| all corrections | {corrections:.1f} | {corrections / found[GRADIENTS]:.1%} |")
     print(f"The target is {TARGET:.0%} at most.  {machine()}")
 
 
@@ -72,15 +79,20 @@ def built(given: argparse.Namespace, work: Path) -> tuple[Index, StageClock]:
 
 def finished(folder: RunFolder, blocks: int, dim: int, rows: int) -> StageClock:
     """The stages after the pass, of a run of random features [rows, dim] without a model."""
-    clock, one = StageClock(), torch.ones(1)
-    start_run(folder, {}, {"none": one})
-    for shard, first in enumerate(range(0, rows, SHARD_ROWS)):
-        names = [str(n) for n in range(first, min(rows, first + SHARD_ROWS))]
-        counts = {"tokens": 0, "empty": 0, "too_short": 0}
-        random = torch.randn(len(names), dim)
-        write_raw_shard(folder, shard, [Passage(name, name, "") for name in names], random, counts)
-    finish_run(folder, blocks, "oas", clock)
+    clock, marks = StageClock(), Marks(folder)
+    write_json(folder.manifest, {})
+    marks.write(START, {})
+    stage([marks], (shard_of(range(n, min(rows, n + SHARD_ROWS))) for n in range(0, rows, SHARD_ROWS)))
+    no_model = cast(FeatureExtractor, None)
+    with patch("proponent.build.tasks.extract", lambda _, tokens, *__: [torch.randn(len(tokens), dim)]):
+        run_tasks([Build(folder, marks, blocks, "oas", no_model)], "loss", clock)
     return clock
+
+
+def shard_of(numbers: range) -> StagedShard:
+    """A shard of passages without text."""
+    passages = [Passage(str(n), str(n), "") for n in numbers]
+    return StagedShard(passages, [(0, 0)] * len(numbers), [1] * len(numbers))
 
 
 if __name__ == "__main__":

@@ -24,28 +24,31 @@ from typing import Any
 import torch
 from inputs import model_folder, shapes
 from side_by_side import machine, seconds
-from stages import StageClock
+from stages import FACTORS, GRADIENTS, MOMENTS, SUMS, WHITENING, StageClock
 
 from proponent.build.cost import Rates, disk_bytes, operations
 from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
-from proponent.gradients.features import FeatureExtractor, extract, sample_moments
+from proponent.gradients.features import FeatureExtractor, extract
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
+from proponent.gradients.moments import fold_moments, sample_moments
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.hessian import HessianSums, whiten
+from proponent.gradients.sweep import Sweep
+from proponent.index.hessian import HessianBlock, HessianSum, split_blocks
+from proponent.index.whitening import BlockWhitening, Whitening
 
 BATCH_TOKENS = 2048
 PASS_TOKENS = 4096  # in each timed pass
 ROWS = 512  # in each timed sum of R
 SAMPLE_TOKENS = 2048  # of the timed second moments
 PARTS = ("lengths", "dims", "passages")
-NAMES = {  # the stages of a build, as its progress calls them
-    "gradients": "gradients",
-    "second moments": "second moments",
-    "R_train": "R",
-    "Cholesky factors and eigenvalues": "factors",
-    "whitening": "whitening",
+NAMES = {  # the cost model's names of the clock's stages
+    GRADIENTS: "gradients",
+    MOMENTS: "second moments",
+    SUMS: "R",
+    FACTORS: "factors",
+    WHITENING: "whitening",
 }
 
 
@@ -127,25 +130,32 @@ def measure(model: LanguageModel, case: Case) -> Line:
     shape, features = shapes(model, plan)
     rows = random_rows(model, case.tokens, max(2, PASS_TOKENS // case.tokens))
     some = rows[: max(2, SAMPLE_TOKENS // case.tokens)]
-    moments = sample_moments(model, plan, some, BATCH_TOKENS)
-    extractor = FeatureExtractor(model, plan, moments, 0, BATCH_TOKENS)
+    sweep = Sweep(model, plan.matrices, BATCH_TOKENS)
+    moments = sample_moments(sweep, some, [1] * len(some))
+    extractor = FeatureExtractor(model, plan, fold_moments(plan, moments, 0), BATCH_TOKENS)
     drawn = torch.randn(ROWS, plan.dim)
-    sums = HessianSums(features.blocks, features.width)
+    sums = [HessianSum.empty(features.width) for _ in plan.blocks]
     sample = min(256, case.passages)
     times = {
         "gradients": best(lambda: extract([extractor], rows, [1] * len(rows), "loss")) / len(rows),
-        "R": best(lambda: sums.add(drawn)) / ROWS,
+        "R": best(lambda: add(sums, drawn)) / ROWS,
     }
-    block = replace(sums.mean(), blocks=(torch.cov(torch.randn(features.width, 2 * features.width)),))
-    factor = block.factors(torch.full((1,), 0.1))
-    times["whitening"] = best(lambda: whiten(drawn, factor * features.blocks)) / ROWS
+    block = HessianBlock(torch.cov(torch.randn(features.width, 2 * features.width)), ROWS, 1.0)
+    whitening = Whitening((BlockWhitening.of(block, 0.1),) * features.blocks)
+    times["whitening"] = best(lambda: whitening.whiten(drawn)) / ROWS
     found = {stage: spent * case.passages for stage, spent in times.items()}
-    spent = best(lambda: sample_moments(model, plan, some, BATCH_TOKENS))
+    spent = best(lambda: sample_moments(sweep, some, [1] * len(some)))
     found["second moments"] = spent / len(some) * sample
-    one = best(lambda: (block.factors(torch.full((1,), 0.1)), block.eigenvalues()), rounds=1)
+    one = best(lambda: BlockWhitening.of(block, 0.1), rounds=1)
     found["factors"] = one * features.blocks
     counted = operations(shape, features, case.passages, case.tokens, sample)
     return Line(case, found, counted, disk_bytes(features, case.passages))
+
+
+def add(sums: Sequence[HessianSum], features: torch.Tensor) -> None:
+    """Add features [n, d] to the sums of all blocks of R."""
+    for block, part in zip(sums, split_blocks(features, len(sums)), strict=True):
+        block.add(part)
 
 
 def built(models: dict[str, LanguageModel], folders: dict[str, str], case: Case, work: Path) -> Line:

@@ -21,19 +21,17 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from builds import extractor, index_again, staged
 from inputs import arguments, model_folder
 from side_by_side import in_turn, machine, ratio
 
-from proponent.build.sharding import START, Shard, cut_shards
-from proponent.build.writing import write_raw_shard
+from proponent.build.plan import StagedShard, cut_shards
 from proponent.corpus.batches import batches
 from proponent.corpus.corpus import Corpus
 from proponent.gradients.backprop import Batch, backpropagate
-from proponent.gradients.capture import capture
-from proponent.gradients.features import FeatureExtractor, extract, sample_moments
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
-from proponent.index.run import RunFolder
+from proponent.gradients.sweep import captured
 
 IGNORED = -100  # the label that Hugging Face's losses pass over
 
@@ -64,41 +62,42 @@ def main() -> None:
         print("| batch | training | activations alone | indexing | alone / training | indexing / training |")
         print("| ---: | ---: | ---: | ---: | ---: | ---: |")
         for tokens in given.tokens:
-            found = in_turn(ways(model, shard, given.dim, tokens, Path(folder) / "run"), given.rounds)
+            run = Path(folder) / f"run{tokens}"
+            found = in_turn(ways(model, shard, given.dim, tokens, run), given.rounds)
             rates = [f"{shard.tokens / sorted(times)[len(times) // 2]:,.0f}/s" for times in found.values()]
             shares = [f"{ratio(found, way, 'training'):.2f}" for way in ("alone", "indexing")]
             print(f"| {tokens:,} | {' | '.join(rates + shares)} |", flush=True)
     print(f"\n{machine()}")
 
 
-def head(corpus: str, model: LanguageModel, count: int) -> Shard:
+def head(corpus: str, model: LanguageModel, count: int) -> StagedShard:
     """The first passages of a corpus that hold ``count`` tokens, as one shard."""
-    whole = next(iter(cut_shards(Corpus.read(corpus), model.encoder, 512, START)))
-    shard = Shard()
-    for passage, row in zip(whole.passages, whole.rows, strict=True):
+    whole = next(iter(cut_shards(Corpus.read(corpus), model.encoder, 512)))
+    shard = StagedShard()
+    for passage, row, start in zip(whole.passages, whole.rows, whole.starts, strict=True):
         if shard.tokens + len(row) > count:
             break
         shard.passages.append(passage)
         shard.rows.append(row)
+        shard.starts.append(start)
         shard.tokens += len(row)
     return shard
 
 
 def ways(
-    model: LanguageModel, shard: Shard, dim: int, tokens: int, folder: Path
+    model: LanguageModel, shard: StagedShard, dim: int, tokens: int, folder: Path
 ) -> dict[str, Callable[[], object]]:
     """The three ways to go over the shard in batches of so many tokens."""
     plan = plan_layers(model, dim, 8)
-    extractor = FeatureExtractor(model, plan, sample_moments(model, plan, shard.rows[:64], tokens), 0, tokens)
-    starts = [1] * len(shard.rows)
+    build = staged(folder, [shard], extractor(model, plan, shard, tokens))
 
     def parts() -> Iterable[Batch]:
         for members in batches([len(row) for row in shard.rows], tokens):
-            yield Batch.of([shard.rows[n] for n in members], [1] * len(members))
+            yield Batch.of([shard.rows[n] for n in members], [shard.starts[n] for n in members])
 
     def alone() -> None:
         for batch in parts():
-            with capture(model, plan.matrices, []):
+            with captured(model, plan.matrices, [], len(batch.tokens)):
                 backpropagate(model, batch)
 
     def training() -> None:
@@ -109,8 +108,7 @@ def ways(
         model.causal.requires_grad_(False)
 
     def indexing() -> None:
-        features = extract([extractor], shard.rows, starts, "loss")
-        write_raw_shard(RunFolder(folder), 0, shard.passages, features[0], shard.counts())
+        index_again(build)
 
     return {"training": training, "alone": alone, "indexing": indexing}
 

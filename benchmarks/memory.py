@@ -110,15 +110,15 @@ def measured(
 def one_batch(name: str, dtype: str, tokens: int) -> None:
     """One batch forward and back with respect to activations: the least that any gradient needs."""
     from proponent.gradients.backprop import Batch, backpropagate
-    from proponent.gradients.capture import capture
     from proponent.gradients.layers import find_matrices
     from proponent.gradients.model import load_model
+    from proponent.gradients.sweep import captured
 
     model = load_model(name, device="cpu")
     model.multiply_in(dtype)
     length = min(64, tokens)
     rows = [[1 + n % 200 for n in range(length)]] * (tokens // length)
-    with capture(model, find_matrices(model), []):
+    with captured(model, find_matrices(model), [], len(rows)):
         backpropagate(model, Batch.of(rows, [1] * len(rows)))
 
 

@@ -15,10 +15,11 @@ import torch
 from side_by_side import machine
 from transformers import AutoTokenizer
 
-from proponent.build.sharding import START, cut_shards
+from proponent.build.plan import cut_shards
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
-from proponent.gradients.lanes import stretches
+from proponent.gradients.lanes import batch_schedules
+from proponent.gradients.model import LanguageModel
 
 
 def main() -> None:
@@ -33,24 +34,25 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=20000)
     given = parser.parse_args()
     encoder = TextEncoder(AutoTokenizer.from_pretrained(given.model))
+    model = LanguageModel(None, encoder, torch.device("cpu"), None)  # schedules need no weights
     print("| corpus | rows | tokens a row | " + " | ".join(f"{t:,} a batch" for t in given.tokens) + " |")
     print("| --- | ---: | ---: |" + " ---: |" * len(given.tokens))
     for name in given.corpora:
         corpus = Corpus.read(name, limit=given.limit)
-        shards = [
-            [len(row) for row in shard.rows] for shard in cut_shards(corpus, encoder, given.max_length, START)
-        ]
+        shards = [[len(row) for row in shard.rows] for shard in cut_shards(corpus, encoder, given.max_length)]
         rows = sum(map(len, shards))
         counted = sum(map(sum, shards)) - rows
-        shares = [f"{sum(computed(lengths, t) for lengths in shards) / counted:.3f}" for t in given.tokens]
+        shares = [
+            f"{sum(computed(model, lengths, t) for lengths in shards) / counted:.3f}" for t in given.tokens
+        ]
         print(f"| {Path(name).name} | {rows:,} | {counted / rows + 1:.1f} | {' | '.join(shares)} |")
     print(machine())
 
 
-def computed(lengths: list[int], budget: int) -> int:
+def computed(model: LanguageModel, lengths: list[int], budget: int) -> int:
     """Positions of all batches of a shard, padding included."""
-    cut = stretches(lengths, budget, torch.device("cpu"))
-    return sum(len(group) * (lengths[group[0]] - 1) for part in cut for group in part.groups)
+    schedules = batch_schedules(model, lengths, budget)
+    return sum(len(batch) * (lengths[batch[0]] - 1) for part in schedules for batch in part.batches)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ product of the queries with as many rows that need no decoding.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -17,10 +18,14 @@ from functools import partial
 import torch
 from side_by_side import in_turn, machine
 
-from proponent.index.codes import encode_rows
-from proponent.index.search import Piece, VectorScan, search
+from proponent.index.codec import Rows, encode
+from proponent.index.damping import Damping
+from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
+from proponent.index.search import Shard, search
+from proponent.index.whitening import BlockWhitening, Whitening
 
 SHARD = 512
+BLOCK = 1024  # largest block of the whitening, which is none
 
 
 def main() -> None:
@@ -33,19 +38,19 @@ def main() -> None:
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    pieces = [random_piece(first, given.dim) for first in range(0, given.rows, SHARD)]
+    shards = [random_shard(first, given.dim) for first in range(0, given.rows, SHARD)]
     plain = torch.randn(SHARD, given.dim)  # one shard over and over: memory would not hold all in float32
-    size = sum(piece.codes.nbytes for piece in pieces) / 1e9
+    size = sum(shard.rows.codes.nbytes for shard in shards) / 1e9
     print(f"{given.rows:,} rows of {given.dim:,} coordinates, {size:.2f} GB of codes")
     print("| queries | scan, GB/s | memory, GB/s | scan / memory | product, rows/s | scan / product |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
     for count in given.queries:
         vectors = torch.randn(count, given.dim)
-        scan = VectorScan(vectors, vectors.norm(dim=1), lambda piece: piece.whitened_norm)
+        scan = QueryScan(QueryTerms(vectors, unwhitened(given.dim)), InnerProduct("train", unit_norm=True))
         ways: dict[str, Callable[[], object]] = {
-            "scan": partial(search, pieces, scan, 10),
-            "read": lambda: [piece.codes.view(torch.int64).sum() for piece in pieces],
-            "product": partial(products, vectors, plain, len(pieces)),
+            "scan": partial(search, shards, scan, 10),
+            "read": lambda: [shard.rows.codes.view(torch.int64).sum() for shard in shards],
+            "product": partial(products, vectors, plain, len(shards)),
         }
         found = in_turn(ways, given.rounds)
         scanned, read, product = (statistics.median(found[way]) for way in ways)
@@ -61,11 +66,17 @@ def products(vectors: torch.Tensor, plain: torch.Tensor, times: int) -> None:
         vectors @ plain.T
 
 
-def random_piece(first: int, dim: int) -> Piece:
+def random_shard(first: int, dim: int) -> Shard:
     """A shard of random rows, encoded as an index stores them."""
-    rows = torch.randn(SHARD, dim)
-    encoded = encode_rows(rows)
-    return Piece(first, encoded["codes"], encoded["scale"], rows.norm(dim=1), rows.norm(dim=1))
+    rows = Rows.stored(encode(torch.randn(SHARD, dim)))
+    return Shard(first, rows, rows.norms)
+
+
+def unwhitened(dim: int) -> Whitening:
+    """A whitening that changes nothing: random rows need none."""
+    width = math.gcd(dim, BLOCK)
+    block = BlockWhitening(torch.eye(width), torch.ones(width), Damping(1.0, 1.0))
+    return Whitening((block,) * (dim // width))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A clock for the stages that an index build tells of."""
+"""A clock for the stages of an index build."""
 
 from __future__ import annotations
 
@@ -8,39 +8,34 @@ from contextlib import contextmanager
 
 from proponent.progress import Advance
 
-MOMENTS = "second moments"
+MOMENTS, GRADIENTS, SUMS, WHITENING = "second moments", "gradients", "R_train", "whitening"
+FACTORS = "Cholesky factors and eigenvalues"
+# Stages of a build that the tables count as one, or call by another name.
+COUNTED_AS = {"encoding": GRADIENTS, "R_train, summed": SUMS, "factors and eigenvalues": FACTORS}
 
 
 class StageClock:
-    """A Progress that keeps the seconds of every stage by its name, and those of the processor.
+    """A Progress that keeps the wall-clock seconds of every stage by its name in the tables.
 
-    Second moments are told as a line; they last until the next stage begins.
+    processor: the same in seconds of the processor.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.processor: dict[str, float] = {}
-        self._moments_began: tuple[float, float] | None = None
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
-        """Time a stage, and end the making of second moments."""
-        if self._moments_began is not None:
-            self._keep(MOMENTS, self._moments_began)
-            self._moments_began = None
+        """Time a stage."""
         began = clocks()
         yield lambda units, tokens=0: None
-        self._keep(name, began)
+        wall, processor = clocks()
+        name = COUNTED_AS.get(name, name)
+        self.seconds[name] = self.seconds.get(name, 0.0) + wall - began[0]
+        self.processor[name] = self.processor.get(name, 0.0) + processor - began[1]
 
     def say(self, line: str) -> None:
-        """Begin the second moments' clock where the line is of them."""
-        if line.startswith(MOMENTS):
-            self._moments_began = clocks()
-
-    def _keep(self, name: str, began: tuple[float, float]) -> None:
-        wall, processor = clocks()
-        self.seconds[name] = wall - began[0]
-        self.processor[name] = processor - began[1]
+        """Nothing to time."""
 
 
 def clocks() -> tuple[float, float]:

@@ -14,7 +14,7 @@ from side_by_side import in_turn, machine, ratio
 
 from proponent.attribute.tracing import Tracer
 from proponent.corpus.queries import Queries
-from proponent.index.inner_products import InnerProduct, Mixed, Train
+from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
 from proponent.index.search import search
 
 
@@ -31,15 +31,15 @@ def main() -> None:
     given = parser.parse_args()
     tracer = Tracer(given.run, "cpu")
     queries = Queries.read(given.facts, limit=given.queries)
-    features, factors = tracer.features(queries), tracer.index.factors
+    features, whitening = tracer.features(queries), tracer.index.whitening
 
-    def scan(inner_product: InnerProduct) -> None:
-        search(tracer.index.pieces(), inner_product.scan(features, factors, True), 10)
+    def scan(inner: InnerProduct) -> None:
+        search(tracer.index.shards(), QueryScan(QueryTerms(features, whitening, inner.subspace), inner), 10)
 
     found = in_turn(
         {
-            "plain": lambda: scan(Train()),
-            "mixed": lambda: scan(Mixed(tracer.task_mix(queries, given.mix))),
+            "plain": lambda: scan(InnerProduct("train", True)),
+            "mixed": lambda: scan(InnerProduct("mixed", True, tracer.task_mix(queries, given.mix))),
         },
         given.rounds,
     )

@@ -1,22 +1,31 @@
-"""Runs of made-up features, and the scores of passages from first principles."""
+"""Runs of made-up features, built without a model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from math import isqrt
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor
 
-from proponent.build.finish import finish_run
-from proponent.build.writing import start_run, write_raw_shard
-from proponent.index.run import Passage, RunFolder
+from proponent.build import tasks
+from proponent.build.local import run_tasks
+from proponent.build.marks import Marks
+from proponent.build.plan import StagedShard, stage
+from proponent.build.tasks import START, Build
+from proponent.files import write_json
+from proponent.index.run import FORMAT, Passage, RunFolder
+from proponent.index.storage import write_tensors
 from proponent.progress import Silent
 
 BLOCKS, SIDE, DAMPING = 2, 2, 0.5
 SHARDS = (5, 1, 4)
+TOKENS = 7  # of a row
 
 MakeRun = Callable[[Path], RunFolder]
 
@@ -27,28 +36,81 @@ def made_up_features(rows: int = sum(SHARDS), seed: int = 0) -> Tensor:
     return torch.randn(rows, BLOCKS * SIDE**2, generator=generator) * torch.logspace(-1, 1, BLOCKS * SIDE**2)
 
 
-def write_raw(path: Path, features: Tensor, shards: Sequence[int] = SHARDS) -> RunFolder:
-    """A run of these features before its last stages; passage n has the id ``pN`` and the text ``text N``."""
-    folder = RunFolder(path)
+@dataclass(frozen=True)
+class MadeUp:
+    """Stands in for an extractor: the row whose first token is n has feature n."""
+
+    features: Tensor
+
+
+def extract(
+    extractors: Sequence[MadeUp],
+    rows: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    output: str,
+    done: Callable[[Sequence[int]], None],
+) -> list[Tensor]:
+    """Made-up features in place of those of a model."""
+    done(range(len(rows)))
+    return [extractor.features[[row[0] for row in rows]] for extractor in extractors]
+
+
+def open_build(folder: RunFolder, features: Tensor, damping: float | str = DAMPING) -> Build:
+    """A build as another process opens it: it knows nothing but the folder."""
+    return Build(folder, Marks(folder), BLOCKS, damping, MadeUp(features))  # type: ignore[arg-type]
+
+
+def start_build(
+    path: Path, features: Tensor, shards: Sequence[int] = SHARDS, damping: float | str = DAMPING
+) -> Build:
+    """A build of these features before its first task; row n has the id ``pN`` and the text ``text N``."""
+    build = open_build(RunFolder(path), features, damping)
     manifest = {
-        "spec": {"damping": DAMPING},
+        "format": FORMAT,
+        "spec": {"damping": damping},
         "side": isqrt(features.shape[1] // BLOCKS),
         "blocks": {f"block {b}": [] for b in range(BLOCKS)},
     }
-    start_run(folder, manifest, {"matrix/rows": torch.ones(3)})
-    names = iter(range(len(features)))
-    for shard, part in enumerate(features.split(list(shards))):
-        passages = [Passage(f"p{n}", f"source of p{n}", f"text {n}") for n in [next(names) for _ in part]]
-        counts = {"tokens": 7 * len(part), "empty": 1, "too_short": 0, "resume_at": None}
-        write_raw_shard(folder, shard, passages, part, counts)
-    return folder
+    write_json(build.folder.manifest, manifest)
+    checksums: dict[Path, str] = {}
+    for file in (build.folder.moments, build.folder.sides):
+        write_tensors(file, {"matrix/rows": torch.ones(3)}, partial(checksums.setdefault, file))
+    build.marks.write(START, checksums)
+    stage([build.marks], map(staged, torch.arange(len(features)).split(list(shards))))
+    return build
 
 
-def write_run(path: Path, features: Tensor, shards: Sequence[int] = SHARDS) -> RunFolder:
+def staged(rows: Tensor) -> StagedShard:
+    """The plan's part for some row numbers, with one empty passage among them."""
+    numbers: list[int] = rows.tolist()
+    return StagedShard(
+        [Passage(f"p{n}", f"source of p{n}", f"text {n}") for n in numbers],
+        [(n, *range(1, TOKENS)) for n in numbers],
+        [1] * len(numbers),
+        tokens=TOKENS * len(numbers),
+        empty=1,
+    )
+
+
+def write_features(build: Build) -> None:
+    """The first task of a build, for all its shards."""
+    with patch.object(tasks, "extract", extract):
+        for shard in range(build.shards):
+            tasks.features([build], shard, "loss", lambda units, tokens=0: None)
+
+
+def finish_build(build: Build) -> RunFolder:
+    """All of a build's tasks that are not done."""
+    with patch.object(tasks, "extract", extract):
+        run_tasks([build], "loss", Silent())
+    return build.folder
+
+
+def write_run(
+    path: Path, features: Tensor, shards: Sequence[int] = SHARDS, damping: float | str = DAMPING
+) -> RunFolder:
     """A finished run of these features."""
-    folder = write_raw(path, features, shards)
-    finish_run(folder, BLOCKS, DAMPING, Silent())
-    return folder
+    return finish_build(start_build(path, features, shards, damping))
 
 
 @pytest.fixture

@@ -1,229 +1,205 @@
-"""The task mix at query time against the direct eigendecomposition of the mixed R, in float64."""
+"""The subspace of a task against its queries whitened in float64, and the automatic mix."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
-
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from tests.index.cases import BLOCKS, WIDTH, draw, identity, shard_of, template_task, whitening_of
 from torch import Tensor
 
-from proponent.index.hessian import HessianSums, whiten
-from proponent.index.inner_products import Mixed
+from proponent.index.codec import Rows, encode
+from proponent.index.hessian import split_blocks
 from proponent.index.mix import (
     MAX_AUTO_MIX,
-    MixedScan,
     TaskMix,
+    TaskSubspace,
     automatic_mix,
     crossing_rank,
+    gram,
     task_eigenvalues,
+    whiten_precisely,
 )
-from proponent.index.search import Piece
+from proponent.index.whitening import Whitening
 
-BLOCKS, WIDTH = 3, 16
-MIXES = [0.0, 0.1, 0.5, 0.9, 0.99, 0.999]
-
-
-@dataclass(frozen=True)
-class Case:
-    """Passages, queries and the task's queries, as features [n, b * w]."""
-
-    passages: Tensor
-    queries: Tensor
-    task: Tensor
-    damping: float = 1.0
-
-    def direct(self, mix: float, unit_norm: bool) -> Tensor:
-        """Scores [q, n] by R'^{-1/2} of the mixed R, block by block, as the definition says."""
-        transformed = []
-        parts = (features.double().split(WIDTH, 1) for features in (self.passages, self.queries, self.task))
-        for passages, queries, task in zip(*parts, strict=True):
-            R_train = passages.T @ passages / len(passages)
-            R_train += self.damping * R_train.diagonal().mean() * torch.eye(WIDTH, dtype=torch.float64)
-            R_eval = task.T @ task / len(task)
-            sigma, vectors = torch.linalg.eigh(mix * R_eval + (1 - mix) * R_train)
-            root = (vectors / sigma.sqrt()) @ vectors.T
-            transformed.append((queries @ root, passages @ root))
-        G_queries, G_passages = (torch.cat(side, 1) for side in zip(*transformed, strict=True))
-        if unit_norm:
-            G_queries, G_passages = (G / G.norm(dim=1, keepdim=True) for G in (G_queries, G_passages))
-        return G_queries @ G_passages.T
-
-    def at_query_time(self, mix: float, unit_norm: bool) -> Tensor:
-        """The same from the index that is whitened by R_train alone."""
-        sums = HessianSums(BLOCKS, WIDTH)
-        sums.add(self.passages)
-        factors = sums.mean().factors(torch.full((BLOCKS,), self.damping))
-        psi = whiten(self.passages, factors)
-        inner_product = Mixed(TaskMix.of(self.task, factors, mix))
-        scan = inner_product.scan(self.queries, factors, unit_norm)
-        return scan.scores(Piece(0, psi, torch.ones(len(psi)), psi.norm(dim=1), self.passages.norm(dim=1)))
+IDENTITY = identity(BLOCKS, WIDTH)
 
 
-IDENTITY = (torch.eye(WIDTH),) * BLOCKS
+@pytest.fixture(autouse=True)
+def several_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proponent.index.mix.STRIP", 5)
 
 
-def draw(rows: int, seed: int) -> Tensor:
-    return torch.randn(rows, BLOCKS * WIDTH, generator=torch.Generator().manual_seed(seed))
+def spread() -> Whitening:
+    """By an R whose eigenvalues span four orders of magnitude."""
+    turn = torch.linalg.qr(draw(BLOCKS * WIDTH, 11)).Q
+    return whitening_of(draw(300, 10) * torch.logspace(-2, 0, BLOCKS * WIDTH) @ turn, BLOCKS, 1e-3)
 
 
-def template_task(queries: int, strength: float = 1.0, own: float = 0.3, seed: int = 1) -> Tensor:
-    """Queries that share a direction (their template), each with something of its own."""
-    return strength * (draw(1, seed) + own * draw(queries, seed + 1))
+def by_solving(features: Tensor, whitening: Whitening) -> Tensor:
+    """ψ [n, d] by LAPACK in float64."""
+    parts = zip(split_blocks(features.double(), BLOCKS), whitening.blocks, strict=True)
+    solved = [
+        torch.linalg.solve_triangular(block.factor.double(), part.T, upper=False).T for part, block in parts
+    ]
+    return torch.cat(solved, 1)
 
 
-def case(queries: int, strength: float = 1.0, damping: float = 1.0) -> Case:
-    passages = draw(60, 0) * torch.linspace(0.05, 1, BLOCKS * WIDTH)
-    task = template_task(queries, strength)
-    return Case(passages, task, task, damping)
+def own_task(queries: int) -> Tensor:
+    return draw(1, 2) * 20 + draw(queries, 3)
 
 
-def duplicated() -> Case:
-    task = template_task(4).repeat(3, 1)
-    return Case(case(4).passages, task, task)
+def nearly_twice(queries: int, distance: float) -> Tensor:
+    """Half of the queries are the other half but for a little."""
+    half = draw(queries // 2, 8)
+    return torch.cat([half, half + distance * draw(queries // 2, 9)])
 
 
-def passage_is_a_query(strength: float, damping: float) -> Case:
-    made = case(5, strength, damping)
-    made.passages[7] = made.task[0]
-    made.passages[8] = -made.task[1]
-    made.passages[9] = made.task[:3].sum(0)  # in the span, of no query alone
-    return made
+TASKS = {
+    "one query": own_task(1),
+    "fewer queries than coordinates": own_task(7),
+    "as many": own_task(WIDTH),
+    "more": own_task(3 * WIDTH),
+    # of whole numbers, which float32 adds exactly
+    "in three directions": (5 * draw(20, 4)[:, :3]).round() @ (50 * draw(3, 5)).round(),
+    "twice the same": own_task(6).repeat(2, 1),
+    "nothing at all": torch.zeros(4, BLOCKS * WIDTH),
+    "nothing in one query": torch.cat([own_task(4), torch.zeros(1, BLOCKS * WIDTH)]),
+}
+RANKS = {"as many": WIDTH, "more": WIDTH, "in three directions": 3, "twice the same": 6, "nothing at all": 0}
+RANKS |= {"one query": 1, "fewer queries than coordinates": 7, "nothing in one query": 4}
 
 
-def rank_deficient() -> Case:
-    """Ten queries in two directions, and nothing at all in the last block."""
-    task = draw(10, 3)[:, :2] @ draw(2, 4)
-    task[:, -WIDTH:] = 0
-    return Case(case(5).passages, task, task)
-
-
-def other_queries() -> Case:
-    made = case(6)
-    return Case(made.passages, draw(9, 9), made.task)
-
-
-def few_passages() -> Case:
-    """Fewer passages than dimensions: damping alone fills the rest of R_train."""
-    made = case(6)
-    return Case(made.passages[:5], made.queries, made.task, 0.01)
-
-
-CASES = {
-    "one query": case(1),
-    "fewer queries than block dimensions": case(5),
-    "as many": case(WIDTH),
-    "more": case(50),
-    "duplicated queries": duplicated(),
-    "a passage is a query": passage_is_a_query(1.0, 1.0),
-    "a passage is a query, far outside the corpus": passage_is_a_query(30.0, 0.01),
-    "rank-deficient task": rank_deficient(),
-    "queries that are not of the task": other_queries(),
-    "strong template, little damping": case(5, 100.0, 0.01),
-    "fewer passages than block dimensions": few_passages(),
+# Directions far weaker than the others, of which rounding could make much.
+WEAK = {
+    "nearly twice the same": nearly_twice(WIDTH // 2, 1e-5),
+    "as many": nearly_twice(WIDTH, 1e-5),
+    "as many, still more nearly": nearly_twice(WIDTH, 1e-6),
+    "more": nearly_twice(3 * WIDTH, 1e-6),
+    "one is far louder": torch.cat([1e4 * draw(1, 10), own_task(2 * WIDTH)]),
 }
 
 
-@pytest.mark.parametrize("mix", MIXES)
-@pytest.mark.parametrize("name", CASES)
-def test_every_score_agrees_with_the_eigendecomposition(name: str, mix: float) -> None:
-    expected = CASES[name].direct(mix, unit_norm=True)
-    found = CASES[name].at_query_time(mix, unit_norm=True).double()
-    assert found.shape == expected.shape
-    assert (found - expected).abs().max() < 1e-4
+@pytest.mark.parametrize("task", [*TASKS.values(), *WEAK.values()], ids=[*TASKS, *WEAK])
+def test_queries_are_whitened_precisely(task: Tensor) -> None:
+    whitening = spread()
+    for queries in (task, task.flip(0), draw(5, 6), torch.cat([task[:2], draw(2, 7)])):
+        expected = by_solving(queries, whitening)
+        found = whiten_precisely(queries, whitening)
+        assert found.dtype == torch.float64
+        assert ((found - expected).norm(dim=1) <= 1e-12 * expected.norm(dim=1)).all()
 
 
-@pytest.mark.parametrize("mix", MIXES)
-@pytest.mark.parametrize("name", CASES)
-def test_scores_without_unit_norm_agree_relative_to_the_querys_largest(name: str, mix: float) -> None:
-    expected = CASES[name].direct(mix, unit_norm=False)
-    found = CASES[name].at_query_time(mix, unit_norm=False).double()
-    largest = expected.abs().amax(1, keepdim=True)
-    assert ((found - expected).abs() / largest).max() < 1e-4
+@pytest.mark.parametrize("name", TASKS)
+def test_directions_are_orthonormal_and_as_many_as_the_task_has(name: str) -> None:
+    subspace = TaskSubspace.of(TASKS[name], spread())
+    assert [u.shape for u in subspace.directions] == [(WIDTH, RANKS[name])] * BLOCKS
+    assert subspace.strengths.shape == (BLOCKS * RANKS[name],)
+    assert (subspace.strengths > 0).all()
+    for u in subspace.directions:
+        torch.testing.assert_close(u.T @ u, torch.eye(u.shape[1], dtype=u.dtype), rtol=0, atol=1e-6)
 
 
-@given(
-    seed=st.integers(0, 2**20),
-    queries=st.integers(1, 2 * WIDTH),
-    mix=st.floats(0, 0.999),
-    strength=st.floats(-1, 1.5),
-    own=st.floats(0.01, 3),
-)
-def test_scores_agree_whatever_the_task(
-    seed: int, queries: int, mix: float, strength: float, own: float
-) -> None:
-    task = template_task(queries, 10**strength, own, seed)
-    drawn = Case(draw(40, seed + 7), task, task)
-    assert (drawn.at_query_time(mix, True).double() - drawn.direct(mix, True)).abs().max() < 1e-4
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "nothing at all"])
+def test_directions_are_eigenvectors_of_the_whitened_task(name: str) -> None:
+    task, whitening = TASKS[name], spread()
+    subspace = TaskSubspace.of(task, whitening)
+    psi = by_solving(task, whitening)
+    along, _ = subspace.split(psi)
+    parts = (
+        subspace.directions,
+        subspace.strengths.split(RANKS[name]),
+        along.split(RANKS[name], 1),
+        split_blocks(psi, BLOCKS),
+    )
+    for u, sigma, inside, part in zip(*parts, strict=True):
+        E = part.T @ part / len(part)
+        torch.testing.assert_close(E @ u, u * sigma, rtol=0, atol=1e-6 * float(sigma.max()))
+        torch.testing.assert_close(part @ u, inside, rtol=0, atol=1e-6 * float(part.norm()))
+        assert sigma.sum() == pytest.approx(float(E.trace()), rel=1e-6)
 
 
-def test_the_mix_matters_here() -> None:
-    """A wrong λ or no mix at all would not pass the tests above."""
-    scores = [CASES["fewer queries than block dimensions"].direct(mix, True) for mix in MIXES]
-    for one, other in pairwise(scores):
-        assert (one - other).abs().max() > 0.01
+@pytest.mark.parametrize("name", TASKS)
+def test_what_queries_have_in_common_survives_whitening(name: str) -> None:
+    """Multiples of queries lie in the span of the directions, far more nearly than float32 tells."""
+    task, whitening = TASKS[name], spread()
+    subspace = TaskSubspace.of(task, whitening)
+    asked = torch.cat([task, -task, 2 * task])
+    psi = whiten_precisely(asked, whitening)
+    along, beyond = subspace.split(psi)
+    assert (beyond.norm(dim=1) <= 1e-8 * psi.norm(dim=1).clamp_min(1e-30)).all()
+    inside = [a @ u.T for a, u in zip(along.split(max(1, RANKS[name]), 1), subspace.directions, strict=False)]
+    if RANKS[name]:
+        torch.testing.assert_close(torch.cat(inside, 1), psi, rtol=0, atol=1e-8 * float(psi.norm()))
+    if len(task) < WIDTH and task.any():
+        rounded = whitening.whiten(asked).double()
+        assert (subspace.split(rounded)[1].norm(dim=1) > 1e-8 * rounded.norm(dim=1)).any()
 
 
-def test_a_mix_of_zero_is_r_train() -> None:
-    whitened = draw(6, 5)
-    mix = TaskMix.of(whitened[:3], IDENTITY, 0.0)
-    piece = Piece(0, whitened, torch.ones(6), whitened.norm(dim=1), whitened.norm(dim=1))
-    scores = MixedScan(mix, mix.placed(whitened, IDENTITY), unit_norm=False).scores(piece)
-    torch.testing.assert_close(scores, whitened @ whitened.T)
+def test_what_is_too_weak_for_a_direction_lies_beyond_them() -> None:
+    task, whitening = nearly_twice(WIDTH // 2, 1e-7), spread()
+    subspace = TaskSubspace.of(task, whitening)
+    assert len(subspace.strengths) == BLOCKS * WIDTH // 4
+    psi = whiten_precisely(task, whitening)
+    beyond = subspace.split(psi)[1].norm(dim=1) / psi.norm(dim=1)
+    assert beyond.max() > 1e-9
+    assert beyond.max() < 1e-5
 
 
-def test_a_tasks_own_queries_meet_no_passage_by_themselves() -> None:
-    task = template_task(4)
-    mix = TaskMix.of(task, IDENTITY, 0.999)
-    assert len(MixedScan(mix, mix.placed(task, IDENTITY), unit_norm=True)._far) == 0
-    others = mix.placed(torch.cat([task, draw(2, 8)]), IDENTITY)
-    assert MixedScan(mix, others, unit_norm=True)._far.tolist() == [4, 5]
+def test_directions_do_not_depend_on_the_order_of_the_queries() -> None:
+    task = template_task(5)
+    one, other = (TaskSubspace.of(queries, spread()) for queries in (task, task.flip(0)))
+    torch.testing.assert_close(one.strengths, other.strengths, rtol=1e-9, atol=0)
+    for u, v in zip(one.directions, other.directions, strict=True):
+        torch.testing.assert_close(u @ u.T, v @ v.T, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("mix", [0.5, 0.999])
-@pytest.mark.parametrize("nearly", [0.0, 1e-8, 1e-7, 3e-7, 1e-6, 1e-5, 1e-4])
-def test_a_tasks_own_queries_score_as_if_they_were_others(mix: float, nearly: float) -> None:
-    task = template_task(4)
-    task[3] = task[0] + nearly * task[3]
-    asked = TaskMix.of(task, IDENTITY, mix)
-    assert asked.own.beyond.untyped_storage().nbytes() in (0, 8 * task.numel())
-    passages = draw(20, 9)
-    piece = Piece(0, passages, torch.ones(20), passages.norm(dim=1), passages.norm(dim=1))
-    own = MixedScan(asked, asked.placed(task, IDENTITY), unit_norm=True).scores(piece)
-    turned = MixedScan(asked, asked.placed(task.flip(0), IDENTITY), unit_norm=True).scores(piece)
-    torch.testing.assert_close(own, turned.flip(0), rtol=0, atol=1e-6)
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("outside", [0.0, 1e-3, 0.1, 10.0])
+def test_passages_are_split_as_queries_are(outside: float, stored: bool) -> None:
+    """Whether next to nothing of them or nearly all lies beyond the subspace."""
+    subspace = TaskSubspace.of(template_task(4), IDENTITY)
+    psi = template_task(4).T.matmul(draw(9, 20)[:, :4].T).T + outside * draw(9, 21)
+    rows = Rows.stored(encode(psi)) if stored else Rows.in_memory(psi)
+    along, beyond = subspace.split(rows.decode().double())
+    found = subspace.along(rows)
+    torch.testing.assert_close(found.T.double(), along, rtol=0, atol=1e-6 * float(psi.norm()))
+    # two bytes a coordinate change norms, which are those of before, by so much
+    rounding = 2e-3 * beyond.norm(dim=1) if stored else 0.0
+    off = (subspace.beyond(rows, found).double().sqrt() - beyond.norm(dim=1)).abs()
+    assert (off <= rounding + 1e-6 * psi.double().norm(dim=1)).all()
 
 
-@pytest.mark.parametrize("row", [0, 3])
-def test_a_query_of_zeros_scores_zero_in_its_own_task(row: int) -> None:
-    task = template_task(6)
-    task[row] = 0
-    mix = TaskMix.of(task, IDENTITY, 0.9)
-    passages = draw(20, 9)
-    piece = Piece(0, passages, torch.ones(20), passages.norm(dim=1), passages.norm(dim=1))
-    for queries in (task, task.flip(0)):
-        scores = MixedScan(mix, mix.placed(queries, IDENTITY), unit_norm=True).scores(piece)
-        assert (scores[queries.norm(dim=1) == 0] == 0).all()
-        assert (scores[queries.norm(dim=1) > 0] != 0).all()
+def test_passages_within_the_subspace_keep_their_digits() -> None:
+    """Of what they have beyond it a difference of norms would tell nothing."""
+    subspace = TaskSubspace.of(template_task(4), IDENTITY)
+    psi = template_task(4)
+    psi[:, 0] *= 1 + 1e-3
+    rows = Rows.in_memory(psi)
+    expected = subspace.split(psi.double())[1].square().sum(1)
+    assert (expected < 1e-6 * psi.double().square().sum(1)).all()
+    torch.testing.assert_close(
+        subspace.beyond(rows, subspace.along(rows)).double(), expected, rtol=1e-2, atol=0
+    )
 
 
-def test_a_task_of_zeros_alone_scores_zero() -> None:
-    task = torch.zeros(3, BLOCKS * WIDTH)
-    mix = TaskMix.of(task, IDENTITY, 0.9)
-    piece = Piece(0, draw(5, 9), torch.ones(5), draw(5, 9).norm(dim=1), draw(5, 9).norm(dim=1))
-    assert torch.equal(MixedScan(mix, mix.own, unit_norm=True).scores(piece), torch.zeros(3, 5))
+def test_a_mix_shrinks_each_direction_by_its_strength() -> None:
+    subspace = TaskSubspace.of(template_task(4), IDENTITY)
+    for mix in (0.0, 0.5, 0.999):
+        expected = [1 / (1 - mix + mix * sigma) for sigma in subspace.strengths.tolist()]
+        assert TaskMix(subspace, mix).shrink().tolist() == pytest.approx(expected)
 
 
-def test_directions_are_orthonormal_and_only_those_that_the_task_has() -> None:
-    mix = TaskMix.of(template_task(4).repeat(2, 1), IDENTITY, 0.5)
-    assert mix.strengths.shape == (4 * BLOCKS,)
-    assert (mix.strengths > 0).all()
-    for u in mix.directions:
-        assert u.shape == (WIDTH, 4)
-        torch.testing.assert_close(u.T @ u, torch.eye(4, dtype=u.dtype), rtol=0, atol=1e-6)
+def test_gram_matrices_are_made_in_strips_as_far_as_the_diagonal() -> None:
+    rows = draw(13, 30).double()
+    torch.testing.assert_close(gram(rows).tril(), (rows @ rows.T).tril())
+
+
+def test_a_shard_of_zeros_has_nothing_along_or_beyond() -> None:
+    subspace = TaskSubspace.of(template_task(4), IDENTITY)
+    rows = shard_of(torch.zeros(3, BLOCKS * WIDTH)).rows
+    along = subspace.along(rows)
+    assert not along.any()
+    assert not subspace.beyond(rows, along).any()
 
 
 def test_the_crossing_rank_is_the_papers_in_proportion() -> None:

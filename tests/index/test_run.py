@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,34 +10,33 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.index.conftest import BLOCKS, DAMPING, SHARDS, SIDE, write_raw, write_run
+from tests.index.cases import whitening_of
+from tests.index.conftest import BLOCKS, DAMPING, SHARDS, SIDE, write_run
 from torch import Tensor
 
-from proponent.build.finish import finish_run
-from proponent.build.writing import check_folder, start_run
 from proponent.errors import InputError
-from proponent.files import aside, checksum, write_json, write_sealed_json
-from proponent.index.hessian import HessianSums, whiten
+from proponent.files import write_json
+from proponent.index.damping import RULES, ledoit_wolf
 from proponent.index.run import Index, RunFolder
-from proponent.progress import Silent
 
 FILES = (
     "run.json",
     "done.json",
     "moments.safetensors",
-    "hessian.safetensors",
-    "whitening.safetensors",
-    "spectrum.safetensors",
+    "sides.safetensors",
+    *(f"hessian/{b:02d}.safetensors" for b in range(BLOCKS)),
+    *(f"whitening/{b:02d}.safetensors" for b in range(BLOCKS)),
     *(f"examples/{n:05d}.parquet" for n in range(len(SHARDS))),
     *(f"index/{n:05d}.safetensors" for n in range(len(SHARDS))),
 )
+ANEW = "remove the folder and index the corpus again with the same command"
 
 
 def read_everything(path: Path) -> None:
     """All that a trace and `info` read of a run."""
     index = Index(path)
-    _ = index.factors, index.moments, index.eigenvalues, index.hessian()
-    list(index.pieces())
+    _ = index.whitening, index.moments, index.sides, index.spectrum()
+    _ = list(index.hessian()), list(index.shards())
     index.passages(range(len(index)))
 
 
@@ -48,44 +46,97 @@ def test_a_finished_run_has_these_files_and_no_others(run: RunFolder) -> None:
 
 
 def test_rows_come_back_whitened_in_corpus_order(run: RunFolder, features: Tensor) -> None:
-    index = Index(run.path)
-    sums = HessianSums(BLOCKS, SIDE**2)
-    sums.add(features)
-    whitened = whiten(features, sums.mean().factors(torch.full((BLOCKS,), DAMPING)))
-    pieces = list(index.pieces())
-    assert [piece.first for piece in pieces] == [0, 5, 6]
-    found = torch.cat([piece.whitened for piece in pieces])
+    shards = list(Index(run.path).shards())
+    whitened = whitening_of(features, BLOCKS, DAMPING).whiten(features)
+    assert [shard.first for shard in shards] == [0, 5, 6]
+    found = torch.cat([shard.rows.decode() for shard in shards])
     # R_train and the rows were each rounded to two bytes a coordinate
     assert ((found - whitened).norm(dim=1) / whitened.norm(dim=1)).max() < 2e-3
-    norms = torch.cat([piece.whitened_norm for piece in pieces])
+    norms = torch.cat([shard.rows.norms for shard in shards])
     torch.testing.assert_close(norms, whitened.norm(dim=1), rtol=2e-3, atol=0)
     torch.testing.assert_close(
-        torch.cat([piece.feature_norm for piece in pieces]), features.norm(dim=1), rtol=1e-3, atol=0
+        torch.cat([shard.feature_norms for shard in shards]), features.norm(dim=1), rtol=1e-6, atol=0
     )
 
 
-def test_a_part_of_a_piece_is_a_piece(run: RunFolder) -> None:
-    _, _, last = Index(run.path).pieces()
-    part = last.part(1, 3)
-    assert (part.first, len(part)) == (last.first + 1, 2)
-    assert torch.equal(part.whitened, last.whitened[1:3])
-    assert torch.equal(part.whitened_norm, last.whitened_norm[1:3])
-    assert torch.equal(part.feature_norm, last.feature_norm[1:3])
+def test_a_part_of_a_shard_is_a_shard(run: RunFolder) -> None:
+    _, _, last = Index(run.path).shards()
+    first, part, *_ = last.parts(2)
+    assert (first.first, part.first, len(part)) == (last.first, last.first + 2, 2)
+    assert part.positions.tolist() == [8, 9]
+    assert torch.equal(part.rows.decode(), last.rows.decode()[2:4])
+    assert torch.equal(part.rows.norms, last.rows.norms[2:4])
+    assert torch.equal(part.feature_norms, last.feature_norms[2:4])
 
 
 def test_r_train_is_the_mean_over_all_shards(run: RunFolder, features: Tensor) -> None:
-    hessian = Index(run.path).hessian()
-    assert hessian.count == len(features)
-    for block, part in zip(hessian.blocks, features.split(SIDE**2, 1), strict=True):
+    for block, part in zip(Index(run.path).hessian(), features.split(SIDE**2, 1), strict=True):
+        assert block.count == len(features)
         expected = part.T @ part / len(part)
-        torch.testing.assert_close(block, expected, rtol=0, atol=2e-3 * float(expected.diagonal().max()))
+        atol = 2e-3 * float(expected.diagonal().max())
+        torch.testing.assert_close(block.matrix, expected, rtol=0, atol=atol)
+        assert block.fourth == pytest.approx(float(part.norm(dim=1).pow(4).mean()), rel=5e-3)
 
 
-def test_eigenvalues_are_those_of_the_damped_r_train(run: RunFolder) -> None:
-    index = Index(run.path)
-    for found, factor in zip(index.eigenvalues, index.factors, strict=True):
-        expected = torch.linalg.eigvalsh(factor.double() @ factor.double().T).flip(0)
+@pytest.mark.parametrize("damping", [DAMPING, *RULES])
+def test_the_spectrum_is_that_of_the_damped_r_train(
+    damping: float | str, tmp_path: Path, features: Tensor
+) -> None:
+    index = Index(write_run(tmp_path / "run", features, damping=damping).path)
+    assert torch.equal(index.spectrum(), index.whitening.eigenvalues)
+    for found, block in zip(index.spectrum(), index.whitening.blocks, strict=True):
+        expected = torch.linalg.eigvalsh(block.factor.double() @ block.factor.double().T).flip(0)
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+
+
+def run_damped(path: Path, damping: float | str) -> RunFolder:
+    """A run whose blocks differ in their shrinkage."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(30, BLOCKS * SIDE**2, generator=generator)
+    features *= torch.logspace(-2, 1, BLOCKS * SIDE**2)
+    return write_run(path, features, (20, 10), damping)
+
+
+@pytest.mark.parametrize("damping", [0.01, 1.0, 30.0, *RULES])
+@pytest.mark.parametrize("stored", [0.5, "oas"])
+def test_another_damping_is_as_if_built_so(stored: float | str, damping: float | str, tmp_path: Path) -> None:
+    found = Index(run_damped(tmp_path / "a", stored).path, damping)
+    built = Index(run_damped(tmp_path / "b", damping).path)
+    torch.testing.assert_close(found.spectrum(), built.spectrum())
+    for ours, theirs in zip(found.whitening.blocks, built.whitening.blocks, strict=True):
+        torch.testing.assert_close(ours.factor, theirs.factor)
+        assert ours.damping == theirs.damping
+    shards = list(zip(found.shards(), built.shards(), strict=True))
+    assert len(shards) == 2
+    for one, other in shards:
+        assert one.first == other.first
+        # two roundings to two bytes a coordinate lie between them
+        torch.testing.assert_close(one.rows.decode(), other.rows.decode(), rtol=5e-3, atol=5e-3)
+        torch.testing.assert_close(one.rows.norms, other.rows.norms, rtol=2e-3, atol=0)
+        torch.testing.assert_close(one.feature_norms, other.feature_norms)
+
+
+def test_another_damping_writes_no_file(tmp_path: Path) -> None:
+    folder = run_damped(tmp_path / "run", 0.5)
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+    index = Index(folder.path, "ledoit-wolf")
+    _ = index.whitening, index.spectrum(), list(index.shards())
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
+
+
+def test_a_rule_reads_the_damping_off_each_block(tmp_path: Path) -> None:
+    path = run_damped(tmp_path / "run", 1.0).path
+    shares = [ledoit_wolf(block) for block in Index(path).hessian()]
+    assert 0 < shares[0] < 1
+    found = {rule: [block.damping.ridge for block in Index(path, rule).whitening.blocks] for rule in RULES}
+    assert found["ledoit-wolf"] == pytest.approx(shares)
+    assert found["oas"] != pytest.approx(found["ledoit-wolf"])
+
+
+@pytest.mark.parametrize("damping", ["optimal", 0.0, -1.0])
+def test_other_dampings_are_refused(run: RunFolder, damping: float | str) -> None:
+    with pytest.raises(InputError, match="ledoit-wolf"):
+        Index(run.path, damping)
 
 
 def test_passages_are_found_by_position_across_shards(run: RunFolder) -> None:
@@ -134,29 +185,6 @@ def test_totals(run: RunFolder, features: Tensor) -> None:
     assert index.check() == len(FILES) - 1  # done.json vouches for the others
 
 
-def test_rows_that_are_not_finite_never_reach_r(tmp_path: Path, features: Tensor) -> None:
-    broken = torch.cat([features, torch.ones(4, features.shape[1])])
-    broken[10, 3] = float("nan")
-    broken[11, 0] = float("inf")
-    broken[12, 0] = -float("inf")
-    broken[13] = 1e25  # finite, its square is not
-    index = Index(write_run(tmp_path / "broken", broken, (*SHARDS, 4)).path)
-    sound = Index(write_run(tmp_path / "sound", features).path)
-    assert index.summary["skipped"]["not_finite"] == ["p10", "p11", "p12", "p13"]
-    assert len(index) == 10
-    for one, other in zip(index.hessian().blocks, sound.hessian().blocks, strict=True):
-        assert torch.equal(one, other)
-    assert len(list(index.pieces())) == len(SHARDS)
-    assert max(index.passages(range(10))) == 9
-
-
-def test_a_run_of_no_sound_row_is_refused(tmp_path: Path, features: Tensor) -> None:
-    with pytest.raises(InputError, match="no passage of the corpus gave a finite gradient"):
-        write_run(tmp_path / "run", features * float("nan"))
-    with pytest.raises(InputError, match="unfinished"):
-        Index(tmp_path / "run")
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_a_flipped_byte_is_detected_and_the_file_named(run: RunFolder, name: str) -> None:
     path = run.path / name
@@ -167,7 +195,8 @@ def test_a_flipped_byte_is_detected_and_the_file_named(run: RunFolder, name: str
         path.write_bytes(flipped)
         with pytest.raises(InputError, match=rf"{name}: damaged") as raised:
             read_everything(run.path)
-        assert "build the run again" in str(raised.value)
+        again = "build the run again" if name == "done.json" else ANEW
+        assert str(raised.value).endswith(again)
     path.write_bytes(content)
     read_everything(run.path)
 
@@ -193,7 +222,7 @@ def test_check_reads_every_file(run: RunFolder, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("run.json", "done.json")])
 def test_a_missing_file_is_named(run: RunFolder, name: str) -> None:
     (run.path / name).unlink()
-    with pytest.raises(InputError, match=rf"{name}: missing; build the run again"):
+    with pytest.raises(InputError, match=rf"{name}: missing; {ANEW}"):
         read_everything(run.path)
 
 
@@ -225,74 +254,16 @@ def test_an_unfinished_run(run: RunFolder) -> None:
         Index(run.path)
 
 
-def test_a_run_of_another_format(run: RunFolder, features: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.rmtree(run.path)
-    monkeypatch.setattr("proponent.build.writing.FORMAT", 1)
-    write_run(run.path, features)
-    with pytest.raises(InputError, match="run format 1, this version reads format 2"):
-        Index(run.path)
-
-
-def test_a_run_with_other_settings_is_refused_naming_them(run: RunFolder) -> None:
+def test_a_run_of_another_format(run: RunFolder) -> None:
     manifest = json.loads(run.manifest.read_text())
-    check_folder(run, manifest)
-    manifest["spec"]["damping"] = 2.0
-    manifest["spec"]["model"] = "m" * 100
-    del manifest["side"]
-    with pytest.raises(InputError) as raised:
-        check_folder(run, manifest)
-    message = str(raised.value)
-    assert message.startswith(f"{run.path}: this run was made with other settings: ")
-    assert "spec.damping was 0.5, now 2.0" in message
-    assert "side was 2, now None" in message
-    assert f"spec.model was None, now {'m' * 57}..." in message
-    assert "blocks" not in message
-
-
-def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "letter.txt").write_text("dear")
-    for path in (tmp_path, tmp_path / "letter.txt"):
-        with pytest.raises(InputError, match="exists and is not a run; give a new or an empty folder"):
-            check_folder(RunFolder(path), {})
-    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
-
-
-def test_a_folder_that_holds_but_a_half_written_manifest_can_be_used(tmp_path: Path) -> None:
-    """As a process leaves it that is killed before anything else is there."""
-    folder = RunFolder(tmp_path)
-    aside(folder.manifest).write_text('{"form')
-    check_folder(folder, {})
-    start_run(folder, {"spec": {}}, {"matrix/rows": torch.ones(1)})
-    check_folder(folder, {"spec": {}})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["moments.safetensors", "raw", "run.json"]
-
-
-@pytest.mark.parametrize("kept", [0, 1])
-def test_finishing_goes_on_from_the_files_that_are_there(tmp_path: Path, kept: int) -> None:
-    """Files that are whole are not written again, those that are missing come out the same.
-
-    Also a shard of one row, whose products would be rounded otherwise if it were whitened alone.
-    """
-    features = torch.randn(41, BLOCKS * 1024, generator=torch.Generator().manual_seed(0))
-    folder = write_run(tmp_path / "whole", features, (40, 1))
-    again = write_raw(tmp_path / "again", features, (40, 1))
-    for file, copy in ((folder.hessian, again.hessian), (folder.index(kept), again.index(kept))):
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copy2(file, copy)
-        write_sealed_json(again.seal(copy), {"checksum": checksum(copy)})
-    stamp = again.index(kept).stat().st_mtime_ns
-    finish_run(again, BLOCKS, DAMPING, Silent())
-    assert again.index(kept).stat().st_mtime_ns == stamp
-    content, found = (
-        {path.relative_to(made.path): path.read_bytes() for path in made.path.rglob("*") if path.is_file()}
-        for made in (folder, again)
-    )
-    assert found == content
+    write_json(run.manifest, {**manifest, "format": 1})
+    with pytest.raises(InputError, match=rf"run format 1, but this .* reads format 3; {ANEW}"):
+        Index(run.path)
 
 
 def test_totals_without_their_own_checksum_are_refused(run: RunFolder) -> None:
     summary = json.loads(run.done.read_text())
-    assert len(summary.pop("sha256")) == 64
+    assert len(summary.pop("checksum")) == 32
     write_json(run.done, summary)
     with pytest.raises(InputError, match=r"done\.json: damaged"):
         Index(run.path)

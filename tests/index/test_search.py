@@ -6,22 +6,27 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from tests.index.cases import identity
 from torch import Tensor
 
-from proponent.index.codes import encode_rows
-from proponent.index.search import Found, Piece, VectorScan, search
+from proponent.index.codec import Rows, encode
+from proponent.index.scores import InnerProduct, QueryScan, QueryTerms, best
+from proponent.index.search import Found, Shard, search
 
 ROWS, QUERIES, DIM = 57, 4, 6
 
 
-def ones(piece: Piece) -> Tensor:
-    return torch.ones(len(piece))
+def scan_of(vectors: Tensor, unit_norm: bool = False) -> QueryScan:
+    """Scores by the vectors [q, d] as they are: whitening changes nothing."""
+    return QueryScan(QueryTerms(vectors, identity(1, vectors.shape[1])), InnerProduct("train", unit_norm))
 
 
-def pieces(rows: Tensor, size: int) -> Iterator[Piece]:
+def shards(rows: Tensor, size: int) -> Iterator[Shard]:
+    """Shards of rows that float16 holds as they are."""
     for first in range(0, len(rows), size):
         part = rows[first : first + size]
-        yield Piece(first, part.half(), torch.ones(len(part)), part.norm(dim=1), part.norm(dim=1))
+        norms = part.norm(dim=1)
+        yield Shard(first, Rows(part.half(), torch.ones(len(part)), norms), norms)
 
 
 def small_integers(seed: int, rows: int) -> Tensor:
@@ -52,28 +57,27 @@ def assert_same(found: Found, expected: Found) -> None:
 @pytest.mark.parametrize("k", [1, 5, 56, ROWS])
 def test_the_scan_finds_what_a_full_sort_finds_ties_by_corpus_order(size: int, k: int) -> None:
     rows, vectors = small_integers(0, ROWS), small_integers(1, QUERIES)
-    found = search(pieces(rows, size), VectorScan(vectors, torch.ones(QUERIES), ones), k)
+    found = search(shards(rows, size), scan_of(vectors), k)
     assert_same(found, sorted_whole(vectors @ rows.T, k))
 
 
 @pytest.mark.parametrize("size", [5, 57])
 @pytest.mark.parametrize("together", [1, 2, 100])
-def test_pieces_whose_scores_are_sorted_together_change_nothing(
+def test_shards_whose_scores_are_sorted_together_change_nothing(
     together: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proponent.index.search.TOGETHER", together)
     rows, vectors = small_integers(0, ROWS), small_integers(1, QUERIES)
-    found = search(pieces(rows, size), VectorScan(vectors, None, ones), 7)
+    found = search(shards(rows, size), scan_of(vectors), 7)
     assert_same(found, sorted_whole(vectors @ rows.T, 7))
 
 
-def encoded(rows: Tensor, size: int) -> list[Piece]:
-    """Pieces as an index stores them."""
+def encoded(rows: Tensor, size: int) -> list[Shard]:
+    """Shards as an index stores them."""
     made = []
     for first in range(0, len(rows), size):
-        part = rows[first : first + size]
-        codes = encode_rows(part)
-        made.append(Piece(first, codes["codes"], codes["scale"], part.norm(dim=1), part.norm(dim=1)))
+        part = Rows.stored(encode(rows[first : first + size]))
+        made.append(Shard(first, part, part.norms))
     return made
 
 
@@ -93,27 +97,26 @@ def test_scores_are_those_of_float64_for_rows_of_all_sizes(
     k: int, size: float, unit_norm: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not compiled:
-        monkeypatch.setattr("proponent.index.code_products._code_products", None)
+        monkeypatch.setattr("proponent.index.codec._code_products", None)
     rows = near_ties(300, 512)
     vectors = size * torch.randn(2, 512, generator=torch.Generator().manual_seed(8))
-    norms = vectors.double().norm(dim=1).float() if unit_norm else None
     held = encoded(rows, 64)
-    found = search(held, VectorScan(vectors, norms, lambda piece: piece.whitened_norm), k)
-    psi = torch.cat([piece.codes.double() * piece.scale.double()[:, None] for piece in held])
+    found = search(held, scan_of(vectors, unit_norm), k)
+    psi = torch.cat([shard.rows.codes.double() * shard.rows.scale.double()[:, None] for shard in held])
     exact = vectors.double() @ psi.T
-    if norms is not None:
+    if unit_norm:
         exact /= torch.outer(vectors.double().norm(dim=1), rows.double().norm(dim=1))
-    for name, best in (("proponent", exact), ("opponent", -exact)):
+    for name, ranked in (("proponent", exact), ("opponent", -exact)):
         scores, positions = (getattr(found, f"{name}_{column}") for column in ("scores", "positions"))
         # sums in another order may swap what lies within their rounding
         torch.testing.assert_close(scores.double(), exact.gather(1, positions), rtol=2e-6, atol=0)
-        torch.testing.assert_close(scores.double().abs(), best.topk(k).values.abs(), rtol=2e-6, atol=0)
+        torch.testing.assert_close(scores.double().abs(), ranked.topk(k).values.abs(), rtol=2e-6, atol=0)
 
 
 def test_codes_at_the_end_of_float16s_range_are_summed_in_float32() -> None:
     rows = torch.full((5, 8), 60000.0)
     rows[2] *= -1
-    found = search(pieces(rows, 5), VectorScan(torch.ones(1, 8), None, ones), 2)
+    found = search(shards(rows, 5), scan_of(torch.ones(1, 8)), 2)
     assert found.proponent_positions.tolist() == [[0, 1]]
     assert found.opponent_positions.tolist() == [[2, 0]]
     assert found.proponent_scores[0, 0] == 8 * 60000
@@ -121,7 +124,7 @@ def test_codes_at_the_end_of_float16s_range_are_summed_in_float32() -> None:
 
 def test_k_beyond_the_corpus_gives_all_of_it() -> None:
     rows, vectors = small_integers(2, 3), small_integers(3, 1)
-    found = search(pieces(rows, 2), VectorScan(vectors, torch.ones(1), ones), 10)
+    found = search(shards(rows, 2), scan_of(vectors), 10)
     assert_same(found, sorted_whole(vectors @ rows.T, 3))
 
 
@@ -129,9 +132,7 @@ def test_scores_are_divided_by_both_norms() -> None:
     rows, vectors = small_integers(4, ROWS), small_integers(5, QUERIES)
     rows[10] = 0
     vectors[2] = 0
-    norms = vectors.norm(dim=1)
-    scan = VectorScan(vectors, norms, lambda piece: piece.whitened_norm)
-    found = search(pieces(rows, 5), scan, ROWS)
+    found = search(shards(rows, 5), scan_of(vectors, unit_norm=True), ROWS)
     expected = torch.zeros(QUERIES, ROWS)
     for q in range(QUERIES):
         for m in range(ROWS):
@@ -145,8 +146,33 @@ def test_scores_are_divided_by_both_norms() -> None:
 
 def test_opponents_are_the_lowest_scores_lowest_first() -> None:
     rows = torch.tensor([[1.0], [-3.0], [2.0], [-3.0], [0.0]])
-    found = search(pieces(rows, 2), VectorScan(torch.ones(1, 1), torch.ones(1), ones), 3)
+    found = search(shards(rows, 2), scan_of(torch.ones(1, 1)), 3)
     assert found.opponent_scores.tolist() == [[-3.0, -3.0, 0.0]]
     assert found.opponent_positions.tolist() == [[1, 3, 4]]
     assert found.proponent_scores.tolist() == [[2.0, 1.0, 0.0]]
     assert found.proponent_positions.tolist() == [[2, 0, 4]]
+
+
+def test_shards_without_rows_are_passed_over() -> None:
+    rows, vectors = small_integers(6, ROWS), small_integers(7, QUERIES)
+    some = list(shards(rows, 20))
+    held = [Shard(0, some[0].rows.part(0, 0), torch.empty(0)), *some[:1], some[0], *some[1:]]
+    held[2] = Shard(20, some[0].rows.part(0, 0), torch.empty(0))
+    assert_same(search(held, scan_of(vectors), 7), sorted_whole(vectors @ rows.T, 7))
+
+
+@pytest.mark.parametrize("size", [1, 7, 57, 100])
+def test_parts_of_a_shard_are_shards_in_their_place(size: int) -> None:
+    rows = small_integers(8, ROWS)
+    (whole,) = shards(rows, ROWS)
+    moved = Shard(100, whole.rows, whole.feature_norms)
+    parts = list(moved.parts(size))
+    assert torch.equal(torch.cat([part.positions for part in parts]), 100 + torch.arange(ROWS))
+    assert torch.equal(torch.cat([part.rows.decode() for part in parts]), rows)
+    assert torch.equal(torch.cat([part.feature_norms for part in parts]), whole.feature_norms)
+
+
+@pytest.mark.parametrize("k", [1, 5, ROWS, ROWS + 3])
+def test_the_best_of_scores_at_hand_are_those_of_a_full_sort(k: int) -> None:
+    scores = small_integers(9, QUERIES) @ small_integers(10, ROWS).T
+    assert_same(best(scores, k), sorted_whole(scores, k))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from proponent.build.marks import Marks
@@ -99,9 +97,7 @@ def read_staged(marks: Marks, shard: int) -> StagedShard:
     table = read_table(marks.sound(PLAN, marks.folder.staged(shard)))
     names = ("id", "source", "text")
     passages = [Passage(*values) for values in zip(*(table[name].to_pylist() for name in names), strict=True)]
-    column: pa.ListArray = table["tokens"].combine_chunks()
-    ends, ids = (np.asarray(part) for part in (column.offsets, column.values))
-    tokens = [tuple(ids[a:b].tolist()) for a, b in pairwise(ends.tolist())]
+    tokens = [tuple(row) for row in table["tokens"].to_pylist()]
     starts = [start for (start,) in table["start"].to_pylist()]
     made = StagedShard(passages, tokens, starts)
     for name, value in marks.read(PLAN)["shards"][shard].items():

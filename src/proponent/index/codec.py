@@ -44,7 +44,7 @@ class Rows:
     @classmethod
     def in_memory(cls, rows: Tensor) -> Rows:
         """Rows [n, d] float32 as they are."""
-        return cls(rows, torch.ones(len(rows)), rows.norm(dim=1))
+        return cls(rows, torch.ones(len(rows)), row_norms(rows))
 
     @classmethod
     def stored(cls, tensors: Mapping[str, Tensor]) -> Rows:
@@ -101,11 +101,11 @@ def encode(rows: Tensor) -> dict[str, Tensor]:
 
 
 def row_norms(rows: Tensor) -> Tensor:
-    """Norms [n] float32 of rows [n, d] float32, of any size: their squares need not fit into float32."""
+    """Norms [n] of rows [n, d] of any size, in their precision: their squares need not fit into float32."""
     norms: Tensor = rows.norm(dim=1)
     # the squares of small gradients vanish in float32, and those of large ones overflow
     rare = ~((norms > SQUARES_VANISH) & norms.isfinite())
-    norms[rare] = torch.linalg.vector_norm(rows[rare], dim=1, dtype=torch.float64).float()
+    norms[rare] = torch.linalg.vector_norm(rows[rare], dim=1, dtype=torch.float64).to(norms.dtype)
     return norms
 
 

@@ -16,7 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from proponent.index.codec import RowProducts
+from proponent.index.codec import RowProducts, row_norms
 from proponent.index.mix import TaskMix, TaskSubspace, whiten_precisely
 from proponent.index.search import Found, Shard, TopRows
 from proponent.index.whitening import Whitening
@@ -79,14 +79,12 @@ class QueryTerms:
     @cached_property
     def norms(self) -> Tensor:
         """‖φ‖ [q]."""
-        norms: Tensor = self.features.norm(dim=1)
-        return norms
+        return row_norms(self.features)
 
     @cached_property
     def whitened_norms(self) -> Tensor:
         """‖ψ‖ [q]."""
-        norms: Tensor = self.whitened.norm(dim=1)
-        return norms.float()
+        return row_norms(self.whitened).float()
 
     @cached_property
     def beyond(self) -> Tensor:
@@ -153,8 +151,8 @@ def combine(
         made, ours, theirs = _mixed(inner.mix, queries, passages, raw)
     if not inner.unit_norm:
         return made
-    divisor = torch.outer(ours, theirs)
-    return torch.where(divisor > 0, made / divisor, torch.zeros_like(made))
+    cosines = made / ours[:, None] / theirs  # not over their product, which may be too small for float32
+    return torch.where((ours[:, None] > 0) & (theirs > 0), cosines, torch.zeros_like(made))
 
 
 def _mixed(
