@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,8 +26,9 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 def written_whole(path: Path, note: Callable[[str], object] | None = None) -> Iterator[Path]:
     """A path to write to that becomes ``path`` when the block ends well and vanishes when it does not.
 
-    Written aside, synced, renamed: a reader sees the old file, or none, or the whole new one.
-    note: told the checksum before the file gets its name.
+    Written aside, synced, renamed: a reader sees the old file, or none, or the whole new one.  Of several
+    processes that write the same path the last to rename wins.
+    note: called with the checksum before the file gets its name.
     Raises InputError when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,8 +52,13 @@ def written_whole(path: Path, note: Callable[[str], object] | None = None) -> It
 
 
 def aside(path: Path) -> Path:
-    """Where a file lies while it is being written; a killed process may leave it there."""
-    return path.with_name(f".{path.name}.part")
+    """A new name beside ``path`` to write to, which no other process uses; a killed one leaves its file."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def is_aside(path: Path) -> bool:
+    """Whether ``aside`` made this name: a file that is being written, or that a killed process left."""
+    return path.name.startswith(".") and path.suffix == ".part"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from tests.index.conftest import BLOCKS, DAMPING, SHARDS, SIDE, write_raw, write
 from torch import Tensor
 
 from proponent.build.finish import finish_run
-from proponent.build.writing import check_folder, start_run
+from proponent.build.writing import building, check_folder, start_run
 from proponent.errors import InputError
 from proponent.files import aside, checksum, write_json, write_sealed_json
 from proponent.index.hessian import HessianSums, whiten
@@ -262,6 +262,8 @@ def test_a_folder_that_holds_but_a_half_written_manifest_can_be_used(tmp_path: P
     folder = RunFolder(tmp_path)
     aside(folder.manifest).write_text('{"form')
     check_folder(folder, {})
+    with building(folder):
+        pass
     start_run(folder, {"spec": {}}, {"matrix/rows": torch.ones(1)})
     check_folder(folder, {"spec": {}})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["moments.safetensors", "raw", "run.json"]

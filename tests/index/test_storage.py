@@ -15,8 +15,8 @@ import torch
 
 from proponent.errors import InputError
 from proponent.files import (
-    aside,
     checksum,
+    is_aside,
     read_json,
     read_sealed_json,
     write_json,
@@ -89,23 +89,31 @@ def test_the_bytes_are_on_the_disk_before_the_name_is(
         pytest.skip("needs /proc to tell which file is synced")
     monkeypatch.setattr(os, "fsync", note)
     write_json(tmp_path / "file", {})
-    assert synced == [(".file.part", ".file.part"), (tmp_path.name, "file")]
+    (part, beside), folder = synced
+    assert part == beside
+    assert is_aside(tmp_path / part)
+    assert folder == (tmp_path.name, "file")
 
 
-def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_do_not_share_what_they_write(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    aside(path).write_text("from an earlier life, and longer than what comes now")
-    write_json(path, {"new": 2})
-    assert read_json(path) == {"new": 2}
+    with written_whole(path) as first:
+        first.write_text("half of the fir")
+        write_json(path, {"second": 2})
+        assert read_json(path) == {"second": 2}
+        first.write_text("first")
+    assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_disk_that_is_really_full(kind: str, tmp_path: Path) -> None:
+def test_a_disk_that_is_really_full(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     path = tmp_path / "file"
-    aside(path).symlink_to("/dev/full")
+    full = tmp_path / ".file.part"
+    full.symlink_to("/dev/full")
+    monkeypatch.setattr("proponent.files.aside", lambda _: full)
     with pytest.raises(InputError, match=r"file: no space left on the disk; free some"):
         WRITERS[kind](path)
     assert list(tmp_path.iterdir()) == []

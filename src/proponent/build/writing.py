@@ -12,7 +12,7 @@ from torch import Tensor
 
 from proponent.build.seals import is_sealed, read_mark, sealed_checksum, sealing
 from proponent.errors import InputError
-from proponent.files import aside, locked, read_json, write_json, write_sealed_json
+from proponent.files import is_aside, locked, read_json, write_json, write_sealed_json
 from proponent.index.codes import encode_shard
 from proponent.index.run import FORMAT, Passage, RunFolder
 from proponent.index.storage import (
@@ -37,7 +37,7 @@ def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
             )
         return
     if folder.path.exists() and not (
-        folder.path.is_dir() and set(folder.path.iterdir()) <= {aside(folder.manifest), folder.lock}
+        folder.path.is_dir() and all(is_aside(p) or p == folder.lock for p in folder.path.iterdir())
     ):
         raise InputError(f"{folder.path}: exists and is not a run; give a new or an empty folder")
 
@@ -52,11 +52,16 @@ def start_run(folder: RunFolder, manifest: Mapping[str, Any], moments: Mapping[s
 
 @contextmanager
 def building(folder: RunFolder) -> Iterator[None]:
-    """Keep other processes from building the run; on a finished run nothing is done."""
+    """Keep other processes from building the run and remove what killed ones left half-written.
+
+    On a finished run nothing is done.
+    """
     if folder.done.is_file() and not folder.raw.exists() and not folder.lock.exists():
         yield
         return
     with locked(folder.lock, f"{folder.path}: another process is building this run; wait until it is done"):
+        for path in [*filter(is_aside, folder.path.rglob(".*"))]:
+            path.unlink()
         yield
 
 
