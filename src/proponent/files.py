@@ -104,9 +104,13 @@ def _content_checksum(value: Mapping[str, Any]) -> str:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, in hex; an OSError names the file."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 @contextmanager

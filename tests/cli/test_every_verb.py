@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.facts import fact_record
 VERBS = {
     "index": "index BAD out --model MODEL",
     "index's model": "index CORPUS out --model BAD",
-    "index's moments": "index CORPUS out --model MODEL --second-moment BAD",
+    "index's moments": "index CORPUS out --model MODEL --max-length 48 --second-moment BAD",
     "trace's run": "trace BAD FACTS -k 1",
     "trace's queries": "trace RUN BAD -k 1",
     "trace's task": "trace RUN FACTS -k 1 --task BAD",
@@ -70,11 +71,12 @@ def words(made: Made, proponent: Command, tmp_path: Path) -> dict[str, str]:
     write_lines(facts, fact_record("f", ("France", "capital", "Paris"), ["paris"], "France's capital is"))
     assert proponent("trace", made.run, facts, "-k", "1", "-o", hits).code == 0
     (tmp_path / "work").mkdir()
+    shutil.copytree(made.run, tmp_path / "run", ignore=shutil.ignore_patterns("experiments"))
     return {
         "MODEL": str(made.model),
         "CORPUS": str(made.corpus),
         "FACTS": str(facts),
-        "RUN": str(made.run),
+        "RUN": str(tmp_path / "run"),
         "HITS": str(hits),
         "BAD": "bad.jsonl",
     }
@@ -101,7 +103,7 @@ def test_one_error_line(
             answer = proponent(*[words.get(word, word) for word in command.split()])
         except Exception as error:
             raise AssertionError(f"{verb}: {command}") from error
-        print(verb, "|", answer.err)
         answer.assert_refused()
         assert "bad.jsonl" in answer.err, verb
         assert [path.name for path in Path().iterdir() if path.name != "bad.jsonl"] == [], verb
+        assert not (tmp_path / "run" / "experiments").exists(), verb

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.processes import python
+from tests.cli.processes import ENVIRONMENT, python
 
 from proponent import memory
 from proponent.cli import process
@@ -39,7 +38,7 @@ def test_importing_the_library_changes_nothing_in_the_process() -> None:
 
 @pytest.mark.parametrize("given", [{}, {"LRU_CACHE_CAPACITY": "7"}], ids=["by itself", "asked"])
 def test_few_prepared_products_are_kept_unless_more_are_asked_for(given: dict[str, str]) -> None:
-    clean = {name: value for name, value in os.environ.items() if name not in process.CACHES}
+    clean = {name: value for name, value in ENVIRONMENT.items() if name not in process.CACHES}
     asking = (
         "import os\nfrom proponent.cli.process import CACHES, settle\nsettle()\n"
         "print(*(os.environ[name] for name in CACHES))"
@@ -79,7 +78,7 @@ library.fclose(out)
 def test_all_threads_of_a_command_share_one_store_of_free_memory(
     settling: str, chosen: dict[str, str], several: bool
 ) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "MALLOC_ARENA_MAX"}
     done = python("-c", STORES.replace("SETTLING", settling), env={**environment, **chosen})
     assert done.stdout.count("<heap nr") > 0, done.stderr
     assert (done.stdout.count("<heap nr") > 1) == several

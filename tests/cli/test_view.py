@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from tests.cli.processes import ENVIRONMENT
 from tests.cli.running import Command, Made, write_lines
 
 from proponent.viewer.server import has_screen
@@ -56,7 +57,11 @@ def test_a_server_is_asked_and_ended(made: Made, hits: Path) -> None:
     run = f"import sys; sys.argv = ['proponent', *{arguments!r}]; from proponent.cli import main; main()"
     code = f"{heed}; {run}"
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
     ) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,11 @@ def random_passages(corpus: Corpus, queries: Sequence[Query], k: int = 10, seed:
     return _attribution("random", queries, passages, np.array(draws), np.zeros((len(queries), k)))
 
 
-def _passages(corpus: Iterable[Example], k: int) -> list[Example]:
+def _passages(corpus: Corpus, k: int) -> list[Example]:
     passages = [example for example in corpus if not example.empty]
+    if not passages:
+        names = ", ".join(source.name for source in corpus.sources[:3])
+        raise InputError(f"{names}: the corpus holds no text; it needs at least one passage")
     if not 1 <= k <= len(passages):
         raise InputError(f"k is {k}; the corpus holds {len(passages)} passages, give 1 to that many")
     return passages

@@ -29,7 +29,7 @@ class Verb(TyperCommand):
             if record is None:
                 continue
             name, about = record
-            about = re.sub(r"\s*\[required\]$|(?<=\[)required; |; required(?=\])", "", about)
+            about = re.sub(r"\s*\[required\]$", "", about).replace("[default: ", "[default:\xa0")
             if param.param_type_name == "argument":
                 arguments.append((_name(param), about))
             else:

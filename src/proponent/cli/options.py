@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Tell which training text made a language model say what it said.",
     add_completion=False,
     rich_markup_mode=None,
+    subcommand_metavar="VERB ARGUMENTS",
     pretty_exceptions_enable=False,
 )
 verb = partial(app.command, cls=Verb)
@@ -88,9 +89,7 @@ Seed = Annotated[
 Limit = Annotated[int | None, typer.Option(help="Only the first so many.", callback=at_least(1))]
 Found = Annotated[int, typer.Option("-k", help="Passages a query.", callback=at_least(1))]
 IdField = Annotated[str | None, typer.Option(help="Field of the ids.", metavar="NAME")]
-TextField = Annotated[
-    str | None, typer.Option(help="Field of the text.", metavar="NAME", show_default="text")
-]
+TextField = Annotated[str | None, typer.Option(help="Field of the text; by itself 'text'.", metavar="NAME")]
 TextAs = Annotated[
     str | None,
     typer.Option(

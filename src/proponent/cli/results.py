@@ -77,7 +77,8 @@ def evaluate(
     try:
         facts = Gold.read(gold, sentences)
     except InputError as error:
-        raise InputError(f"{error}; --gold takes {GOLD}") from error
+        about = f"; --gold takes {GOLD}" if str(error).startswith(str(gold)) else ""
+        raise InputError(f"{error}{about}") from error
     group = None
     if split == "correct":
         name, first = next(iter(read.items()))
