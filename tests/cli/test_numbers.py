@@ -33,7 +33,10 @@ VIEW = "view run"
         (f"{BASELINE} -k 0", "-k is 0; give 1 or more"),
         (f"{BASELINE} --limit 0", "--limit is 0"),
         (f"{BASELINE} --seed -1", "--seed is -1"),
-        ("baseline tf-idf corpus queries -o out", "kind is 'tf-idf'; choose one of bm25, embedding, random"),
+        (
+            "baseline tf-idf corpus queries -o out",
+            "no baseline 'tf-idf'; choose one of bm25, embedding, random",
+        ),
         ("tail-patch hits --limit 0", "--limit is 0; give 1 or more"),
         ("tail-patch hits --learning-rate 0", "--learning-rate is 0.0; give more than 0"),
         ("tail-patch hits --learning-rate nan", "--learning-rate is nan"),

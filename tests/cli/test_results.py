@@ -174,7 +174,7 @@ def test_results_of_another_run(
     [
         (["bm25", "-k", "5"], ["k is 5; the corpus holds 4 passages, give 1 to that many"]),
         (["random", "-k", "0"], ["-k is 0; give 1 or more"]),
-        (["tf-idf", "-k", "1"], ["kind is 'tf-idf'; choose one of bm25, embedding, random"]),
+        (["tf-idf", "-k", "1"], ["no baseline 'tf-idf'; choose one of bm25, embedding, random"]),
         (["embedding", "-k", "1", "--model", "EMPTY"], ["embedding model", "empty' cannot be loaded: "]),
     ],
 )

@@ -32,13 +32,18 @@ def baseline(
 
     model: of ``embedding``.  seed: of ``random``.  Raises InputError for another kind, and as they do.
     """
+    require_kind(kind)
     if kind == "bm25":
         return bm25(corpus, queries, k)
     if kind == "embedding":
         return embedding(corpus, queries, k, model)
-    if kind == "random":
-        return random_passages(corpus, queries, k, seed)
-    raise InputError(f"no baseline '{kind}'; choose one of {', '.join(KINDS)}")
+    return random_passages(corpus, queries, k, seed)
+
+
+def require_kind(kind: str) -> None:
+    """Raise InputError for a kind of baseline that there is not."""
+    if kind not in KINDS:
+        raise InputError(f"no baseline '{kind}'; choose one of {', '.join(KINDS)}")
 
 
 def bm25(corpus: Corpus, queries: Sequence[Query], k: int = 10) -> Attribution:

@@ -7,18 +7,8 @@ from typing import Annotated
 
 import typer
 
-from proponent.cli.options import (
-    IdField,
-    Limit,
-    Seed,
-    TextAs,
-    TextField,
-    one_of,
-    positive,
-    read_corpus,
-    require_folder,
-    verb,
-)
+from proponent.cli import options
+from proponent.cli.options import choice, positive, verb
 from proponent.cli.printing import Terminal, resumable, show
 from proponent.errors import InputError
 
@@ -29,20 +19,13 @@ def pretrain(
         list[str],
         typer.Argument(help="As of 'index'; then the MODEL folder, last.", metavar="CORPUS... MODEL"),
     ],
-    size: Annotated[
-        str,
-        typer.Option(
-            help="Of the model.",
-            metavar="tiny|small|medium|base",
-            callback=one_of("tiny", "small", "medium", "base"),
-        ),
-    ] = "tiny",
-    epochs: Annotated[float, typer.Option(help="Passes over the corpus.", callback=positive)] = 14,
-    id_field: IdField = None,
-    text_field: TextField = None,
-    text_as: TextAs = None,
-    limit: Limit = None,
-    seed: Seed = 0,
+    size: Annotated[str, choice("Of the model.", "tiny", "small", "medium", "base")] = "tiny",
+    epochs: Annotated[float, positive("Passes over the corpus.")] = 14,
+    id_field: options.IdField = None,
+    text_field: options.TextField = None,
+    text_as: options.TextAs = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
 ) -> None:
     """Train a small Llama-shaped model from scratch on a corpus.
 
@@ -51,8 +34,8 @@ def pretrain(
     if len(corpus) < 2:
         raise InputError("give a corpus and, last, the model folder: proponent pretrain CORPUS MODEL")
     *sources, folder = corpus
-    require_folder(folder)
-    text = read_corpus(sources, text_as, id_field=id_field, text_field=text_field, limit=limit)
+    options.require_folder(folder)
+    text = options.read_corpus(sources, text_as, id_field=id_field, text_field=text_field, limit=limit)
     from proponent.demo.pretrain import pretrain as pretrain_model
 
     with resumable():
@@ -68,13 +51,13 @@ def demo(
     directory: Annotated[Path, typer.Argument(help="Where to put it.", metavar="[DIR]")] = Path(
         "proponent-demo"
     ),
-    seed: Seed = 0,
+    seed: options.Seed = 0,
 ) -> None:
     """The whole way on made-up text of real facts.
 
     Pretrain a model, index its corpus, trace every fact and compare with BM25.
     """
-    require_folder(directory)
+    options.require_folder(directory)
     from proponent.cli.demo import print_demo
     from proponent.demo.story import run_demo
 

@@ -28,36 +28,40 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 verb = partial(app.command, cls=Verb)
+Check = Callable[[Any], str | None]  # what is wanted instead of a value; None where it is right
 
 
-def at_least(least: float, most: float = math.inf) -> Callable[[typer.CallbackParam, Any], Any]:
-    """A check of a number, made as the command is read: InputError where it is not in this range."""
-    allowed = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:.0f}"
-
-    def checked(param: typer.CallbackParam, value: Any) -> Any:
-        if value is not None and not (least <= value <= most and math.isfinite(value)):
-            raise InputError(f"{param.opts[0]} is {value}; give {allowed}")
-        return value
-
-    return checked
-
-
-def positive(param: typer.CallbackParam, value: Any) -> Any:
-    """A check of a number, made as the command is read: InputError where it is not more than 0."""
-    if value is not None and not 0 < value < math.inf:
-        raise InputError(f"{param.opts[0]} is {value}; give more than 0")
-    return value
-
-
-def one_of(*choices: str) -> Callable[[typer.CallbackParam, Any], Any]:
-    """A check of a word, made as the command is read: InputError where it is none of these."""
+def option(about: str, *names: str, metavar: str | None = None, check: Check | None = None) -> Any:
+    """An option with its help; ``check`` is called with its value as the command is read."""
 
     def checked(param: typer.CallbackParam, value: Any) -> Any:
-        if value is not None and value not in choices:
-            raise InputError(f"{param.opts[0]} is '{value}'; choose one of {', '.join(choices)}")
+        if value is not None and (wanted := check(value) if check else None):
+            shown = f"'{value}'" if isinstance(value, str) else value
+            raise InputError(f"{param.opts[0]} is {shown}; {wanted}")
         return value
 
-    return checked
+    return typer.Option(*names, help=about, metavar=metavar, callback=checked)
+
+
+def number(about: str, *names: str, least: float = 1, most: float = math.inf) -> Any:
+    """An option that is a number of a range."""
+    wanted = f"give {least:g} to {most:.0f}" if most < math.inf else f"give {least:g} or more"
+
+    def check(value: float) -> str | None:
+        return None if least <= value <= most and math.isfinite(value) else wanted
+
+    return option(about, *names, check=check)
+
+
+def positive(about: str) -> Any:
+    """An option that is a number above 0."""
+    return option(about, check=lambda value: None if 0 < value < math.inf else "give more than 0")
+
+
+def choice(about: str, *choices: str) -> Any:
+    """An option that is one of these words."""
+    wanted = f"choose one of {', '.join(choices)}"
+    return option(about, metavar="|".join(choices), check=lambda v: None if v in choices else wanted)
 
 
 def _version(wanted: bool) -> None:
@@ -79,25 +83,14 @@ def _without_verb(
 
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, made by 'proponent index'.", metavar="RUN")]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.", metavar="NAME")
-]
+Device = Annotated[str | None, option("cpu, cuda, cuda:1 or mps; by itself the best.", metavar="NAME")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Seed = Annotated[
-    int, typer.Option(help="Seed of everything that is random.", callback=at_least(0, 2**32 - 1))
-]
-Limit = Annotated[int | None, typer.Option(help="Only the first so many.", callback=at_least(1))]
-Found = Annotated[int, typer.Option("-k", help="Passages a query.", callback=at_least(1))]
-IdField = Annotated[str | None, typer.Option(help="Field of the ids.", metavar="NAME")]
-TextField = Annotated[str | None, typer.Option(help="Field of the text; by itself 'text'.", metavar="NAME")]
-TextAs = Annotated[
-    str | None,
-    typer.Option(
-        help="What a passage of a .txt file is: a line, or the file.",
-        metavar="lines|documents",
-        callback=one_of("lines", "documents"),
-    ),
-]
+Seed = Annotated[int, number("Seed of everything that is random.", least=0, most=2**32 - 1)]
+Limit = Annotated[int | None, number("Only the first so many.")]
+K = Annotated[int, number("Passages a query.", "-k")]
+IdField = Annotated[str | None, option("Field of the ids; by itself the first usual name.", metavar="NAME")]
+TextField = Annotated[str | None, option("Field of the text; by itself 'text'.", metavar="NAME")]
+TextAs = Annotated[str | None, choice("Passages of a .txt file: its lines, or itself.", "lines", "documents")]
 
 
 def read_corpus(sources: Iterable[str], text_as: str | None = None, **given: Any) -> Any:

@@ -8,26 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proponent.cli.options import (
-    EFFECTS,
-    RESULTS,
-    Device,
-    Found,
-    IdField,
-    Json,
-    Limit,
-    Run,
-    Seed,
-    TextAs,
-    TextField,
-    at_least,
-    one_of,
-    positive,
-    read_corpus,
-    require_output,
-    require_queries,
-    verb,
-)
+from proponent.cli import options
+from proponent.cli.options import choice, number, option, positive, verb
 from proponent.cli.printing import Terminal, resumable, show, show_json
 from proponent.errors import InputError
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS, named
@@ -45,24 +27,18 @@ GOLD = (
 @verb(epilog=f"FACTS hold {GOLD}. SENTENCES hold sentence_id and fact_triples, lists of three URIs.")
 def evaluate(
     hits: Annotated[list[Path], typer.Argument(help="Result files.", metavar="HITS...")],
-    gold: Annotated[Path, typer.Option(help="Facts with the ids of their gold passages.", metavar="FACTS")],
+    gold: Annotated[Path, option("Facts with the ids of their gold passages.", metavar="FACTS")],
     sentences: Annotated[
-        Path | None, typer.Option(help="Annotated sentences, where the facts list none.", metavar="SENTENCES")
+        Path | None, option("Annotated sentences, where the facts list none.", metavar="SENTENCES")
     ] = None,
     split: Annotated[
-        str,
-        typer.Option(
-            help="Groups: by relation, or by whether the model gets the fact right.",
-            metavar="relation|correct",
-            callback=one_of("relation", "correct"),
-        ),
+        str, choice("Groups: by relation, or by whether the model is right.", "relation", "correct")
     ] = "relation",
     run: Annotated[
-        Path | None,
-        typer.Option(help="Run whose model '--split correct' asks; by itself that of HITS.", metavar="RUN"),
+        Path | None, option("Run whose model '--split correct' asks; by itself that of HITS.", metavar="RUN")
     ] = None,
-    device: Device = None,
-    as_json: Json = False,
+    device: options.Device = None,
+    as_json: options.Json = False,
 ) -> None:
     """MRR, Recall@10 and precision@10 of result files.
 
@@ -111,34 +87,29 @@ def _by_correctness(
 
 @verb()
 def baseline(
-    kind: Annotated[
-        str,
-        typer.Argument(
-            help="What retrieves.",
-            metavar="bm25|embedding|random",
-            callback=one_of("bm25", "embedding", "random"),
-        ),
-    ],
+    kind: Annotated[str, typer.Argument(help="What retrieves.", metavar="bm25|embedding|random")],
     corpus: Annotated[str, typer.Argument(help="As of 'index'.", metavar="CORPUS")],
     queries: Annotated[Path, typer.Argument(help="JSONL of queries or facts.", metavar="QUERIES")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Write result JSONL here.", metavar="FILE")],
-    k: Found = 10,
+    output: Annotated[Path, option("Write result JSONL here.", "--output", "-o", metavar="FILE")],
+    k: options.K = 10,
     model: Annotated[
-        str | None, typer.Option(help="Sentence-transformers model of 'embedding'.", metavar="MODEL")
+        str | None, option("Sentence-transformers model of 'embedding'.", metavar="MODEL")
     ] = None,
-    id_field: IdField = None,
-    text_field: TextField = None,
-    text_as: TextAs = None,
-    limit: Limit = None,
-    seed: Seed = 0,
+    id_field: options.IdField = None,
+    text_field: options.TextField = None,
+    text_as: options.TextAs = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
 ) -> None:
     """Retrieve without gradients, into the same result files."""
-    require_output(output, RESULTS, [corpus, queries])
-    require_queries(queries)
     from proponent.attribute.baselines import baseline as retrieve
+    from proponent.attribute.baselines import require_kind
     from proponent.corpus.queries import Queries
 
-    text = read_corpus([corpus], text_as, id_field=id_field, text_field=text_field)
+    require_kind(kind)
+    options.require_output(output, options.RESULTS, [corpus, queries])
+    options.require_queries(queries)
+    text = options.read_corpus([corpus], text_as, id_field=id_field, text_field=text_field)
     asked = Queries.read(queries, limit=limit)
     retrieve(kind, text, asked, k, model=model, seed=seed).write(output)
     Terminal().say(f"{len(asked)} queries, written to {output}")
@@ -149,30 +120,24 @@ def tail_patch(
     hits: Annotated[Path, typer.Argument(help="A result file.", metavar="HITS")],
     run: Annotated[
         Path | None,
-        typer.Option(
-            help="Run whose model and second moments to use; by itself that of HITS.", metavar="RUN"
-        ),
+        option("Run whose model and second moments to use; by itself that of HITS.", metavar="RUN"),
     ] = None,
     learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Of the step; by itself pretraining's over its batch size, or 0.001 relative.",
-            callback=positive,
-        ),
+        float | None, positive("By itself pretraining's over its batch size, or 0.001 relative.")
     ] = None,
-    limit: Limit = None,
+    limit: options.Limit = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Keep the effect of every step here (JSONL).")
+        Path | None, option("Keep the effect of every step here (JSONL).", "--output", "-o")
     ] = None,
-    device: Device = None,
-    seed: Seed = 0,
-    as_json: Json = False,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
 ) -> None:
     """How much one training step on a proponent raises the target.
 
     The change of the target's probability, beside that by random passages of the run.
     """
-    require_output(output, EFFECTS, [hits, run])
+    options.require_output(output, options.EFFECTS, [hits, run])
     from proponent.attribute.attribution import Attribution
     from proponent.evaluate.patching import tail_patch as patch
 
@@ -203,13 +168,11 @@ def experiment(
     ] = None,
     run: Annotated[Path | None, typer.Argument(help="Folder of a finished run.", metavar="[RUN]")] = None,
     facts: Annotated[
-        Path | None, typer.Option(help="Facts with the ids of their gold passages; needed.", metavar="FACTS")
+        Path | None, option("Facts with the ids of their gold passages; needed.", metavar="FACTS")
     ] = None,
-    patch_queries: Annotated[
-        int, typer.Option(help="Facts that tail-patch samples.", callback=at_least(1))
-    ] = 60,
-    device: Device = None,
-    seed: Seed = 0,
+    patch_queries: Annotated[int, number("Facts that tail-patch samples.")] = 60,
+    device: options.Device = None,
+    seed: options.Seed = 0,
 ) -> None:
     """One of the paper's tables or figures from a finished run.
 
@@ -231,7 +194,7 @@ def experiment(
 
 
 @verb()
-def report(run: Run) -> None:
+def report(run: options.Run) -> None:
     """One self-contained HTML page of all experiments of a run."""
     from proponent.evaluate.experiments.report import report as write
 

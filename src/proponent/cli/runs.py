@@ -7,25 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proponent.cli.options import (
-    RESULTS,
-    Device,
-    Found,
-    IdField,
-    Json,
-    Limit,
-    Run,
-    Seed,
-    TextAs,
-    TextField,
-    at_least,
-    one_of,
-    read_corpus,
-    require_folder,
-    require_output,
-    require_queries,
-    verb,
-)
+from proponent.cli import options
+from proponent.cli.options import choice, number, option, verb
 from proponent.cli.printing import Terminal, resumable, show, show_json
 from proponent.errors import InputError
 
@@ -43,49 +26,26 @@ def index(
             metavar="CORPUS... RUN",
         ),
     ],
-    model: Annotated[str, typer.Option(help="Hugging Face model folder or hub id.", metavar="MODEL")],
-    dim: Annotated[int, typer.Option(help="Feature dimension.", callback=at_least(1))] = 2**16,
-    layer_groups: Annotated[
-        int, typer.Option(help="Groups of layers; each gives two blocks.", callback=at_least(1))
-    ] = 8,
+    model: Annotated[str, option("Hugging Face model folder or hub id.", metavar="MODEL")],
+    dim: Annotated[int, number("Feature dimension.")] = 2**16,
+    layer_groups: Annotated[int, number("Groups of layers; each gives two blocks.")] = 8,
     second_moment: Annotated[
-        str, typer.Option(help="From a sample, none, or an optimizer.pt.", metavar="sample|none|FILE")
+        str, option("From a sample, none, or an optimizer.pt.", metavar="sample|none|FILE")
     ] = "sample",
-    output_function: Annotated[
-        str,
-        typer.Option(
-            help="Of the passages' tokens.",
-            metavar="loss|margin|logit",
-            callback=one_of("loss", "margin", "logit"),
-        ),
-    ] = "loss",
-    max_length: Annotated[
-        int, typer.Option(help="Longest chunk of a passage, in tokens.", callback=at_least(2))
-    ] = 512,
-    batch_tokens: Annotated[
-        int, typer.Option(help="Tokens computed at once, padding included.", callback=at_least(1))
-    ] = 2048,
+    output_function: Annotated[str, choice("Of the passages' tokens.", "loss", "margin", "logit")] = "loss",
+    max_length: Annotated[int, number("Longest chunk of a passage, in tokens.", least=2)] = 512,
+    batch_tokens: Annotated[int, number("Tokens computed at once, padding included.")] = 2048,
     damping: Annotated[
         str,
-        typer.Option(
-            help="Of R_train: a rule that reads it off the data, or relative to the mean eigenvalue.",
-            metavar="oas|ledoit-wolf|X",
-        ),
+        option("Of R_train: a rule, or relative to its mean eigenvalue.", metavar="oas|ledoit-wolf|X"),
     ] = "oas",
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="Of the matrix products.",
-            metavar="float32|bfloat16",
-            callback=one_of("float32", "bfloat16"),
-        ),
-    ] = "float32",
-    id_field: IdField = None,
-    text_field: TextField = None,
-    text_as: TextAs = None,
-    limit: Limit = None,
-    device: Device = None,
-    seed: Seed = 0,
+    dtype: Annotated[str, choice("Of the matrix products.", "float32", "bfloat16")] = "float32",
+    id_field: options.IdField = None,
+    text_field: options.TextField = None,
+    text_as: options.TextAs = None,
+    limit: options.Limit = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
 ) -> None:
     """Index a corpus: one influence gradient a passage.
 
@@ -96,8 +56,8 @@ def index(
             "give a corpus and, last, the folder of the run: proponent index CORPUS RUN --model M"
         )
     *sources, run = corpus
-    require_folder(run)
-    text = read_corpus(sources, text_as, id_field=id_field, text_field=text_field, limit=limit)
+    options.require_folder(run)
+    text = options.read_corpus(sources, text_as, id_field=id_field, text_field=text_field, limit=limit)
     from proponent.build.indexing import build_index
     from proponent.gradients.spec import FeatureSpec
 
@@ -120,27 +80,23 @@ def index(
 
 @verb()
 def trace(
-    run: Run,
+    run: options.Run,
     queries: Annotated[
         Path | None, typer.Argument(help="JSONL of queries or facts.", metavar="[QUERIES]")
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="One prompt, instead of QUERIES.")] = None,
-    target: Annotated[str | None, typer.Option(help="What the model says after it.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write result JSONL here.")] = None,
-    k: Found = 10,
+    prompt: Annotated[str | None, option("One prompt, instead of QUERIES.")] = None,
+    target: Annotated[str | None, option("What the model says after it.")] = None,
+    output: Annotated[Path | None, option("Write result JSONL here.", "--output", "-o")] = None,
+    k: options.K = 10,
     method: Annotated[
         str,
-        typer.Option(
-            help="trackstar, cosine, dot, trak, or one changed: 'trackstar,hessian=none'.", metavar="METHOD"
-        ),
+        option("trackstar, cosine, dot, trak, or one changed: 'trackstar,hessian=none'.", metavar="METHOD"),
     ] = "trackstar",
-    task: Annotated[Path | None, typer.Option(help="Queries whose shared directions are mixed out.")] = None,
-    mix: Annotated[
-        str, typer.Option(help="λ of the task mix, from 0 up to but not 1.", metavar="auto|X")
-    ] = "auto",
-    limit: Limit = None,
-    device: Device = None,
-    as_json: Json = False,
+    task: Annotated[Path | None, option("Queries whose shared directions are mixed out.")] = None,
+    mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
+    limit: options.Limit = None,
+    device: options.Device = None,
+    as_json: options.Json = False,
 ) -> None:
     """List the passages that raised and lowered a target.
 
@@ -151,7 +107,7 @@ def trace(
     if queries is None and (prompt is None or target is None):
         raise InputError("give QUERIES, or --prompt and --target")
     _require_mix(mix, task)
-    require_output(output, RESULTS, [run, queries, task])
+    options.require_output(output, options.RESULTS, [run, queries, task])
     from proponent.attribute.method import Method
     from proponent.corpus.queries import Queries
     from proponent.index.run import Index
@@ -160,8 +116,8 @@ def trace(
     opened = Index(run)
     if k > len(opened):
         raise InputError(f"k is {k}; this run holds {len(opened)} passages, give 1 to that many")
-    require_queries(queries)
-    require_queries(task)
+    options.require_queries(queries)
+    options.require_queries(task)
     asked = Queries.read(queries, limit=limit) if queries else Queries.of(str(prompt), str(target))
     shared = Queries.read(task) if task is not None else None
     from proponent.attribute.table import print_hits
@@ -183,7 +139,7 @@ def trace(
 @verb()
 def info(
     path: Annotated[Path, typer.Argument(help="A run folder or a result file.", metavar="RUN|HITS")],
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Tell what a run or a result file holds."""
     from proponent.evaluate.info import info as look
@@ -196,7 +152,7 @@ def info(
 
 
 @verb()
-def check(run: Run) -> None:
+def check(run: options.Run) -> None:
     """Compare every file of a run with its checksum."""
     from proponent.evaluate.info import check as compare
 

@@ -7,15 +7,8 @@ from typing import Annotated
 
 import typer
 
-from proponent.cli.options import (
-    PAGE,
-    Device,
-    at_least,
-    positive,
-    require_output,
-    require_queries,
-    verb,
-)
+from proponent.cli import options
+from proponent.cli.options import number, option, positive, verb
 from proponent.cli.printing import Terminal
 from proponent.errors import InputError
 
@@ -26,24 +19,15 @@ def view(
         list[Path],
         typer.Argument(help="Result files to show, and at most one run to trace in.", metavar="HITS...|RUN"),
     ],
-    export: Annotated[
-        Path | None,
-        typer.Option(help="Write one self-contained HTML page of the result files."),
-    ] = None,
-    task: Annotated[
-        Path | None,
-        typer.Option(help="Queries whose shared directions live traces mix out."),
-    ] = None,
-    port: Annotated[int, typer.Option(help="0 takes any that is free.", callback=at_least(0, 65535))] = 8321,
+    export: Annotated[Path | None, option("Write one self-contained HTML page of the result files.")] = None,
+    task: Annotated[Path | None, option("Queries whose shared directions live traces mix out.")] = None,
+    port: Annotated[int, number("0 takes any that is free.", least=0, most=65535)] = 8321,
     host: Annotated[
-        str,
-        typer.Option(help="To listen on; any but the loopback address asks for a token.", metavar="ADDRESS"),
+        str, option("To listen on; any but the loopback address asks for a token.", metavar="ADDRESS")
     ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Whether to open a browser.", show_default=False)] = True,
-    time_limit: Annotated[
-        float, typer.Option(help="Seconds that a live request may take.", callback=positive)
-    ] = 300,
-    device: Device = None,
+    time_limit: Annotated[float, positive("Seconds that a live request may take.")] = 300,
+    device: options.Device = None,
 ) -> None:
     """Show result files, or a run to trace in, in a browser."""
     files, runs = [p for p in paths if not p.is_dir()], [p for p in paths if p.is_dir()]
@@ -56,14 +40,14 @@ def view(
             raise InputError(
                 f"{runs[0]}: a page holds result files only; give files that 'proponent trace' wrote"
             )
-        require_output(export, PAGE, paths)
+        options.require_output(export, options.PAGE, paths)
         from proponent.viewer.export import export_page
         from proponent.viewer.results import open_results
 
         export_page(open_results(files), export)
         Terminal().say(f"written to {export}")
         return
-    require_queries(task)
+    options.require_queries(task)
     from proponent.viewer.server import Serving, serve
 
     run = runs[0] if runs else None
