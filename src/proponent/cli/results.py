@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,10 +12,6 @@ from proponent.cli.options import choice, number, option, positive, verb
 from proponent.cli.printing import Terminal, resumable, show, show_json
 from proponent.errors import InputError
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS, named
-
-if TYPE_CHECKING:
-    from proponent.attribute.attribution import Attribution
-    from proponent.evaluate.gold import Gold
 
 GOLD = (
     "one JSON object a line with fact_id (the query's id), relation, entity0, entity1, their _uri and "
@@ -57,32 +52,20 @@ def evaluate(
         raise InputError(f"{error}{about}") from error
     group = None
     if split == "correct":
+        from proponent.attribute.tracing import Tracer
+        from proponent.corpus.queries import Queries
+        from proponent.evaluate.correctness import by_correctness
+
         name, first = next(iter(read.items()))
-        group = _by_correctness(first, name, facts, gold, run or first.settings.get("run"), device)
+        if not (of := run or first.settings.get("run")):
+            raise InputError(f"{name}: says of no run that it is from; name one with --run")
+        asked = Queries.read(gold).subset(hit.query.id for hit in facts.common(first, name))
+        group = by_correctness(Tracer(of, device).model, asked, Terminal())
     judged = [judge(found, facts, name, group) for name, found in read.items()]
     if as_json:
         show_json([verdict.plain() for verdict in judged])
     else:
         show(compared(judged))
-
-
-def _by_correctness(
-    hits: Attribution, name: str, gold: Gold, facts: Path, run: Any, device: str | None
-) -> Callable[[Any], str]:
-    """The group of a hit: whether the run's model gives the right answer to its query."""
-    if not run:
-        raise InputError(f"{name}: says of no run that it is from; name one with --run")
-    from proponent.attribute.tracing import Tracer
-    from proponent.corpus.queries import Queries
-    from proponent.evaluate.correctness import predict
-
-    queries = Queries.read(facts).subset(hit.query.id for hit in gold.common(hits, name))
-    said = {}
-    with Terminal().stage("generating", len(queries), "queries") as advance:
-        for prediction in predict(Tracer(run, device).model, queries):
-            said[prediction.query_id] = "right" if prediction.correct else "wrong"
-            advance(1)
-    return lambda hit: said.get(hit.query.id, "not asked")
 
 
 @verb()

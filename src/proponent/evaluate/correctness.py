@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
+from proponent.attribute.attribution import Hit
 from proponent.corpus.example import Query
 from proponent.errors import InputError
 from proponent.files import written_whole
@@ -52,11 +53,7 @@ def predictions(
 ) -> dict[str, Prediction]:
     """Predictions of all queries by id, from the file at ``path`` or made and written to it."""
     if not path.is_file():
-        with progress.stage("generating", len(queries), "queries") as advance:
-            made = []
-            for prediction in predict(model, queries, samples):
-                made.append(prediction)
-                advance(1)
+        made = _predict_all(model, queries, samples, progress)
         with written_whole(path) as aside:
             aside.write_text("".join(json.dumps(asdict(p)) + "\n" for p in made), encoding="utf-8")
     read = {}
@@ -71,6 +68,25 @@ def predictions(
     if lacking := [query.id for query in queries if query.id not in read]:
         raise InputError(f"{path}: no prediction of '{lacking[0]}'; remove the file to ask the model again")
     return read
+
+
+def by_correctness(
+    model: LanguageModel, queries: Sequence[Query], progress: Progress
+) -> Callable[[Hit], str]:
+    """The group of a hit by its query: whether the model's greedy answer is ``right`` or ``wrong``."""
+    correct = {p.query_id: p.correct for p in _predict_all(model, queries, 0, progress)}
+    return lambda hit: {True: "right", False: "wrong", None: "not asked"}[correct.get(hit.query.id)]
+
+
+def _predict_all(
+    model: LanguageModel, queries: Sequence[Query], samples: int, progress: Progress
+) -> list[Prediction]:
+    made = []
+    with progress.stage("generating", len(queries), "queries") as advance:
+        for prediction in predict(model, queries, samples):
+            made.append(prediction)
+            advance(1)
+    return made
 
 
 def _predict(model: LanguageModel, query: Query, samples: int) -> Prediction:
