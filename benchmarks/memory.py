@@ -87,16 +87,17 @@ def measured(
     model: str, dtype: str, tokens: int, text: str | None = None, run: str | None = None, dim: int = 0
 ) -> dict[str, float]:
     """In the fresh process: the base's peak, or that of indexing, whole and of every stage."""
+    from proponent.cli.process import settle
+
     began = time.perf_counter()
+    settle()  # as the command does
     if text is None or run is None:
         one_batch(model, dtype, tokens)
         return {"whole": peak()}
     from proponent.build.indexing import build_index
-    from proponent.cli import collect_less
     from proponent.corpus.corpus import Corpus
     from proponent.gradients.spec import FeatureSpec
 
-    collect_less()
     spec = FeatureSpec(model, dim=dim, batch_tokens=tokens, dtype=dtype)
     stages = Stages()
     build_index(Corpus.read(text), spec, run, "cpu", stages)

@@ -27,7 +27,7 @@ TARGETS = {"proponent --help": 0.5, "proponent trace, without the model's loadin
 LIBRARIES = ("import torch", "from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer")
 # All that it imports, in turn; the last are our own modules and pyarrow.
 STEPS = (
-    "from proponent.cli import collect_less; collect_less()",
+    "from proponent.cli.process import settle; settle()",
     *LIBRARIES,
     "import proponent.attribute.tracing",
 )
@@ -39,11 +39,12 @@ for step in sys.argv[1:]:
     print(time.perf_counter() - began)
 """
 # Runs the command line with a clock around the loading of the model, whose seconds it prints first.  Like the
-# command itself it looks for garbage less often, and not while modules are being imported.
+# command itself it settles its process before anything heavy is imported.
 CLOCKED = """
 import time
-from proponent.cli import collect_less, command
-collect_less()
+from proponent.cli import command
+from proponent.cli.process import settle
+settle()
 from proponent.attribute import tracing
 load = tracing.load_model
 def timed(*given):

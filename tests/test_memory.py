@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -59,38 +56,3 @@ def test_memory_goes_back_once_more_is_held_than_after_the_first_batches(
         allowance.keep(results)
         counts.append(len(given))
     assert counts == [0] * at_once + [0, 1, 1, 2, 2]
-
-
-STORES = """
-import ctypes, threading
-import proponent
-together = threading.Barrier(4)
-def work():
-    together.wait()
-    kept = [bytearray(5000) for _ in range(100)]
-    together.wait()
-threads = [threading.Thread(target=work) for _ in range(4)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-library = ctypes.CDLL(None)
-library.fopen.restype = ctypes.c_void_p
-out = ctypes.c_void_p(library.fopen(b"/dev/stdout", b"w"))
-library.malloc_info(0, out)
-library.fclose(out)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux" or memory._trim is None, reason="needs Linux and GNU's C library")
-@pytest.mark.parametrize(("chosen", "several"), [({}, False), ({"MALLOC_ARENA_MAX": "8"}, True)])
-def test_all_threads_share_one_store_of_free_memory(chosen: dict[str, str], several: bool) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
-    source = str(Path(memory.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", STORES],
-        capture_output=True,
-        check=True,
-        text=True,
-        env={**environment, **chosen, "PYTHONPATH": source},
-    )
-    assert (done.stdout.count("<heap nr") > 1) == several
-    assert "<heap nr" in done.stdout

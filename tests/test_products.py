@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -61,14 +57,3 @@ def test_a_row_does_not_depend_on_what_stands_beside_it() -> None:
     alone = product(rows, weight)
     rows[1] = torch.inf
     assert torch.equal(product(rows, weight)[[0, 2]], alone[[0, 2]])
-
-
-@pytest.mark.parametrize("given", [{}, {"LRU_CACHE_CAPACITY": "7"}], ids=["by itself", "asked"])
-def test_few_prepared_products_are_kept_unless_more_are_asked_for(given: dict[str, str]) -> None:
-    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-    clean = {name: value for name, value in os.environ.items() if name not in names}
-    asking = f"import os, proponent.products; print(*(os.environ[name] for name in {names}))"
-    done = subprocess.run(
-        [sys.executable, "-c", asking], env={**clean, **given}, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == [given.get(name, "32") for name in names]

@@ -8,10 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from proponent.memory import share_free
-
 if TYPE_CHECKING:
     from proponent.attribute.attribution import Attribution as Attribution
+    from proponent.attribute.baselines import baseline as baseline
     from proponent.attribute.method import Method as Method
     from proponent.attribute.tracing import Tracer as Tracer
     from proponent.attribute.tracing import trace as trace
@@ -23,11 +22,14 @@ if TYPE_CHECKING:
     from proponent.demo.pretrain import pretrain as pretrain
     from proponent.errors import InputError as InputError
     from proponent.evaluate.evaluation import evaluate as evaluate
+    from proponent.evaluate.experiments.report import report as report
+    from proponent.evaluate.experiments.runner import experiment as experiment
     from proponent.evaluate.gold import Gold as Gold
+    from proponent.evaluate.info import check as check
+    from proponent.evaluate.info import info as info
+    from proponent.evaluate.patching import tail_patch as tail_patch
     from proponent.gradients.spec import FeatureSpec as FeatureSpec
     from proponent.index.run import Index as Index
-
-share_free()  # here, before torch and others start threads
 
 _HOMES = {
     "Attribution": "proponent.attribute.attribution",
@@ -41,9 +43,15 @@ _HOMES = {
     "Queries": "proponent.corpus.queries",
     "Query": "proponent.corpus.example",
     "Tracer": "proponent.attribute.tracing",
+    "baseline": "proponent.attribute.baselines",
     "build_index": "proponent.build.indexing",
+    "check": "proponent.evaluate.info",
     "evaluate": "proponent.evaluate.evaluation",
+    "experiment": "proponent.evaluate.experiments.runner",
+    "info": "proponent.evaluate.info",
     "pretrain": "proponent.demo.pretrain",
+    "report": "proponent.evaluate.experiments.report",
+    "tail_patch": "proponent.evaluate.patching",
     "trace": "proponent.attribute.tracing",
 }
 

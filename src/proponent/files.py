@@ -106,11 +106,18 @@ def _content_checksum(value: Mapping[str, Any]) -> str:
 
 
 def checksum(path: Path) -> str:
-    """XXH3 (128 bits) of a file's bytes, in hex: it finds damage at the speed of memory, not malice."""
+    """XXH3 (128 bits) of a file's bytes, in hex, at the speed of memory: against damage, not against malice.
+
+    An OSError names the file.
+    """
     found, buffer = xxhash.xxh3_128(), memoryview(bytearray(CHECKSUM_BYTES))
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            found.update(buffer[:count])
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                found.update(buffer[:count])
+    except OSError as error:
+        error.filename = str(path)
+        raise
     return found.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Sharing memory that is free among threads, and giving it back to the system."""
+"""How much memory the process holds, and giving back to the system what is free of it."""
 
 from __future__ import annotations
 
@@ -13,26 +13,14 @@ try:
 except (AttributeError, OSError, TypeError):  # the C library is not GNU's
     _trim = None
 
-M_ARENA_MAX = -8  # of GNU's malloc.h
 # How much more than after its largest batch a pass may hold after another.
 GROWTH = 1.05
-
-
-def share_free() -> None:
-    """Keep one store of free memory for all threads: what a batch leaves, the next finds on any thread.
-
-    To be called before any thread asks for memory; nothing is done where the C library has no such choice or
-    ``MALLOC_ARENA_MAX`` has made it.
-    """
-    if _trim is not None and "MALLOC_ARENA_MAX" not in os.environ:
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
     """Return to the system what the C library keeps of freed memory; nothing is done where it cannot.
 
-    Between what a pass still uses lie hundreds of megabytes that it does not, and later stages would come on
-    top of them.
+    Freed blocks of hundreds of megabytes lie between those in use, and later stages would add to them.
     """
     if _trim is not None:
         _trim(0)
@@ -48,13 +36,12 @@ def resident() -> int:
 
 
 class Allowance:
-    """Keeps what a pass holds between its batches below what its largest batch needs.
+    """Gives freed memory back once a pass holds more than after its first batches, which must be the largest.
 
-    What is held after the first tells, so the largest has to come first.  Batches of one shape use the same
-    memory again, and giving it back between them costs a fifth of a pass; batches of many shapes leave gaps
-    that no other fits into.
+    Giving it back after every batch would make a pass a fifth slower, and batches of one shape reuse the same
+    memory; batches of many shapes leave gaps that no other fits into.
 
-    at_once: batches that run side by side; the first so many count as the first.
+    at_once: batches that run side by side; as many count as the first.
     """
 
     def __init__(self, at_once: int) -> None:

@@ -7,15 +7,9 @@ GFLOP/s instead of 210 on two cores of an EPYC with Zen 5; with Zen 4 190 to 220
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor
 
-# oneDNN and torch's bridge to it keep what they prepare for a product, a thousand shapes each if not told:
-# hundreds of megabytes, since hardly two batches have as many tokens.  One batch has some twenty shapes.
-for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(_cache, "32")  # both are read when the first product is made
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 # A product of so many rows or fewer waits for memory, not for arithmetic.
 WAITING = 2

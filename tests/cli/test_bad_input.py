@@ -60,23 +60,26 @@ def test_bad_corpora(
     ("arguments", "words"),
     [
         (["--dim", "3"], ["dim 3 is smaller than the number of blocks, 4; raise --dim"]),
-        (["--dim", "0"], ["dim is 0; it must be at least 1"]),
-        (["--layer-groups", "0"], ["layer_groups is 0; it must be at least 1"]),
+        (["--dim", "0"], ["--dim is 0; give 1 or more"]),
+        (["--layer-groups", "0"], ["--layer-groups is 0; give 1 or more"]),
         (["--second-moment", "sampled"], ["'none' nor a file", "optimizer.pt"]),
-        (["--output-function", "entropy"], ["output is 'entropy'; choose one of loss, margin, logit"]),
+        (
+            ["--output-function", "entropy"],
+            ["--output-function is 'entropy'; choose one of loss"],
+        ),
         (["--max-length", "65"], ["the model reads at most 64 tokens; use --max-length 64"]),
         (["--max-length", "3"], ["a max-length of 3 tokens is too short; it must be at least 4"]),
-        (["--max-length", "1"], ["max_length is 1"]),
-        (["--batch-tokens", "-5"], ["batch_tokens is -5; it must be at least 1"]),
+        (["--max-length", "1"], ["--max-length is 1; give 2 or more"]),
+        (["--batch-tokens", "-5"], ["--batch-tokens is -5; give 1 or more"]),
         (["--damping", "0"], ["damping is 0.0; it must be a positive number"]),
         (["--damping", "nan"], ["damping is nan"]),
         (
             ["--damping", "best"],
             ["damping is 'best'; choose one of oas, ledoit-wolf, or give a positive number"],
         ),
-        (["--dtype", "int8"], ["dtype is 'int8'; choose one of float32, bfloat16"]),
+        (["--dtype", "int8"], ["--dtype is 'int8'; choose one of float32, bfloat16"]),
         (["--device", "nowhere"], ["device 'nowhere' cannot be used here"]),
-        (["--limit", "0"], ["a limit of 0 passages leaves none"]),
+        (["--limit", "0"], ["--limit is 0; give 1 or more"]),
         (["--text-field", "body"], ["corpus.jsonl:1: no field 'body', the fields are: id, text"]),
         (["--id-field", "key"], ["corpus.jsonl:1: no field 'key'"]),
     ],
@@ -230,9 +233,9 @@ def test_bad_queries(
         (["FACTS", "--method", "best"], ["no method 'best'; known methods: trackstar, cosine, dot, trak"]),
         (["FACTS", "--method", "dot,hessian=all"], ["hessian is 'all'; choose one of none, train, mixed"]),
         (["FACTS", "--method", "trak"], ["does not fit a run with second-moment", "--second-moment none"]),
-        (["FACTS", "-k", "0"], ["k is 0; this run holds 5 passages, give 1 to that many"]),
+        (["FACTS", "-k", "0"], ["-k is 0; give 1 or more"]),
         (["FACTS", "-k", "6"], ["k is 6; this run holds 5 passages"]),
-        (["FACTS", "--limit", "0"], ["a limit of 0 queries leaves none"]),
+        (["FACTS", "--limit", "0"], ["--limit is 0; give 1 or more"]),
         (["FACTS", "--task", "FACTS", "--mix", "1"], ["the mix is '1'", "not including, 1"]),
         (["FACTS", "--task", "FACTS", "--mix", "much"], ["the mix is 'much'; give 'auto' or a number"]),
         (["FACTS", "--mix", "0.5"], ["a mix of 0.5 needs a task"]),
@@ -316,7 +319,8 @@ def test_an_output_that_cannot_be_written(
 ) -> None:
     (tmp_path / "folder").mkdir()
     proponent("trace", made.run, made.facts, "-k", "1", "-o", tmp_path / "folder").assert_refused("folder")
-    (tmp_path / "hits.jsonl").write_text("earlier results\n")
+    earlier = '{"example_id": "q", "proponents": []}\n'
+    (tmp_path / "hits.jsonl").write_text(earlier)
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -324,7 +328,7 @@ def test_an_output_that_cannot_be_written(
     monkeypatch.setattr(os, "fsync", full)
     answer = proponent("trace", made.run, made.facts, "-k", "1", "-o", tmp_path / "hits.jsonl")
     answer.assert_refused("hits.jsonl: no space left on the disk")
-    assert (tmp_path / "hits.jsonl").read_text() == "earlier results\n"
+    assert (tmp_path / "hits.jsonl").read_text() == earlier
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "hits.jsonl"]
 
 

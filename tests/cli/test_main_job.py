@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import IO
 
 import pytest
+from tests.cli.processes import python
 from tests.cli.running import FACTS, PASSAGES, Answer, Command, Made, index_arguments
 from tests.models import byte_tokenizer
 
@@ -140,21 +137,6 @@ def test_a_passage_without_a_finite_gradient_is_named_and_counted(
     assert "1 whose gradient was not finite: gold" in proponent("info", broken.run).out
 
 
-SOURCE = Path(__file__).parents[2] / "src"
-
-
-def python(*arguments: str, out: int | IO[str] = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-    """A process of its own that finds the package here, and writes when it has enough or ends."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        stdout=out,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": ""},
-    )
-
-
 RUN_AND_TELL = """
 import sys
 from proponent.cli import main
@@ -181,71 +163,3 @@ def test_it_is_a_module_and_a_process_too(tmp_path: Path) -> None:
         "nothing.jsonl: no such run or result file"
     )
     assert len(done.stderr.splitlines()) == 1
-
-
-LEAVING = """
-import atexit, sys
-from proponent.cli.process import run_alone
-class Left:
-    def __del__(self):
-        print("taken apart")
-left = Left()
-def main():
-    atexit.register(print, "registered")
-    print("done", end=" ")
-    {ending}
-run_alone(main)
-"""
-
-
-@pytest.mark.parametrize(
-    ("ending", "code", "apart"),
-    [
-        ("pass", 0, False),
-        ("sys.exit(0)", 0, False),
-        ("sys.exit(2)", 2, False),
-        ("sys.exit()", 0, False),
-        ("raise KeyError('bug')", 1, True),
-    ],
-)
-def test_a_process_of_its_own_ends_at_once(ending: str, code: int, apart: bool) -> None:
-    done = python("-c", LEAVING.format(ending=ending))
-    assert done.returncode == code
-    assert done.stdout.startswith("done registered"), "all that was printed is there"
-    assert ("taken apart" in done.stdout) is apart
-    assert ("KeyError: 'bug'" in done.stderr) is apart
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_what_could_not_be_written_is_told() -> None:
-    with open("/dev/full", "w") as full:
-        done = python("-c", LEAVING.format(ending="pass"), out=full)
-    assert done.returncode == 120, "Python's own code for it"
-    assert "No space left" in done.stderr
-
-
-COLLECTING = """
-import gc, sys, weakref
-from proponent.cli.process import run_alone
-class Node:
-    pass
-def garbage():
-    node = Node()
-    node.itself = node
-    return weakref.ref(node)
-def main():
-    first = garbage()
-    import colorsys
-    gc.collect(0)
-    print(first() is not None, gc.get_freeze_count() > 0, end=" ")
-    frozen, second = gc.get_freeze_count(), garbage()
-    gc.collect(0)
-    print(second() is None, gc.get_freeze_count() == frozen)
-assert "colorsys" not in sys.modules
-run_alone(main)
-"""
-
-
-def test_garbage_is_looked_for_once_no_more_modules_come() -> None:
-    done = python("-c", COLLECTING)
-    assert done.stdout.split() == ["True"] * 4, done.stderr

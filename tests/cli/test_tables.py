@@ -9,8 +9,9 @@ import pytest
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.table import print_hits
-from proponent.cli.facts import _readable_block, hits_facts, print_results, print_run
 from proponent.corpus.example import Query
+from proponent.evaluate.evaluation import Judged, compared
+from proponent.evaluate.info import Info, _readable_block, info
 
 GOLD = {"trex_sentences": ["a"]}
 RUN = {
@@ -62,9 +63,8 @@ def test_hits_have_a_gold_column_only_where_there_is_gold(capsys: pytest.Capture
     assert max(map(len, (plain + marked).splitlines())) <= 80
 
 
-def test_a_run_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    print_run(RUN)
-    out = capsys.readouterr().out
+def test_a_run_in_words() -> None:
+    out = str(Info(RUN))
     words = " ".join(out.split())
     assert "2 empty 2 whose gradient was not finite: x[1], y" in words
     assert "too short" not in words
@@ -75,18 +75,14 @@ def test_a_run_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_a_result_file_in_words_leaves_out_what_it_does_not_say(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_result_file_in_words_leaves_out_what_it_does_not_say(tmp_path: Path) -> None:
     hits(GOLD, 0.25).write(tmp_path / "full.jsonl")
-    facts = hits_facts(tmp_path / "full.jsonl")
-    assert (facts["judged"], facts["top_gold"], facts["mix"]) == (1, 1, 0.25)
-    print_results(facts)
-    assert "top proponent is gold  1 of 1 queries" in capsys.readouterr().out
+    found = info(tmp_path / "full.jsonl")
+    assert (found.values["judged"], found.values["top_gold"], found.values["mix"]) == (1, 1, 0.25)
+    assert "top proponent is gold  1 of 1 queries" in str(found)
     bare = {"inputs_plaintext": "p", "targets_plaintext": "t", "proponents": ["x"], "proponent_ids": ["1"]}
     (tmp_path / "bare.jsonl").write_text(json.dumps(bare))
-    print_results(hits_facts(tmp_path / "bare.jsonl"))
-    out = capsys.readouterr().out
+    out = str(info(tmp_path / "bare.jsonl"))
     assert "None" not in out
     names = ["result", "queries", "proponents", "opponents"]
     assert [line.split()[0] for line in out.splitlines() if not line.startswith(" ")] == names
@@ -116,3 +112,20 @@ def test_a_result_file_in_words_leaves_out_what_it_does_not_say(
 )
 def test_layers_are_told_without_what_they_share(name: str, matrices: list[str], said: str) -> None:
     assert _readable_block(name, matrices) == said
+
+
+def test_estimates_fit_80_columns_with_their_intervals_whole() -> None:
+    relations = ["capital", "place of birth", "located in the administrative territorial entity"]
+    values = {f"q{n}": n % 10 / 10 for n in range(9000)}
+    groups = {id: relations[n % 3] for n, id in enumerate(values)}
+    by_metric = dict.fromkeys(("MRR", "Recall@10", "precision@10"), values)
+    first = Judged("a/path/that/is/long/" * 5, by_metric, groups)
+    turned = {metric: {id: 1 - v for id, v in values.items()} for metric in by_metric}
+    lines = compared([first, Judged("b.jsonl", turned, groups)]).splitlines()
+    table = [line for line in lines if first.name not in line]
+    assert max(map(len, table)) <= 80
+    assert relations[2] in lines, "a name too long for its column has its own line"
+    rows = [line for line in table if "[" in line]
+    assert len(rows) == 9, "four rows for each file, one for their difference"
+    assert all(line.count("[") == line.count("]") == 3 for line in rows)
+    assert lines[2].split()[:4] == ["all", "9000", ".450", "[.44,"]

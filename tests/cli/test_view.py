@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from tests.cli.processes import ENVIRONMENT
 from tests.cli.running import Command, Made, write_lines
 
 from proponent.viewer.server import has_screen
@@ -35,8 +36,8 @@ def test_what_cannot_be_shown_is_refused(proponent: Command, made: Made, hits: P
     proponent("view", made.run, tmp_path).assert_refused("a second folder")
     proponent("view", hits, "--task", made.facts).assert_refused("--task is for live tracing")
     proponent("view", made.run, "--task", tmp_path / "t.jsonl").assert_refused("no such file of queries")
-    proponent("view", made.run, "--time-limit", "0").assert_refused("a time limit of 0 seconds")
-    proponent("view", hits, "--port", "70000").assert_refused("port 70000: give a number")
+    proponent("view", made.run, "--time-limit", "0").assert_refused("--time-limit is 0.0; give more than 0")
+    proponent("view", hits, "--port", "70000").assert_refused("--port is 70000; give 0 to 65535")
     proponent("view", hits, hits).assert_refused("given 2 times")
 
 
@@ -56,7 +57,11 @@ def test_a_server_is_asked_and_ended(made: Made, hits: Path) -> None:
     run = f"import sys; sys.argv = ['proponent', *{arguments!r}]; from proponent.cli import main; main()"
     code = f"{heed}; {run}"
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
     ) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.models import make_model
 
-from proponent.cli.scores import print_demo
+from proponent.cli.demo import print_demo
 from proponent.demo import story as demo_module
 from proponent.demo.story import Demo, run_demo
 from proponent.errors import InputError

@@ -12,7 +12,7 @@ from tests.facts import fact_record
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.corpus.example import Query
 from proponent.errors import InputError
-from proponent.evaluate.evaluation import as_plain, evaluate
+from proponent.evaluate.evaluation import evaluate
 from proponent.evaluate.gold import Gold
 
 
@@ -63,7 +63,7 @@ def test_metrics_overall_and_by_relation(tmp_path: Path) -> None:
     groups = dict(judged.by_group())
     assert groups["likes"]["MRR"].mean == 0.75
     assert groups["owns"]["MRR"].mean == 0.0
-    plain = as_plain(judged)
+    plain = judged.plain()
     assert plain["groups"]["likes"]["MRR"]["queries"] == 2
     assert json.loads(json.dumps(plain)) == plain
 

@@ -20,7 +20,7 @@ from proponent.corpus.example import Example
 from proponent.errors import InputError
 from proponent.evaluate.experiments import comparisons, study, sweeps
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS
-from proponent.evaluate.experiments.report import write_report
+from proponent.evaluate.experiments.report import report
 from proponent.evaluate.experiments.runner import run_experiment
 from proponent.evaluate.experiments.study import Study
 from proponent.gradients.spec import FeatureSpec
@@ -160,7 +160,7 @@ def test_relations_to_choose_on_are_not_reported_on(made: tuple[Path, Path]) -> 
 def test_the_report_holds_every_table_and_figure(made: tuple[Path, Path]) -> None:
     run, facts = made
     run_experiment("lambda", Study(run, facts, device="cpu"))
-    page = write_report(run).read_text()
+    page = report(run).read_text()
     assert "<h2>lambda</h2>" in page
     assert page.count("data:image/png;base64,") >= 1
     assert "http" not in page.replace("http-equiv", "")

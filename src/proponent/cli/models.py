@@ -7,49 +7,60 @@ from typing import Annotated
 
 import typer
 
-from proponent.cli.options import Seed, app
+from proponent.cli import options
+from proponent.cli.options import choice, positive, verb
+from proponent.cli.printing import Terminal, resumable, show
 from proponent.errors import InputError
 
 
-@app.command()
+@verb()
 def pretrain(
     corpus: Annotated[
         list[str],
         typer.Argument(help="As of 'index'; then the MODEL folder, last.", metavar="CORPUS... MODEL"),
     ],
-    size: Annotated[str, typer.Option(help="tiny, small, medium or base.")] = "tiny",
-    epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = 14,
-    id_field: Annotated[str | None, typer.Option(help="Field of the ids.", show_default=False)] = None,
-    text_field: Annotated[str | None, typer.Option(help="Field of the text.", show_default="text")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first passages.", show_default=False)] = None,
-    seed: Seed = 0,
+    size: Annotated[str, choice("Of the model.", "tiny", "small", "medium", "base")] = "tiny",
+    epochs: Annotated[float, positive("Passes over the corpus.")] = 14,
+    id_field: options.IdField = None,
+    text_field: options.TextField = None,
+    text_as: options.TextAs = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
 ) -> None:
-    """Train a small Llama-shaped model from nothing on a corpus, with Adafactor, checkpoints kept."""
+    """Train a small Llama-shaped model from scratch on a corpus.
+
+    With Adafactor, checkpoints kept.  Run it again to go on after an interruption.
+    """
     if len(corpus) < 2:
         raise InputError("give a corpus and, last, the model folder: proponent pretrain CORPUS MODEL")
     *sources, folder = corpus
-    from proponent.corpus.corpus import Corpus
+    options.require_folder(folder)
+    text = options.read_corpus(sources, text_as, id_field=id_field, text_field=text_field, limit=limit)
     from proponent.demo.pretrain import pretrain as pretrain_model
-    from proponent.progress import OnStderr
 
-    text = Corpus.read(*sources, id_field=id_field, text_field=text_field, limit=limit)
-    made = pretrain_model(text, folder, size, seed=seed, epochs=epochs, progress=OnStderr())
-    print(
+    with resumable():
+        made = pretrain_model(text, folder, size, seed=seed, epochs=epochs, progress=Terminal())
+    show(
         f"{made.directory}: {made.parameters:,} parameters, {made.tokens:,} tokens, {made.steps:,} steps, "
         f"loss {made.loss:.3f}"
     )
 
 
-@app.command()
+@verb()
 def demo(
     directory: Annotated[Path, typer.Argument(help="Where to put it.", metavar="[DIR]")] = Path(
         "proponent-demo"
     ),
-    seed: Seed = 0,
+    seed: options.Seed = 0,
 ) -> None:
-    """The whole way on made-up text of real facts: pretrain, index, trace, compare with BM25."""
-    from proponent.cli.scores import print_demo
-    from proponent.demo.story import run_demo
-    from proponent.progress import OnStderr
+    """The whole way on made-up text of real facts.
 
-    print_demo(run_demo(directory, seed, OnStderr()))
+    Pretrain a model, index its corpus, trace every fact and compare with BM25.
+    """
+    options.require_folder(directory)
+    from proponent.cli.demo import print_demo
+    from proponent.demo.story import run_demo
+
+    with resumable():
+        found = run_demo(directory, seed, Terminal())
+    print_demo(found)

@@ -1,37 +1,141 @@
-"""The application, and the options that several verbs share."""
+"""The application, the options that several verbs share, and the checks that come before any work."""
 
 from __future__ import annotations
 
 import glob
+import json
+import math
 import os
 import tempfile
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from proponent import __version__
+from proponent.cli.help import Verb
+from proponent.cli.printing import show
 from proponent.errors import InputError
 
 app = typer.Typer(
     name="proponent",
     help="Tell which training text made a language model say what it said.",
-    no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
+    subcommand_metavar="VERB ARGUMENTS",
     pretty_exceptions_enable=False,
 )
+verb = partial(app.command, cls=Verb)
+Check = Callable[[Any], str | None]  # what is wanted instead of a value; None where it is right
+
+
+def option(about: str, *names: str, metavar: str | None = None, check: Check | None = None) -> Any:
+    """An option with its help; ``check`` is called with its value as the command is read."""
+
+    def checked(param: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and (wanted := check(value) if check else None):
+            shown = f"'{value}'" if isinstance(value, str) else value
+            raise InputError(f"{param.opts[0]} is {shown}; {wanted}")
+        return value
+
+    return typer.Option(*names, help=about, metavar=metavar, callback=checked)
+
+
+def number(about: str, *names: str, least: float = 1, most: float = math.inf) -> Any:
+    """An option that is a number of a range."""
+    wanted = f"give {least:g} to {most:.0f}" if most < math.inf else f"give {least:g} or more"
+
+    def check(value: float) -> str | None:
+        return None if least <= value <= most and math.isfinite(value) else wanted
+
+    return option(about, *names, check=check)
+
+
+def positive(about: str) -> Any:
+    """An option that is a number above 0."""
+    return option(about, check=lambda value: None if 0 < value < math.inf else "give more than 0")
+
+
+def choice(about: str, *choices: str) -> Any:
+    """An option that is one of these words."""
+    wanted = f"choose one of {', '.join(choices)}"
+    return option(about, metavar="|".join(choices), check=lambda v: None if v in choices else wanted)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        show(f"proponent {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _without_verb(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Tell which training text made a language model say what it said."""
+    if context.invoked_subcommand is None:
+        show(context.get_help())
+
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run, made by 'proponent index'.", metavar="RUN")]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the best there is.", show_default=False)
-]
+Device = Annotated[str | None, option("cpu, cuda, cuda:1 or mps; by itself the best.", metavar="NAME")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is random.")]
+Seed = Annotated[int, number("Seed of everything that is random.", least=0, most=2**32 - 1)]
+Limit = Annotated[int | None, number("Only the first so many.")]
+K = Annotated[int, number("Passages a query.", "-k")]
+IdField = Annotated[str | None, option("Field of the ids; by itself the first usual name.", metavar="NAME")]
+TextField = Annotated[str | None, option("Field of the text; by itself 'text'.", metavar="NAME")]
+TextAs = Annotated[str | None, choice("Passages of a .txt file: its lines, or itself.", "lines", "documents")]
 
 
-def require_writable(output: Path | None) -> None:
-    """Raise InputError where a file cannot be written: said before the work, not after it."""
+def read_corpus(sources: Iterable[str], text_as: str | None = None, **given: Any) -> Any:
+    """The corpus in these files; an option that was not given keeps the library's default."""
+    from proponent.corpus.corpus import Corpus
+
+    return Corpus.read(*sources, **(given if text_as is None else {**given, "text_as": text_as}))
+
+
+def require_queries(path: Path | None) -> None:
+    """Raise InputError where a file of queries is missing; globs and hub data sets are looked up later."""
+    if path is None or path.exists() or glob.has_magic(str(path)) or str(path).startswith("hf:"):
+        return
+    raise InputError(f"{path}: no such file of queries")
+
+
+def require_folder(folder: str | Path) -> None:
+    """Raise InputError for a folder to write that is a link to nothing."""
+    if os.path.islink(folder) and not os.path.exists(folder):
+        raise InputError(f"{folder}: a link to {os.readlink(folder)}, which is not there; give a folder")
+
+
+RESULTS, EFFECTS, PAGE = "result file", "file of tail-patch effects", "page of the viewer"
+_FIELDS = {RESULTS: {"example_id", "proponents"}, EFFECTS: {"query", "passage", "points"}}
+
+
+def require_output(output: Path | None, kind: str, inputs: Iterable[str | Path | None]) -> None:
+    """Raise InputError for a file that cannot be written, or that must not be: said before any work.
+
+    It must be no input, lie in no run, and hold nothing already or something of the same kind.
+    """
     if output is None:
         return
+    _require_writable(output)
+    for folder in output.resolve().parents:
+        if (folder / "run.json").is_file():
+            raise InputError(f"{output}: lies in the run {folder}; give the name of a file outside it")
+    for given in inputs:
+        if given is not None and any(_holds(Path(place), output) for place in _places(str(given))):
+            raise InputError(f"{output}: is an input of this command; give the name of another file")
+    if output.exists() and output.stat().st_size and not _is_of(kind, output):
+        raise InputError(f"{output}: is there already and is no {kind}; remove it first or give another name")
+
+
+def _require_writable(output: Path) -> None:
     if output.is_dir():
         raise InputError(f"{output}: is a folder; give the name of a file to write")
     if output.exists() and not output.is_file():
@@ -46,8 +150,25 @@ def require_writable(output: Path | None) -> None:
         raise InputError(f"{output}: cannot be written in {folder}: {error.strerror}") from error
 
 
-def require_queries(path: Path | None) -> None:
-    """Raise InputError where a file of queries is missing; globs and hub data sets are looked up later."""
-    if path is None or path.exists() or glob.has_magic(str(path)) or str(path).startswith("hf:"):
-        return
-    raise InputError(f"{path}: no such file of queries")
+def _places(given: str) -> list[str]:
+    """The files and folders that a word of the command names."""
+    return [given] if os.path.exists(given) else glob.glob(given, recursive=True)
+
+
+def _holds(given: Path, output: Path) -> bool:
+    """Whether the output is this file or lies in this folder, whatever links lead there."""
+    if given.is_dir():
+        return given.resolve() in output.resolve().parents
+    return output.exists() and given.exists() and given.samefile(output)
+
+
+def _is_of(kind: str, path: Path) -> bool:
+    """Whether a file begins as one that a verb writes."""
+    with path.open("rb") as file:
+        if kind == PAGE:
+            return b"<title>proponent" in file.read(4096)
+        try:
+            record = json.loads(file.readline())
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(record, dict) and _FIELDS[kind] <= record.keys()

@@ -1,19 +1,38 @@
-"""What the command does as a process of its own: little looking for garbage, and a short end.
-
-The libraries make hundreds of thousands of objects that stay to the end.  Looking through them for garbage
-finds none, and taking them apart one by one at exit helps nobody; docs/performance.md has what both take.
-"""
+"""All that the command changes in its own process; importing the library changes nothing in the host's."""
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import os
 import sys
 from collections.abc import Callable
 
-# Objects that are made before Python looks for garbage among them; by itself it takes a few hundred.
+# Prepared products that oneDNN, and torch's bridge to it, keep: a thousand shapes each if not told, which is
+# hundreds of megabytes.  One batch has some twenty.  Both are read when the first product is made.
+CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KEPT = "32"
+M_ARENA_MAX = -8  # of GNU's malloc.h
+# Objects that are made before Python looks for garbage among them, 700 by itself: the libraries make hundreds
+# of thousands that stay, and looking through them again and again takes a quarter of the start.
 MADE_BEFORE_COLLECTING = 20_000
+
+
+def settle() -> None:
+    """Settle memory and garbage collection, before torch is imported and threads start.
+
+    What the environment says already stays.  All threads share one store of free memory: what a batch leaves,
+    the next finds on any thread.
+    """
+    for name in CACHES:
+        os.environ.setdefault(name, KEPT)
+    gc.set_threshold(MADE_BEFORE_COLLECTING, 10, 10)
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        try:
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+        except (AttributeError, OSError, TypeError):
+            return  # the C library is not GNU's
 
 
 def run_alone(main: Callable[[], None]) -> None:
@@ -22,7 +41,7 @@ def run_alone(main: Callable[[], None]) -> None:
     The process ends, with `main`'s exit code, when what `main` registered with :mod:`atexit` has run: the
     interpreter is not taken apart.  An exception that nobody caught ends it in Python's own way.
     """
-    collect_less()
+    settle()
     status: int | None = None
 
     def leave() -> None:
@@ -42,24 +61,3 @@ def run_alone(main: Callable[[], None]) -> None:
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
-
-
-def collect_less() -> None:
-    """Let Python look for garbage less often, as the command does, and not while modules come."""
-    gc.set_threshold(MADE_BEFORE_COLLECTING, 10, 10)
-    gc.callbacks.append(_Spared())
-
-
-class _Spared:
-    """Sets aside what came with new modules just before Python would look through it for garbage.
-
-    Such objects stay to the end.  A little garbage among them does, too.
-    """
-
-    def __init__(self) -> None:
-        self._modules = len(sys.modules)
-
-    def __call__(self, phase: str, _: dict[str, int]) -> None:
-        if phase == "start" and len(sys.modules) > self._modules:
-            self._modules = len(sys.modules)
-            gc.freeze()

@@ -2,142 +2,183 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from proponent.cli.options import Device, Json, Run, Seed, app, require_queries, require_writable
+from proponent.cli import options
+from proponent.cli.options import choice, number, option, positive, verb
+from proponent.cli.printing import Terminal, resumable, show, show_json
 from proponent.errors import InputError
+from proponent.evaluate.experiments.catalogue import EXPERIMENTS, named
+
+GOLD = (
+    "one JSON object a line with fact_id (the query's id), relation, entity0, entity1, their _uri and "
+    "predicate_uri, prompt0 and trex_sentences, a list of the ids of the passages that state the fact"
+)
 
 
-@app.command()
+@verb(epilog=f"FACTS hold {GOLD}. SENTENCES hold sentence_id and fact_triples, lists of three URIs.")
 def evaluate(
     hits: Annotated[list[Path], typer.Argument(help="Result files.", metavar="HITS...")],
-    gold: Annotated[Path, typer.Option(help="Facts with the ids of their gold passages.")],
+    gold: Annotated[Path, option("Facts with the ids of their gold passages.", metavar="FACTS")],
     sentences: Annotated[
-        Path | None, typer.Option(help="Annotated sentences, where the facts list none.", show_default=False)
+        Path | None, option("Annotated sentences, where the facts list none.", metavar="SENTENCES")
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Also by 'relation', or by 'correct': whether the model gets the fact right.")
+        str, choice("Groups: by relation, or by whether the model is right.", "relation", "correct")
     ] = "relation",
     run: Annotated[
-        Path | None, typer.Option(help="Run whose model '--split correct' asks.", show_default=False)
+        Path | None, option("Run whose model '--split correct' asks; by itself that of HITS.", metavar="RUN")
     ] = None,
-    device: Device = None,
-    as_json: Json = False,
+    device: options.Device = None,
+    as_json: options.Json = False,
 ) -> None:
-    """MRR, Recall@10 and precision@10 of result files, with 95% intervals and paired differences."""
-    from proponent.cli.scores import print_judged
-    from proponent.evaluate.command import evaluate_files
-    from proponent.evaluate.evaluation import as_plain
-    from proponent.progress import OnStderr
+    """MRR, Recall@10 and precision@10 of result files.
 
-    judged = evaluate_files(hits, gold, sentences, split, run, device, OnStderr())
+    With 95% bootstrap intervals, and paired differences from the first file.
+    """
+    from proponent.attribute.attribution import Attribution
+    from proponent.evaluate.evaluation import compared
+    from proponent.evaluate.evaluation import evaluate as judge
+    from proponent.evaluate.gold import Gold
+
+    read = {str(path): Attribution.read(path) for path in hits}
+    try:
+        facts = Gold.read(gold, sentences)
+    except InputError as error:
+        about = f"; --gold takes {GOLD}" if str(error).startswith(str(gold)) else ""
+        raise InputError(f"{error}{about}") from error
+    group = None
+    if split == "correct":
+        from proponent.attribute.tracing import Tracer
+        from proponent.corpus.queries import Queries
+        from proponent.evaluate.correctness import by_correctness
+
+        name, first = next(iter(read.items()))
+        if not (of := run or first.settings.get("run")):
+            raise InputError(f"{name}: says of no run that it is from; name one with --run")
+        asked = Queries.read(gold).subset(hit.query.id for hit in facts.common(first, name))
+        group = by_correctness(Tracer(of, device).model, asked, Terminal())
+    judged = [judge(found, facts, name, group) for name, found in read.items()]
     if as_json:
-        print(json.dumps([as_plain(verdict) for verdict in judged], ensure_ascii=False, indent=2))
+        show_json([verdict.plain() for verdict in judged])
     else:
-        print_judged(judged)
+        show(compared(judged))
 
 
-@app.command()
+@verb()
 def baseline(
-    kind: Annotated[str, typer.Argument(help="bm25, embedding or random.", metavar="bm25|embedding|random")],
-    corpus: Annotated[str, typer.Argument(help="As of 'index'.")],
-    queries: Annotated[Path, typer.Argument(help="JSONL of queries or facts.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Write result JSONL here.")],
-    k: Annotated[int, typer.Option("-k", help="Passages a query.")] = 10,
+    kind: Annotated[str, typer.Argument(help="What retrieves.", metavar="bm25|embedding|random")],
+    corpus: Annotated[str, typer.Argument(help="As of 'index'.", metavar="CORPUS")],
+    queries: Annotated[Path, typer.Argument(help="JSONL of queries or facts.", metavar="QUERIES")],
+    output: Annotated[Path, option("Write result JSONL here.", "--output", "-o", metavar="FILE")],
+    k: options.K = 10,
     model: Annotated[
-        str | None, typer.Option(help="Sentence-transformers model of 'embedding'.", show_default=False)
+        str | None, option("Sentence-transformers model of 'embedding'.", metavar="MODEL")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first queries.", show_default=False)] = None,
-    seed: Seed = 0,
+    id_field: options.IdField = None,
+    text_field: options.TextField = None,
+    text_as: options.TextAs = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
 ) -> None:
     """Retrieve without gradients, into the same result files."""
-    require_writable(output)
-    require_queries(queries)
-    from proponent.attribute.baselines import bm25, embedding, random_passages
-    from proponent.corpus.corpus import Corpus
+    from proponent.attribute.baselines import baseline as retrieve
+    from proponent.attribute.baselines import require_kind
     from proponent.corpus.queries import Queries
-    from proponent.progress import OnStderr
 
-    text, asked = Corpus.read(corpus), Queries.read(queries, limit=limit)
-    kinds = {
-        "bm25": lambda: bm25(text, asked, k),
-        "embedding": lambda: embedding(text, asked, k, model),
-        "random": lambda: random_passages(text, asked, k, seed),
-    }
-    if kind not in kinds:
-        raise InputError(f"no baseline '{kind}'; choose one of {', '.join(kinds)}")
-    kinds[kind]().write(output)
-    OnStderr().say(f"{len(asked)} queries, written to {output}")
+    require_kind(kind)
+    options.require_output(output, options.RESULTS, [corpus, queries])
+    options.require_queries(queries)
+    text = options.read_corpus([corpus], text_as, id_field=id_field, text_field=text_field)
+    asked = Queries.read(queries, limit=limit)
+    retrieve(kind, text, asked, k, model=model, seed=seed).write(output)
+    Terminal().say(f"{len(asked)} queries, written to {output}")
 
 
-@app.command("tail-patch")
+@verb("tail-patch")
 def tail_patch(
     hits: Annotated[Path, typer.Argument(help="A result file.", metavar="HITS")],
     run: Annotated[
         Path | None,
-        typer.Option(
-            help="Run whose model and second moments to use; default: the one in HITS.", show_default=False
-        ),
+        option("Run whose model and second moments to use; by itself that of HITS.", metavar="RUN"),
     ] = None,
     learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Default: pretraining's over its batch size, or 0.001 relative.", show_default=False
-        ),
+        float | None, positive("By itself pretraining's over its batch size, or 0.001 relative.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first queries.", show_default=False)] = None,
+    limit: options.Limit = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Keep the effect of every step here (JSONL).", show_default=False
-        ),
+        Path | None, option("Keep the effect of every step here (JSONL).", "--output", "-o")
     ] = None,
-    device: Device = None,
-    seed: Seed = 0,
-    as_json: Json = False,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
 ) -> None:
-    """How much one training step on a proponent raises the target's probability, beside random passages."""
-    require_writable(output)
-    from proponent.cli.scores import print_patch
-    from proponent.evaluate.command import patch_file
-    from proponent.progress import OnStderr
+    """How much one training step on a proponent raises the target.
 
-    found = patch_file(hits, run, learning_rate, limit, output, device, seed, OnStderr())
+    The change of the target's probability, beside that by random passages of the run.
+    """
+    options.require_output(output, options.EFFECTS, [hits, run])
+    from proponent.attribute.attribution import Attribution
+    from proponent.evaluate.patching import tail_patch as patch
+
+    found = patch(
+        Attribution.read(hits),
+        run,
+        learning_rate=learning_rate,
+        limit=limit,
+        output=output,
+        device=device,
+        seed=seed,
+        name=str(hits),
+        progress=Terminal(),
+    )
     if as_json:
-        print(json.dumps(found, indent=2))
+        show_json(found.plain())
     else:
-        print_patch(found)
+        show(found)
 
 
-@app.command()
+LIST = "\n".join(["Experiments:", *(f"  {name:<12} {e.about}" for name, e in EXPERIMENTS.items())])
+
+
+@verb(epilog=f"\b\n{LIST}")
 def experiment(
     name: Annotated[
-        str,
-        typer.Argument(
-            help="table1, dimension, outputs, topk, correctness, lambda, damping, rate, specificity."
-        ),
-    ],
-    run: Run,
-    facts: Annotated[Path, typer.Option(help="Facts with the ids of their gold passages.")],
-    patch_queries: Annotated[int, typer.Option(help="Facts that tail-patch samples.")] = 60,
-    device: Device = None,
-    seed: Seed = 0,
+        str | None, typer.Argument(help="Its name; without one they are listed.", metavar="[NAME]")
+    ] = None,
+    run: Annotated[Path | None, typer.Argument(help="Folder of a finished run.", metavar="[RUN]")] = None,
+    facts: Annotated[
+        Path | None, option("Facts with the ids of their gold passages; needed.", metavar="FACTS")
+    ] = None,
+    patch_queries: Annotated[int, number("Facts that tail-patch samples.")] = 60,
+    device: options.Device = None,
+    seed: options.Seed = 0,
 ) -> None:
-    """One of the paper's tables or figures from a finished run; run it again to go on."""
-    from proponent.evaluate.experiments.runner import run_experiment
-    from proponent.evaluate.experiments.study import Study
-    from proponent.progress import OnStderr
+    """One of the paper's tables or figures from a finished run.
 
-    print(run_experiment(name, Study(run, facts, patch_queries, seed, device, OnStderr())).markdown())
+    Run it again to go on after an interruption.
+    """
+    if name is None:
+        show(LIST)
+        return
+    named(name)
+    if run is None or facts is None:
+        raise InputError(f"give the run and its facts: proponent experiment {name} RUN --facts FACTS")
+    from proponent.evaluate.experiments.runner import experiment as make
+
+    with resumable():
+        table = make(
+            name, run, facts, patch_queries=patch_queries, seed=seed, device=device, progress=Terminal()
+        )
+    show(table)
 
 
-@app.command()
-def report(run: Run) -> None:
+@verb()
+def report(run: options.Run) -> None:
     """One self-contained HTML page of all experiments of a run."""
-    from proponent.evaluate.experiments.report import write_report
+    from proponent.evaluate.experiments.report import report as write
 
-    print(write_report(run))
+    show(write(run))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proponent.cli.options import Device, Json, Run, Seed, app, require_queries, require_writable
+from proponent.cli import options
+from proponent.cli.options import choice, number, option, verb
+from proponent.cli.printing import Terminal, resumable, show, show_json
 from proponent.errors import InputError
 
+if TYPE_CHECKING:
+    from proponent.index.run import Index
 
-@app.command()
+
+@verb()
 def index(
     corpus: Annotated[
         list[str],
@@ -22,43 +26,41 @@ def index(
             metavar="CORPUS... RUN",
         ),
     ],
-    model: Annotated[str, typer.Option(help="Hugging Face model folder or hub id.")],
-    dim: Annotated[int, typer.Option(help="Feature dimension.")] = 2**16,
-    layer_groups: Annotated[int, typer.Option(help="Groups of layers; each gives two blocks.")] = 8,
+    model: Annotated[str, option("Hugging Face model folder or hub id.", metavar="MODEL")],
+    dim: Annotated[int, number("Feature dimension.")] = 2**16,
+    layer_groups: Annotated[int, number("Groups of layers; each gives two blocks.")] = 8,
     second_moment: Annotated[
-        str, typer.Option(help="'sample', 'none', or an optimizer.pt file.", metavar="sample|none|FILE")
+        str, option("From a sample, none, or an optimizer.pt.", metavar="sample|none|FILE")
     ] = "sample",
-    output_function: Annotated[
-        str, typer.Option(help="Of the passages' tokens: loss, margin or logit.")
-    ] = "loss",
-    max_length: Annotated[int, typer.Option(help="Longest chunk of a passage, in tokens.")] = 512,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens computed at once, padding included.")] = 2048,
+    output_function: Annotated[str, choice("Of the passages' tokens.", "loss", "margin", "logit")] = "loss",
+    max_length: Annotated[int, number("Longest chunk of a passage, in tokens.", least=2)] = 512,
+    batch_tokens: Annotated[int, number("Tokens computed at once, padding included.")] = 2048,
     damping: Annotated[
         str,
-        typer.Option(
-            help="Of R_train: 'oas' or 'ledoit-wolf', read off the data, or relative to its mean eigenvalue.",
-            metavar="oas|ledoit-wolf|NUMBER",
-        ),
+        option("Of R_train: a rule, or relative to its mean eigenvalue.", metavar="oas|ledoit-wolf|X"),
     ] = "oas",
-    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    id_field: Annotated[str | None, typer.Option(help="Field of the ids.", show_default=False)] = None,
-    text_field: Annotated[str | None, typer.Option(help="Field of the text.", show_default="text")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first passages.", show_default=False)] = None,
-    device: Device = None,
-    seed: Seed = 0,
+    dtype: Annotated[str, choice("Of the matrix products.", "float32", "bfloat16")] = "float32",
+    id_field: options.IdField = None,
+    text_field: options.TextField = None,
+    text_as: options.TextAs = None,
+    limit: options.Limit = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
 ) -> None:
-    """Index a corpus: one influence gradient a passage.  Run it again to go on after an interruption."""
+    """Index a corpus: one influence gradient a passage.
+
+    Run it again to go on after an interruption.
+    """
     if len(corpus) < 2:
         raise InputError(
             "give a corpus and, last, the folder of the run: proponent index CORPUS RUN --model M"
         )
     *sources, run = corpus
+    options.require_folder(run)
+    text = options.read_corpus(sources, text_as, id_field=id_field, text_field=text_field, limit=limit)
     from proponent.build.indexing import build_index
-    from proponent.corpus.corpus import Corpus
     from proponent.gradients.spec import FeatureSpec
-    from proponent.progress import OnStderr
 
-    text = Corpus.read(*sources, id_field=id_field, text_field=text_field, limit=limit)
     spec = FeatureSpec(
         model=model,
         dim=dim,
@@ -67,102 +69,120 @@ def index(
         output=output_function,
         max_length=max_length,
         batch_tokens=batch_tokens,
-        damping=_number_or_rule(damping),
+        damping=_number_or_word(damping),
         dtype=dtype,
         seed=seed,
     )
-    made = build_index(text, spec, run, device, OnStderr())
-    from proponent.cli.facts import print_run_summary
+    with resumable():
+        made = build_index(text, spec, run, device, Terminal())
+    _show_summary(made)
 
-    print_run_summary(made)
 
-
-@app.command()
+@verb()
 def trace(
-    run: Run,
+    run: options.Run,
     queries: Annotated[
-        Path | None,
-        typer.Argument(help="JSONL of queries or facts.", metavar="[QUERIES]", show_default=False),
+        Path | None, typer.Argument(help="JSONL of queries or facts.", metavar="[QUERIES]")
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="One prompt, instead of QUERIES.")] = None,
-    target: Annotated[str | None, typer.Option(help="What the model says after it.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write result JSONL here.", show_default=False)
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="Proponents and opponents a query.")] = 10,
+    prompt: Annotated[str | None, option("One prompt, instead of QUERIES.")] = None,
+    target: Annotated[str | None, option("What the model says after it.")] = None,
+    output: Annotated[Path | None, option("Write result JSONL here.", "--output", "-o")] = None,
+    k: options.K = 10,
     method: Annotated[
-        str, typer.Option(help="trackstar, cosine, dot, trak, or changed: 'trackstar,hessian=none'.")
+        str,
+        option("trackstar, cosine, dot, trak, or one changed: 'trackstar,hessian=none'.", metavar="METHOD"),
     ] = "trackstar",
-    task: Annotated[
-        Path | None, typer.Option(help="Queries whose shared directions are mixed out.", show_default=False)
-    ] = None,
-    mix: Annotated[
-        str, typer.Option(help="λ of the task mix: auto, or 0 up to 1.", metavar="auto|0..1")
-    ] = "auto",
-    limit: Annotated[int | None, typer.Option(help="Only the first queries.", show_default=False)] = None,
-    device: Device = None,
-    as_json: Json = False,
+    task: Annotated[Path | None, option("Queries whose shared directions are mixed out.")] = None,
+    mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
+    limit: options.Limit = None,
+    device: options.Device = None,
+    as_json: options.Json = False,
 ) -> None:
-    """List the passages that pushed the model towards a target (proponents) and away from it (opponents)."""
+    """List the passages that raised and lowered a target.
+
+    Proponents pushed the model towards the target, opponents away from it.
+    """
     if queries is not None and (prompt is not None or target is not None):
         raise InputError("give either QUERIES or --prompt and --target, not both")
     if queries is None and (prompt is None or target is None):
         raise InputError("give QUERIES, or --prompt and --target")
-    require_writable(output)
-    from proponent.attribute.table import print_hits
-    from proponent.attribute.tracing import trace as trace_queries
+    _require_mix(mix, task)
+    options.require_output(output, options.RESULTS, [run, queries, task])
+    from proponent.attribute.method import Method
     from proponent.corpus.queries import Queries
     from proponent.index.run import Index
-    from proponent.progress import OnStderr
 
+    Method.of(method)
     opened = Index(run)
-    require_queries(queries)
-    require_queries(task)
+    if k > len(opened):
+        raise InputError(f"k is {k}; this run holds {len(opened)} passages, give 1 to that many")
+    options.require_queries(queries)
+    options.require_queries(task)
     asked = Queries.read(queries, limit=limit) if queries else Queries.of(str(prompt), str(target))
     shared = Queries.read(task) if task is not None else None
+    from proponent.attribute.table import print_hits
+    from proponent.attribute.tracing import trace as trace_queries
+
     hits = trace_queries(opened, asked, method, k, shared, mix, device)
     if (weight := hits.settings["mix"]) is not None:
-        OnStderr().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")
+        Terminal().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")
     if output is not None:
         hits.write(output)
-        OnStderr().say(f"{len(hits)} queries traced, written to {output}")
+        Terminal().say(f"{len(hits)} queries traced, written to {output}")
     if as_json:
         for record in hits.records():
-            print(json.dumps(record, ensure_ascii=False))
+            show_json(record, indent=None)
     elif output is None:
         print_hits(hits, len(opened))
 
 
-@app.command()
+@verb()
 def info(
     path: Annotated[Path, typer.Argument(help="A run folder or a result file.", metavar="RUN|HITS")],
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Tell what a run or a result file holds."""
-    if not path.exists():
-        raise InputError(f"{path}: no such run or result file")
-    from proponent.cli.facts import hits_facts, print_results, print_run, run_facts
+    from proponent.evaluate.info import info as look
 
-    is_run = path.is_dir()
-    facts = run_facts(path) if is_run else hits_facts(path)
+    found = look(path)
     if as_json:
-        print(json.dumps(facts, ensure_ascii=False, indent=2))
-    elif is_run:
-        print_run(facts)
+        show_json(found.values)
     else:
-        print_results(facts)
+        show(found)
 
 
-@app.command()
-def check(run: Run) -> None:
+@verb()
+def check(run: options.Run) -> None:
     """Compare every file of a run with its checksum."""
-    from proponent.index.run import Index
+    from proponent.evaluate.info import check as compare
 
-    print(f"{run}: sound, {Index(run).check()} files")
+    show(f"{run}: sound, {compare(run)} files")
 
 
-def _number_or_rule(damping: str) -> float | str:
+def _show_summary(index: Index) -> None:
+    """What was indexed and where, in a line, then a line for each passage that has no finite gradient."""
+    skipped = index.summary["skipped"]
+    dropped = skipped["empty"] + skipped["too_short"] + len(skipped["not_finite"])
+    notes = f", {dropped:,} skipped" if dropped else ""
+    show(
+        f"{index.folder.path}: {len(index):,} rows, {index.summary['tokens']:,} tokens{notes}, "
+        f"{index.size() / 2**20:,.1f} MiB"
+    )
+    for name in skipped["not_finite"]:
+        show(f"skipped: '{name}' gave a gradient that is not finite")
+
+
+def _number_or_word(text: str) -> float | str:
     try:
-        return float(damping)
+        return float(text)
     except ValueError:
-        return damping
+        return text
+
+
+def _require_mix(mix: str, task: Path | None) -> None:
+    """Raise InputError for a λ that is none, or that has no task."""
+    weight = _number_or_word(mix)
+    if weight != "auto" and not (isinstance(weight, float) and 0 <= weight < 1):
+        raise InputError(f"the mix is '{mix}'; give 'auto' or a number from 0 up to, not including, 1")
+    if weight != "auto" and task is None:
+        raise InputError(f"a mix of {mix} needs a task; give the queries of one, or leave out the mix")

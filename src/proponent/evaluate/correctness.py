@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
+from proponent.attribute.attribution import Hit
 from proponent.corpus.example import Query
+from proponent.errors import InputError
 from proponent.files import written_whole
 from proponent.gradients.model import LanguageModel
 from proponent.progress import Progress
@@ -51,15 +53,40 @@ def predictions(
 ) -> dict[str, Prediction]:
     """Predictions of all queries by id, from the file at ``path`` or made and written to it."""
     if not path.is_file():
-        with progress.stage("generating", len(queries), "queries") as advance:
-            made = []
-            for prediction in predict(model, queries, samples):
-                made.append(prediction)
-                advance(1)
+        made = _predict_all(model, queries, samples, progress)
         with written_whole(path) as aside:
             aside.write_text("".join(json.dumps(asdict(p)) + "\n" for p in made), encoding="utf-8")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return {p.query_id: p for p in (Prediction(**json.loads(line)) for line in lines)}
+    read = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            prediction = Prediction(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"{path}:{number}: no prediction; remove the file to ask the model again"
+            ) from error
+        read[prediction.query_id] = prediction
+    if lacking := [query.id for query in queries if query.id not in read]:
+        raise InputError(f"{path}: no prediction of '{lacking[0]}'; remove the file to ask the model again")
+    return read
+
+
+def by_correctness(
+    model: LanguageModel, queries: Sequence[Query], progress: Progress
+) -> Callable[[Hit], str]:
+    """The group of a hit by its query: whether the model's greedy answer is ``right`` or ``wrong``."""
+    correct = {p.query_id: p.correct for p in _predict_all(model, queries, 0, progress)}
+    return lambda hit: {True: "right", False: "wrong", None: "not asked"}[correct.get(hit.query.id)]
+
+
+def _predict_all(
+    model: LanguageModel, queries: Sequence[Query], samples: int, progress: Progress
+) -> list[Prediction]:
+    made = []
+    with progress.stage("generating", len(queries), "queries") as advance:
+        for prediction in predict(model, queries, samples):
+            made.append(prediction)
+            advance(1)
+    return made
 
 
 def _predict(model: LanguageModel, query: Query, samples: int) -> Prediction:
@@ -94,8 +121,10 @@ def _continue(model: LanguageModel, prompt: Sequence[int], length: int, rows: in
 
 
 def accepted_answers(query: Query) -> list[str]:
-    """The target and its aliases (``entity1_alias``), those that are not empty."""
+    """The target and its aliases (``entity1_alias``), those that are not empty; InputError for no list."""
     aliases = query.fields.get("entity1_alias") or []
+    if not isinstance(aliases, list):
+        raise InputError(f"{query.place}: the field 'entity1_alias' must be a list of strings")
     return list(dict.fromkeys([query.target, *(str(alias) for alias in aliases if str(alias).strip())]))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from proponent.attribute.attribution import Attribution, Hit
+from proponent.errors import InputError
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import (
     Estimate,
@@ -17,6 +18,7 @@ from proponent.evaluate.metrics import (
     precisions,
     reciprocal_ranks,
 )
+from proponent.evaluate.text import estimate_table
 
 METRICS: dict[str, Callable[[Ranked], list[float]]] = {
     "MRR": reciprocal_ranks,
@@ -43,13 +45,39 @@ class Judged:
         for group in sorted(set(self.groups.values())):
             yield group, self.estimates([q for q, g in self.groups.items() if g == group])
 
+    def __str__(self) -> str:
+        return estimate_table(self.name, [("all", self.estimates()), *self.by_group()])
+
+    def plain(self) -> dict[str, Any]:
+        """The estimates as plain values for JSON: overall, then by group."""
+        return {
+            "name": self.name,
+            "overall": _plain(self.estimates()),
+            "groups": {group: _plain(estimates) for group, estimates in self.by_group()},
+        }
+
     def minus(self, other: Judged) -> dict[str, Estimate]:
-        """Paired differences of each metric over the queries that both have; ValueError where none is."""
+        """Paired differences of each metric over the queries that both have; InputError where none is."""
         shared = [q for q in self.groups if q in other.groups]
+        if not shared:
+            raise InputError(f"{self.name}: no query in common with {other.name}; compare the same queries")
         return {
             metric: paired_difference([mine[q] for q in shared], [other.values[metric][q] for q in shared])
             for metric, mine in self.values.items()
         }
+
+
+def compared(judged: Sequence[Judged]) -> str:
+    """A table of each, then what each gains on the first over the queries that both have."""
+    tables = [str(verdict) for verdict in judged]
+    for verdict in judged[1:]:
+        rows = [("paired", verdict.minus(judged[0]))]
+        tables.append(estimate_table(f"{verdict.name} minus {judged[0].name}", rows))
+    return "\n\n".join(tables)
+
+
+def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {metric: asdict(found) for metric, found in estimates.items()}
 
 
 def evaluate(
@@ -60,8 +88,8 @@ def evaluate(
 ) -> Judged:
     """Judge hits against gold passages.
 
-    name: of the method or file, for tables and messages.  group: what queries are told apart by, the
-    relation unless given.  Queries that are no facts with gold passages are left out.
+    name: of the method or file, for tables and messages.  group: the group of a hit's query, its relation
+    unless given.  Queries that are no facts with gold passages are left out.
     Raises InputError where none is left.
     """
     called = name or str(hits.settings.get("method", "hits"))
@@ -69,21 +97,5 @@ def evaluate(
     correct = [gold.correct(hit) for hit in known]
     ids = [hit.query.id for hit in known]
     values = {metric: dict(zip(ids, of(correct), strict=True)) for metric, of in METRICS.items()}
-    told_apart = group or (lambda hit: gold.facts[hit.query.id].relation)
-    return Judged(called, values, {hit.query.id: told_apart(hit) for hit in known})
-
-
-def as_plain(judged: Judged) -> dict[str, Any]:
-    """The estimates as plain values for JSON: overall, then by group."""
-
-    def plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-        return {
-            metric: {"mean": e.mean, "low": e.low, "high": e.high, "queries": e.queries}
-            for metric, e in estimates.items()
-        }
-
-    return {
-        "name": judged.name,
-        "overall": plain(judged.estimates()),
-        "groups": {group: plain(estimates) for group, estimates in judged.by_group()},
-    }
+    group_of = group or (lambda hit: gold.facts[hit.query.id].relation)
+    return Judged(called, values, {hit.query.id: group_of(hit) for hit in known})

@@ -33,6 +33,8 @@ class Gold:
         else:
             passages = _by_triples(read, sentences)
         if not any(passages.values()):
+            if sentences is not None:
+                raise InputError(f"{os.fspath(sentences)}: no sentence states any fact of {os.fspath(facts)}")
             raise InputError(
                 f"{os.fspath(facts)}: no fact lists a passage that states it; give the sentences file as well"
             )

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from proponent.attribute.attribution import Hit
 from proponent.attribute.tail_patch import TailPatcher
+from proponent.errors import InputError
+from proponent.files import locked
 from proponent.progress import Progress
 
 Key = tuple[str, str]
+BEGINNING = b'{"query": "'  # of every line
 
 
 @dataclass
@@ -20,30 +23,36 @@ class Effects:
 
     One line a pair is appended to ``path`` as it is measured, so an interrupted measurement goes on; a
     last line that was cut off is measured again.
+    made_with: the step and the run, kept in every line where it is not empty.
     """
 
     path: Path
+    made_with: str = ""
     known: dict[Key, float] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path) -> Effects:
-        """The effects that are on disk already; none where the file is not there."""
-        effects = cls(path)
-        if path.is_file():
-            whole = path.read_bytes()
-            sound = whole[: whole.rfind(b"\n") + 1]
-            if len(sound) < len(whole):
-                path.write_bytes(sound)
-            for line in sound.decode().splitlines():
-                record = json.loads(line)
-                effects.known[record["query"], record["passage"]] = record["points"]
+    def open(cls, path: Path, made_with: str = "") -> Effects:
+        """The effects that are on disk already; none where the file is not there.
+
+        Raises InputError for a file of something else, and for effects that were made with something else.
+        """
+        effects = cls(path, made_with)
+        effects._read()
         return effects
 
     def measure(self, patcher: TailPatcher, hits: Iterable[Hit], max_length: int, progress: Progress) -> None:
         """Measure every (query, proponent) of the hits that is not known yet.
 
         Interrupted and called again with the same hits, it ends with the same bytes.
+        Raises InputError where another process is writing the file.
         """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with locked(lock, f"{self.path}: another process is writing to it; wait until it is done"):
+            self._cut_torn_line(self._read())  # again: another process may have written meanwhile
+            self._append(patcher, hits, max_length, progress)
+
+    def _append(self, patcher: TailPatcher, hits: Iterable[Hit], max_length: int, progress: Progress) -> None:
         asked = {(hit.query.id, p.id): (hit.query, p.text) for hit in hits for p in hit.proponents}
         keys = list(asked)
         missing = [number for number, key in enumerate(keys) if key not in self.known]
@@ -56,7 +65,6 @@ class Effects:
         numbers = {id: n for n, id in enumerate(texts)}
         passages = [encoder.passage(text, max_length) for text in texts.values()]
         pairs = [(encoded[query_id], numbers[passage_id]) for query_id, passage_id in keys]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with (
             self.path.open("a", encoding="utf-8") as file,
             progress.stage("tail-patch", len(missing), "steps") as advance,
@@ -64,8 +72,7 @@ class Effects:
             for number, after in patcher.patched(passages, pairs, missing):
                 key = keys[number]
                 self.known[key] = 100 * (after - before[key[0]])
-                record = {"query": key[0], "passage": key[1], "points": self.known[key]}
-                file.write(json.dumps(record) + "\n")
+                file.write(json.dumps(self._record(key)) + "\n")
                 file.flush()
                 advance(1)
 
@@ -76,3 +83,40 @@ class Effects:
             / len(hit.proponents[:k])
             for hit in hits
         }
+
+    def _record(self, key: Key) -> dict[str, str | float]:
+        record: dict[str, str | float] = {"query": key[0], "passage": key[1], "points": self.known[key]}
+        return {**record, "made_with": self.made_with} if self.made_with else record
+
+    def _read(self) -> int:
+        """Read what the file holds; the number of its bytes that are whole lines."""
+        if not self.path.is_file():
+            return 0
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        for number, line in enumerate(content[:whole].splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                self.known[record["query"], record["passage"]] = float(record["points"])
+                made_with = record.get("made_with", "")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise self._foreign(number) from error
+            if made_with != self.made_with:
+                raise InputError(
+                    f"{self.path}:{number}: measured with another step or run ('{made_with}', now "
+                    f"'{self.made_with}'); remove the file or give another"
+                )
+        torn = content[whole:]
+        if not (torn.startswith(BEGINNING) or BEGINNING.startswith(torn)):
+            raise self._foreign(content.count(b"\n") + 1)
+        return whole
+
+    def _cut_torn_line(self, whole: int) -> None:
+        if self.path.is_file() and whole < self.path.stat().st_size:
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+
+    def _foreign(self, line: int) -> InputError:
+        return InputError(
+            f"{self.path}:{line}: not the effects of a tail-patch; remove the file or give another"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,13 +28,14 @@ dt { font-weight: 600 } dd { margin: 0 0 .4rem 1rem; overflow-wrap: anywhere }
 """
 
 
-def write_report(run: Path) -> Path:
+def report(run: str | os.PathLike[str]) -> Path:
     """Write ``report.html`` in the run's folder of experiments, and return its path.
 
     Raises InputError where no experiment was run.
     """
+    run = Path(run)
     index, folder = Index(run), run / "experiments"
-    sections = [part for name in EXPERIMENTS for part in _section(folder / name, EXPERIMENTS[name].__doc__)]
+    sections = [part for name, e in EXPERIMENTS.items() for part in _section(folder / name, e.about)]
     if not sections:
         raise InputError(f"{run}: no experiments yet; run one with: proponent experiment table1 {run}")
     facts = {
@@ -56,11 +58,11 @@ def write_report(run: Path) -> Path:
     return folder / "report.html"
 
 
-def _section(folder: Path, about: str | None) -> Iterator[str]:
+def _section(folder: Path, about: str) -> Iterator[str]:
     if not (folder / "table.csv").is_file():
         return
     table = Table.read(folder)
-    yield f"<h2>{html.escape(folder.name)}</h2><p>{html.escape((about or '').strip())}</p>"
+    yield f"<h2>{html.escape(folder.name)}</h2><p>{html.escape(about)}</p>"
     cells = "".join(f"<th scope='col'>{html.escape(cell)}</th>" for cell in table.columns)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows

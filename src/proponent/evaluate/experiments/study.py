@@ -57,6 +57,7 @@ class Study:
         record = self.folder / "study.json"
         Index(self.run)  # before anything is written: is it a run?
         if not record.is_file():
+            _ = self.queries  # before anything is written: do the facts fit the run?
             write_json(record, made_with)
         elif read_json(record) != made_with:
             raise InputError(

@@ -33,6 +33,9 @@ class Table:
             lines += ["", *self.notes]
         return "\n".join(lines) + "\n"
 
+    def __str__(self) -> str:
+        return self.markdown()
+
     def csv(self) -> str:
         """The table as CSV, one header line."""
         text = io.StringIO()

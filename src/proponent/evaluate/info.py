@@ -1,25 +1,59 @@
-"""What runs and result files are made of, as plain values and as lists."""
+"""What a run or a result file is made of, as plain values and in words."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from proponent.corpus.records import Record, kind
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
+from proponent.evaluate.text import labelled
 from proponent.index.mix import crossing_rank
 from proponent.index.run import Index
 
+RESULT_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("proponents", "opponents", "proponent_correct"), ((list,), "a list")),
+    **dict.fromkeys(("method", "run"), ((str,), "a string")),
+    "mix": ((int, float), "a number"),
+}
 
-def run_facts(path: Path) -> dict[str, Any]:
-    """What a run is made of, as plain values: spec, layers found, counts, sizes and eigenvalues."""
+
+@dataclass(frozen=True)
+class Info:
+    """What a run or a result file is made of; printed, it is a table.
+
+    values: plain ones, as JSON has them.
+    """
+
+    values: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return labelled((_run_rows if "spec" in self.values else _results_rows)(self.values))
+
+
+def info(path: str | os.PathLike[str]) -> Info:
+    """Spec, layers, counts, sizes and eigenvalues of a run; method and counts of a result file.
+
+    Raises InputError for what is neither.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise InputError(f"{place}: no such run or result file")
+    return Info(_of_run(place) if place.is_dir() else _of_results(place))
+
+
+def check(run: str | os.PathLike[str]) -> int:
+    """Compare every file of a run with its checksum; their number, InputError for the first bad one."""
+    return Index(Path(run)).check()
+
+
+def _of_run(path: Path) -> dict[str, Any]:
     index = Index(path)
     values = index.spectrum().flatten().sort(descending=True).values
     rank = crossing_rank(len(values))
@@ -47,9 +81,9 @@ def run_facts(path: Path) -> dict[str, Any]:
     }
 
 
-def hits_facts(path: Path) -> dict[str, Any]:
-    """What a result file holds, as plain values; None for what it does not say."""
-    records = [record.fields for _, record in read_records(path)]
+def _of_results(path: Path) -> dict[str, Any]:
+    """None stands for what the file does not say."""
+    records = [_checked(record) for _, record in read_records(path)]
     if not records or "proponents" not in records[0]:
         raise InputError(f"{path}: neither a run folder nor a result file (no field 'proponents')")
     first = records[0]
@@ -67,70 +101,48 @@ def hits_facts(path: Path) -> dict[str, Any]:
     }
 
 
-def print_run(facts: Mapping[str, Any]) -> None:
-    """The facts of a run in words, on stdout."""
+def _checked(record: Record) -> dict[str, Any]:
+    """The fields of a result record; InputError for one that is not of its type."""
+    for name, (types, wanted) in RESULT_TYPES.items():
+        value = record.fields.get(name)
+        if value is not None and not isinstance(value, types):
+            raise InputError(f"{record.place}: the field {name!r} must be {wanted}, not {kind(value)}")
+    return record.fields
+
+
+def _run_rows(facts: Mapping[str, Any]) -> dict[str, str | None]:
     spectrum = facts["eigenvalues"]
-    _print_rows(
-        {
-            "run": facts["run"],
-            "passages": f"{facts['passages']:,}",
-            "rows": f"{facts['rows']:,} (passages, or chunks of long ones)",
-            "tokens": f"{facts['tokens']:,}",
-            "skipped": _skipped(facts["skipped"]),
-            "size on disk": f"{facts['bytes'] / 2**20:,.1f} MiB",
-            "settings": "\n".join(f"{name}: {value}" for name, value in facts["spec"].items()),
-            "dimension": f"{facts['dim']:,} = {facts['blocks']} blocks x {facts['side']} x {facts['side']}",
-            "layers": "\n".join(_readable_block(name, paths) for name, paths in facts["layers"].items()),
-            "R_train": "eigenvalues, damped: "
-            + ", ".join(f"{name} {spectrum[name]:.4g}" for name in ("largest", "median", "smallest")),
-            "λ": "chosen for each task at trace time, where the eigenvalues of R_train and R_eval cross: "
-            f"rank {spectrum['crossing_rank']:,} (σ_train = {spectrum['at_crossing']:.4g}), "
-            "or lower for a small task",
-            "fingerprints": ", ".join(f"{name} {hash[:12]}" for name, hash in facts["fingerprints"].items()),
-        }
-    )
+    return {
+        "run": facts["run"],
+        "passages": f"{facts['passages']:,}",
+        "rows": f"{facts['rows']:,} (passages, or chunks of long ones)",
+        "tokens": f"{facts['tokens']:,}",
+        "skipped": _skipped(facts["skipped"]),
+        "size on disk": f"{facts['bytes'] / 2**20:,.1f} MiB",
+        "settings": "\n".join(f"{name}: {value}" for name, value in facts["spec"].items()),
+        "dimension": f"{facts['dim']:,} = {facts['blocks']} blocks x {facts['side']} x {facts['side']}",
+        "layers": "\n".join(_readable_block(name, paths) for name, paths in facts["layers"].items()),
+        "R_train": "eigenvalues, damped: "
+        + ", ".join(f"{name} {spectrum[name]:.4g}" for name in ("largest", "median", "smallest")),
+        "λ": "chosen for each task at trace time, where the eigenvalues of R_train and R_eval cross: "
+        f"rank {spectrum['crossing_rank']:,} (σ_train = {spectrum['at_crossing']:.4g}), "
+        "or lower for a small task",
+        "fingerprints": ", ".join(f"{name} {hash[:12]}" for name, hash in facts["fingerprints"].items()),
+    }
 
 
-def print_results(facts: Mapping[str, Any]) -> None:
-    """The facts of a result file in words, on stdout; what it does not say is left out."""
+def _results_rows(facts: Mapping[str, Any]) -> dict[str, str | None]:
     judged, mix = facts["judged"], facts["mix"]
-    _print_rows(
-        {
-            "result file": facts["results"],
-            "queries": f"{facts['queries']:,}",
-            "method": facts["method"],
-            "λ of the task mix": None if mix is None else f"{mix:.4f}",
-            "run": facts["run"],
-            "proponents a query": str(facts["proponents"]),
-            "opponents a query": str(facts["opponents"]),
-            "top proponent is gold": judged and f"{facts['top_gold']:,} of {judged:,} queries",
-        }
-    )
-
-
-def print_run_summary(index: Index) -> None:
-    """One line: what was indexed and where."""
-    skipped = index.summary["skipped"]
-    dropped = skipped["empty"] + skipped["too_short"] + len(skipped["not_finite"])
-    notes = f", {dropped:,} skipped" if dropped else ""
-    console = Console(soft_wrap=True)
-    console.print(
-        f"{index.folder.path}: {len(index):,} rows, {index.summary['tokens']:,} tokens{notes}, "
-        f"{index.size() / 2**20:,.1f} MiB",
-        highlight=False,
-    )
-    for name in skipped["not_finite"]:
-        console.print(f"skipped: '{name}' gave a gradient that is not finite", highlight=False, markup=False)
-
-
-def _print_rows(rows: Mapping[str, str | None]) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        if value is not None:
-            table.add_row(name, Text(value))
-    Console(soft_wrap=False).print(table)
+    return {
+        "result file": facts["results"],
+        "queries": f"{facts['queries']:,}",
+        "method": facts["method"],
+        "λ of the task mix": None if mix is None else f"{mix:.4f}",
+        "run": facts["run"],
+        "proponents a query": str(facts["proponents"]),
+        "opponents a query": str(facts["opponents"]),
+        "top proponent is gold": judged and f"{facts['top_gold']:,} of {judged:,} queries",
+    }
 
 
 def _skipped(skipped: Mapping[str, Any]) -> str:

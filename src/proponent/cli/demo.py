@@ -1,69 +1,19 @@
-"""Metrics and tail-patches as tables, and the demo's closing page."""
+"""The demo's closing page."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from proponent.attribute.attribution import Hit
 from proponent.attribute.table import print_hit
+from proponent.cli.printing import printable
 
 if TYPE_CHECKING:
     from proponent.demo.story import Demo
-    from proponent.evaluate.evaluation import Judged
-    from proponent.evaluate.metrics import Estimate
-
-
-def print_judged(judged: Sequence[Judged]) -> None:
-    """Estimates of each file, overall and by group, then what each gains on the first."""
-    console = Console(highlight=False)
-    for verdict in judged:
-        rows = [("all", verdict.estimates()), *verdict.by_group()]
-        _print_estimates(console, verdict.name, rows)
-    for verdict in judged[1:]:
-        rows = [("paired", verdict.minus(judged[0]))]
-        _print_estimates(console, f"{verdict.name} minus {judged[0].name}", rows)
-
-
-def _print_estimates(
-    console: Console, title: str, rows: Sequence[tuple[str, Mapping[str, Estimate]]]
-) -> None:
-    """Rows of estimates with their intervals, under a title that may be longer than the table is wide."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("")
-    for heading in ("n", *rows[0][1]):
-        table.add_column(heading, justify="right")
-    for group, estimates in rows:
-        count = str(next(iter(estimates.values())).queries)
-        cells = (f"{e.mean:.3f} [{e.low:.2f}, {e.high:.2f}]" for e in estimates.values())
-        table.add_row(group, count, *cells, style="" if group in ("all", "paired") else "dim")
-    console.print(title, style="bold", soft_wrap=True, markup=False)
-    console.print(table)
-    console.print()
-
-
-def print_patch(found: Mapping[str, Any]) -> None:
-    """Mean effects of hits and of random passages, in percentage points."""
-    kind = " relative" if found["relative"] else ""
-    title = (
-        f"change of the target's probability in percentage points, {found['queries']} queries, "
-        f"learning rate {found['learning_rate']:g}{kind}"
-    )
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for heading in ("hits", "random"):
-        table.add_column(heading, justify="right")
-    for top, effects in found["hits"].items():
-        both = (effects, found["random"][top])
-        cells = (f"{e['mean']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}]" for e in both)
-        table.add_row(top, *cells)
-    console = Console(highlight=False)
-    console.print(title, soft_wrap=True)
-    console.print(table)
 
 
 def print_demo(demo: Demo, passages: int = 3) -> None:
@@ -104,7 +54,7 @@ def _print_next_steps(console: Console, demo: Demo) -> None:
     console.print(f"ask:  proponent {shlex.join(ask)}", soft_wrap=True, markup=False)
     query = demo.shown[0].query
     command = ("trace", str(demo.folder / "run"), "--prompt", query.prompt, "--target", query.target)
-    console.print(f"next: proponent {shlex.join(command)}", soft_wrap=True, markup=False)
+    console.print(printable(f"next: proponent {shlex.join(command)}"), soft_wrap=True, markup=False)
 
 
 def _retrieval_table(demo: Demo) -> Table:

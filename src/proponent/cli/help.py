@@ -1,0 +1,44 @@
+"""The help of the application and of each verb, in plain lines of at most 80 columns."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from typer.core import TyperCommand
+
+# Words for the types that typer names.
+TYPES = {"int": "N", "float": "X", "str": "TEXT", "Path": "FILE", "path": "FILE"}
+
+
+class Verb(TyperCommand):
+    """A verb whose help names arguments as they are written and the types of options in words."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Arguments, options that are required, then the others."""
+        params = self.get_params(ctx)
+        arguments = [_name(param) for param in params if param.param_type_name == "argument"]
+        needed = [p for p in params if p.param_type_name == "option" and p.required]
+        return [*arguments, *(f"{p.opts[0]} {p.metavar}" for p in needed), "[OPTIONS]"]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments, then options, each with its help."""
+        arguments, options = [], []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is None:
+                continue
+            name, about = record
+            about = re.sub(r"\s*\[required\]$", "", about).replace("[default: ", "[default:\xa0")
+            if param.param_type_name == "argument":
+                arguments.append((_name(param), about))
+            else:
+                options.append((re.sub(r"<(\w+)>", lambda type: TYPES.get(type[1], type[1]), name), about))
+        for title, rows in (("Arguments", arguments), ("Options", options)):
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def _name(param: Any) -> str:
+    return str(param.metavar or param.name.upper())

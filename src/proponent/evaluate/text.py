@@ -1,0 +1,62 @@
+"""Results as plain text: aligned columns and labelled lines, as wide as the terminal."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from proponent.evaluate.metrics import Estimate
+
+GAP = "  "
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells in columns, the first to the left and the others to the right.
+
+    A row whose first cell would make the table wider than the terminal has that cell on a line above it.
+    """
+    sizes = [max(map(len, column)) for column in list(zip(*rows, strict=True))[1:]]
+    room = shutil.get_terminal_size().columns - sum(sizes) - len(GAP) * len(sizes)
+    first = max([len(row[0]) for row in rows if len(row[0]) <= room], default=0)
+    lines = []
+    for name, *cells in rows:
+        if len(name) > first:
+            lines.append(name)
+            name = ""
+        columns = [cell.rjust(size) for cell, size in zip(cells, sizes, strict=True)]
+        lines.append(GAP.join([name.ljust(first), *columns]).rstrip())
+    return "\n".join(lines)
+
+
+def labelled(rows: Mapping[str, str | None]) -> str:
+    """``name  value`` lines, long values folded under their beginning; what is None is left out."""
+    said = {name: value for name, value in rows.items() if value is not None}
+    indent = max(map(len, said), default=0) + len(GAP)
+    width = max(20, shutil.get_terminal_size().columns - indent)
+    lines = []
+    for name, value in said.items():
+        folded = [part for line in value.splitlines() or [""] for part in textwrap.wrap(line, width) or [""]]
+        lines += [f"{'' if n else name:<{indent}}{part}" for n, part in enumerate(folded)]
+    return "\n".join(lines)
+
+
+def estimate_table(title: str, rows: Sequence[tuple[str, Mapping[str, Estimate]]]) -> str:
+    """Estimates by name under a title; every row has the same metrics.  Written ``.463 [.44, .49]``."""
+    table = [("", "n", *rows[0][1])]
+    for name, estimates in rows:
+        count = str(next(iter(estimates.values())).queries)
+        cells = (f"{_short(e.mean, 3)} [{_short(e.low, 2)}, {_short(e.high, 2)}]" for e in estimates.values())
+        table.append((name, count, *cells))
+    return f"{title}\n{aligned(table)}"
+
+
+def points(found: Estimate) -> str:
+    """Percentage points with their interval."""
+    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def _short(value: float, digits: int) -> str:
+    """A number of at most 1 in size, without the zero before its point."""
+    text = f"{value:z.{digits}f}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
