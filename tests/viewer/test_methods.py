@@ -58,7 +58,7 @@ def test_methods_side_by_side_each_have_their_line(open_page: Opener) -> None:
     assert page.locator(".column .method").count() == 2
 
 
-@pytest.mark.parametrize(("fields", "name", "meaning", "shows"), METHODS)
+@pytest.mark.parametrize(("fields", "name", "meaning", "shows"), [METHODS[0], *METHODS[5:9], METHODS[-1]])
 def test_an_exported_page_says_what_its_list_does_not_prove(
     page: Page, tmp_path: Path, fields: dict[str, Any], name: str, meaning: str, shows: str
 ) -> None:
