@@ -109,7 +109,7 @@ def test_tables_are_readable(proponent: Command, made: Made) -> None:
     answer = proponent("trace", made.run, made.facts, "--task", made.facts, "--mix", "0.5", "-k", "1")
     assert "gold" in answer.out.splitlines()[2].split(), "a column for facts"
     assert answer.out.splitlines()[-1] == "trackstar, task mix λ = 0.5000, 5 rows searched"
-    assert proponent("check", made.run).out == f"{made.run}: sound, 7 files\n"
+    assert proponent("check", made.run).out == f"{made.run}: sound, 13 files\n"
 
 
 def test_a_finished_run_is_not_made_again(proponent: Command, made: Made) -> None:

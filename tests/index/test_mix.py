@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.index.cases import BLOCKS, WIDTH, draw, identity, shard_of, template_task, whitening_of
+from tests.index.cases import BLOCKS, WIDTH, Case, draw, identity, shard_of, template_task, whitening_of
 from torch import Tensor
 
 from proponent.index.codec import Rows, encode
@@ -135,14 +135,28 @@ def test_what_queries_have_in_common_survives_whitening(name: str) -> None:
         assert (subspace.split(rounded)[1].norm(dim=1) > 1e-8 * rounded.norm(dim=1)).any()
 
 
-def test_what_is_too_weak_for_a_direction_lies_beyond_them() -> None:
-    task, whitening = nearly_twice(WIDTH // 2, 1e-7), spread()
+@pytest.mark.parametrize("distance", [1e-3, 1e-5, 1e-7])
+def test_weak_directions_beside_strong_ones_are_found(distance: float) -> None:
+    task, whitening = nearly_twice(WIDTH // 2, distance), spread()
     subspace = TaskSubspace.of(task, whitening)
-    assert len(subspace.strengths) == BLOCKS * WIDTH // 4
+    assert len(subspace.strengths) == BLOCKS * WIDTH // 2
     psi = whiten_precisely(task, whitening)
-    beyond = subspace.split(psi)[1].norm(dim=1) / psi.norm(dim=1)
-    assert beyond.max() > 1e-9
-    assert beyond.max() < 1e-5
+    assert (subspace.split(psi)[1].norm(dim=1) <= 1e-8 * psi.norm(dim=1)).all()
+    for u in subspace.directions:
+        torch.testing.assert_close(u.T @ u, torch.eye(u.shape[1], dtype=u.dtype), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("nearly", [1e-4, 1e-5])
+@pytest.mark.parametrize(("strength", "damping"), [(1.0, 1.0), (100.0, 0.01), (100.0, 1.0), (1e4, 1.0)])
+def test_a_strong_task_of_queries_that_are_nearly_equal(
+    strength: float, damping: float, nearly: float
+) -> None:
+    """Directions that are weak beside the strongest still matter beside 1 − λ: cosines to 2e-4."""
+    task = template_task(4)
+    task[3] = task[0] + nearly * task[3]
+    case = Case(draw(60, 20), task * strength, task * strength, damping)
+    found, expected = (how(0.999, unit_norm=True) for how in (case.at_query_time, case.direct))
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-4)
 
 
 def test_directions_do_not_depend_on_the_order_of_the_queries() -> None:

@@ -78,6 +78,9 @@ def build_indexes(
     first = _shared_pass(list(specs.values()))
     progress.say("reading the corpus")
     survey = corpus.survey(first.moment_sample, first.seed)
+    progress.say(f"{survey.passages:,} passages, the first is '{next(iter(corpus)).id}'")
+    if note := corpus.text_note(survey.passages):
+        progress.say(note)
     model = load_model(first.model, device, trust_remote_code)
     length = _max_length(first, model, progress)
     ours = {path: replace(spec, max_length=length) for path, spec in specs.items()}
@@ -252,16 +255,9 @@ class _Work:
                 advance(len(members), tokens=sum(len(rows[n]) for n in members))
 
             made = sample_moments(sweep, rows, starts, done)
-        self._announce(time.monotonic() - began)
+        minutes = (time.monotonic() - began) / len(rows) * self.survey.passages / 60
+        self.progress.say(f"the gradients of all passages take about {minutes:,.1f} minutes at this rate")
         return made
-
-    def _announce(self, seconds: float) -> None:
-        """Say what is about to be indexed, and how long the pass takes if it goes on as the sample did."""
-        passages = self.survey.passages - self.survey.empty
-        self.progress.say(
-            f"{passages:,} passages, from '{self.sample[0].id}' on: about "
-            f"{seconds * passages / len(self.sample) / 60:,.1f} minutes of gradients"
-        )
 
     def _uncovered(self, plan: LayerPlan) -> dict[str, float]:
         """Weights with a gradient that the method leaves out, with their share of the squared gradient."""

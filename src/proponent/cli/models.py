@@ -23,7 +23,7 @@ def pretrain(
     epochs: Annotated[float, positive("Passes over the corpus.")] = 14,
     id_field: options.IdField = None,
     text_field: options.TextField = None,
-    text_as: options.TextAs = None,
+    text_as: options.TextAs = "lines",
     limit: options.Limit = None,
     seed: options.Seed = 0,
 ) -> None:
@@ -35,7 +35,9 @@ def pretrain(
         raise InputError("give a corpus and, last, the model folder: proponent pretrain CORPUS MODEL")
     *sources, folder = corpus
     options.require_folder(folder)
-    text = options.read_corpus(sources, text_as, id_field=id_field, text_field=text_field, limit=limit)
+    from proponent.corpus.corpus import Corpus
+
+    text = Corpus.read(*sources, text_as=text_as, id_field=id_field, text_field=text_field, limit=limit)
     from proponent.demo.pretrain import pretrain as pretrain_model
 
     with resumable():

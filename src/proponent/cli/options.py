@@ -88,16 +88,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Seed = Annotated[int, number("Seed of everything that is random.", least=0, most=2**32 - 1)]
 Limit = Annotated[int | None, number("Only the first so many.")]
 K = Annotated[int, number("Passages a query.", "-k")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+]
 IdField = Annotated[str | None, option("Field of the ids; by itself the first usual name.", metavar="NAME")]
 TextField = Annotated[str | None, option("Field of the text; by itself 'text'.", metavar="NAME")]
-TextAs = Annotated[str | None, choice("Passages of a .txt file: its lines, or itself.", "lines", "documents")]
-
-
-def read_corpus(sources: Iterable[str], text_as: str | None = None, **given: Any) -> Any:
-    """The corpus in these files; an option that was not given keeps the library's default."""
-    from proponent.corpus.corpus import Corpus
-
-    return Corpus.read(*sources, **(given if text_as is None else {**given, "text_as": text_as}))
+TextAs = Annotated[str, choice("Passages of a .txt file: its lines, or itself.", "lines", "documents")]
 
 
 def require_queries(path: Path | None) -> None:

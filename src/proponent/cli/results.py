@@ -80,19 +80,20 @@ def baseline(
     ] = None,
     id_field: options.IdField = None,
     text_field: options.TextField = None,
-    text_as: options.TextAs = None,
+    text_as: options.TextAs = "lines",
     limit: options.Limit = None,
     seed: options.Seed = 0,
 ) -> None:
     """Retrieve without gradients, into the same result files."""
     from proponent.attribute.baselines import baseline as retrieve
     from proponent.attribute.baselines import require_kind
+    from proponent.corpus.corpus import Corpus
     from proponent.corpus.queries import Queries
 
     require_kind(kind)
     options.require_output(output, options.RESULTS, [corpus, queries])
     options.require_queries(queries)
-    text = options.read_corpus([corpus], text_as, id_field=id_field, text_field=text_field)
+    text = Corpus.read(corpus, text_as=text_as, id_field=id_field, text_field=text_field)
     asked = Queries.read(queries, limit=limit)
     retrieve(kind, text, asked, k, model=model, seed=seed).write(output)
     Terminal().say(f"{len(asked)} queries, written to {output}")

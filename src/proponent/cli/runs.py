@@ -21,7 +21,7 @@ def index(
     corpus: Annotated[
         list[str],
         typer.Argument(
-            help="Files (.jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt, .txt.gz), globs, a folder or "
+            help="Files (.jsonl, .csv, .tsv, .txt, also .gz or .zst; .parquet), globs, a folder or "
             "hf:OWNER/NAME; then the RUN folder, last.",
             metavar="CORPUS... RUN",
         ),
@@ -33,7 +33,9 @@ def index(
         str, option("From a sample, none, or an optimizer.pt.", metavar="sample|none|FILE")
     ] = "sample",
     output_function: Annotated[str, choice("Of the passages' tokens.", "loss", "margin", "logit")] = "loss",
-    max_length: Annotated[int, number("Longest chunk of a passage, in tokens.", least=2)] = 512,
+    max_length: Annotated[
+        int | None, number("Longest chunk, in tokens; by itself 512 or the model's most.", least=2)
+    ] = None,
     batch_tokens: Annotated[int, number("Tokens computed at once, padding included.")] = 2048,
     damping: Annotated[
         str,
@@ -42,10 +44,11 @@ def index(
     dtype: Annotated[str, choice("Of the matrix products.", "float32", "bfloat16")] = "float32",
     id_field: options.IdField = None,
     text_field: options.TextField = None,
-    text_as: options.TextAs = None,
+    text_as: options.TextAs = "lines",
     limit: options.Limit = None,
     device: options.Device = None,
     seed: options.Seed = 0,
+    trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Index a corpus: one influence gradient a passage.
 
@@ -57,7 +60,9 @@ def index(
         )
     *sources, run = corpus
     options.require_folder(run)
-    text = options.read_corpus(sources, text_as, id_field=id_field, text_field=text_field, limit=limit)
+    from proponent.corpus.corpus import Corpus
+
+    text = Corpus.read(*sources, text_as=text_as, id_field=id_field, text_field=text_field, limit=limit)
     from proponent.build.indexing import build_index
     from proponent.gradients.spec import FeatureSpec
 
@@ -67,14 +72,14 @@ def index(
         layer_groups=layer_groups,
         second_moment=second_moment,
         output=output_function,
-        max_length=max_length,
+        max_length=max_length or 0,
         batch_tokens=batch_tokens,
         damping=_number_or_word(damping),
         dtype=dtype,
         seed=seed,
     )
     with resumable():
-        made = build_index(text, spec, run, device, Terminal())
+        made = build_index(text, spec, run, device, Terminal(), trust_remote_code)
     _show_summary(made)
 
 
@@ -96,6 +101,7 @@ def trace(
     mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
     limit: options.Limit = None,
     device: options.Device = None,
+    trust_remote_code: options.TrustRemoteCode = False,
     as_json: options.Json = False,
 ) -> None:
     """List the passages that raised and lowered a target.
@@ -114,8 +120,6 @@ def trace(
 
     Method.of(method)
     opened = Index(run)
-    if k > len(opened):
-        raise InputError(f"k is {k}; this run holds {len(opened)} passages, give 1 to that many")
     options.require_queries(queries)
     options.require_queries(task)
     asked = Queries.read(queries, limit=limit) if queries else Queries.of(str(prompt), str(target))
@@ -123,7 +127,7 @@ def trace(
     from proponent.attribute.table import print_hits
     from proponent.attribute.tracing import trace as trace_queries
 
-    hits = trace_queries(opened, asked, method, k, shared, mix, device)
+    hits = trace_queries(opened, asked, method, k, shared, mix, device, trust_remote_code)
     if (weight := hits.settings["mix"]) is not None:
         Terminal().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")
     if output is not None:

@@ -21,8 +21,9 @@ from proponent.threads import side_by_side
 
 MAX_AUTO_MIX = 0.999
 PAPER_RANK, PAPER_DIM = 1000, 2**16
-# Queries span the directions whose eigenvalues are above this share of the largest; the rest is rounding.
-SPANNED = 1e-10
+# Share of a Gram matrix's largest eigenvalue above which eigenvectors are good to 1e-8, and share of all its
+# eigenvalues that is rounding of whitened queries.
+SPANNED, ROUNDING = 1e-8, 1e-25
 # Below this share of ‖ψ‖² a difference of float32 sums has lost too many digits.
 CANCELS = 0.05
 STRIP = 64  # rows of a Gram matrix that are made at a time, each strip as far as the diagonal
@@ -115,13 +116,29 @@ def _each_block(function: Callable[[Any], Any], blocks: Sequence[Any]) -> list[A
 
 
 def _directions(psi: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvectors u [w, r] and eigenvalues [r] > 0 of ``ΨᵀΨ / n`` of queries Ψ [n, w], float64."""
-    rows = psi / len(psi) ** 0.5
-    if len(rows) >= rows.shape[1]:
-        sigma, vectors = _spectrum(gram(rows.T))
-        return vectors, sigma
-    sigma, vectors = _spectrum(gram(rows))
-    return rows.T @ (vectors / sigma.sqrt()), sigma
+    """Eigenvectors u [w, r] and eigenvalues [r] > 0 of ``ΨᵀΨ / n`` of queries Ψ [n, w], float64.
+
+    A Gram matrix squares, so what is weak beside its strongest directions is lost in it: such directions are
+    looked for again in what the strong ones leave of the queries, down to rounding.
+    """
+    left = psi / len(psi) ** 0.5
+    rounding, rank = ROUNDING * float(left.square().sum()), min(left.shape)
+    vectors, strengths = left.new_empty(left.shape[1], 0), left.new_empty(0)
+    while len(strengths) < rank and float(left.square().sum()) > rounding:
+        u, sigma = _strongest(left, rounding)
+        vectors, strengths = torch.cat([vectors, u], 1), torch.cat([strengths, sigma])
+        if len(strengths) < rank:
+            left = left - (left @ vectors) @ vectors.T
+    return vectors, strengths
+
+
+def _strongest(rows: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
+    """Eigenvectors [w, r] and eigenvalues [r] of ``ΨᵀΨ`` [w, w], those above ``SPANNED`` of the largest."""
+    turned = len(rows) >= rows.shape[1]
+    sigma, vectors = torch.linalg.eigh(gram(rows.T if turned else rows))
+    found = sigma > max(SPANNED * float(sigma[-1]), rounding)
+    sigma, vectors = sigma[found], vectors[:, found]
+    return (vectors if turned else rows.T @ (vectors / sigma.sqrt())), sigma
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -131,16 +148,6 @@ def gram(rows: Tensor) -> Tensor:
         stop = start + STRIP
         made[start:stop, :stop] = rows[start:stop] @ rows[:stop].T
     return made
-
-
-def _spectrum(triangle: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [r], ascending, and eigenvectors [m, r] of a Gram matrix [m, m] by its lower triangle.
-
-    Only positive ones above ``SPANNED`` of the largest.
-    """
-    sigma, vectors = torch.linalg.eigh(triangle)
-    below = int((~(sigma > SPANNED * sigma[-1:].clamp_min(0))).sum())
-    return sigma[below:], vectors[:, below:]
 
 
 def automatic_mix(train: Tensor, task: Tensor) -> float:
@@ -167,5 +174,5 @@ def task_eigenvalues(features: Tensor, blocks: int) -> Tensor:
     for part in split_blocks(features, blocks):
         rows = part.double() / len(part) ** 0.5
         sigma = torch.linalg.eigvalsh(gram(rows if len(rows) < rows.shape[1] else rows.T))
-        pooled.append(sigma[sigma > sigma[-1] * SPANNED])
+        pooled.append(sigma[sigma > 1e-10 * sigma[-1]])
     return torch.cat(pooled)
