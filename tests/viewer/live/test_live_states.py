@@ -16,9 +16,10 @@ from tests.viewer.live.driving import ask, ids, scores, serving, shown
 from tests.viewer.test_accessibility import violations
 
 from proponent.attribute.continuations import Continuation
+from proponent.attribute.live import Traced
 from proponent.progress import Progress
 from proponent.viewer.app import Shown
-from proponent.viewer.live import LiveRun, Traced
+from proponent.viewer.live import LiveRun
 from proponent.viewer.security import Guard
 
 # --- progress, cancelling, errors -------------------------------------------------------------------
