@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from tests.features import extractor
-from tests.models import COMMON, byte_tokenizer
+from tests.features import extractor, sampled_moments
+from tests.models import COMMON, byte_tokenizer, tiny_model
 from transformers import AutoModelForCausalLM, DeepseekV3Config, OPTConfig, PreTrainedConfig
 
 from proponent.corpus.encoding import TextEncoder
 from proponent.gradients.layers import LayerPlan, plan_layers
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.reference import exact_feature, weight_gradients
+from proponent.gradients.reference import exact_feature, full_second_moments, weight_gradients
 
 ROWS = [[0, 5, 9, 200, 31, 7], [0, 17, 3], [0, 44, 250, 12, 8, 90, 91]]
 # The MLP reads [n * t, i].
@@ -65,3 +67,25 @@ def test_every_linear_module_is_found(config: PreTrainedConfig) -> None:
     found = {path for m in plan_layers(model, 96, 2).matrices for path in m.modules}
     linear = {path for path, part in model.causal.named_modules() if isinstance(part, torch.nn.Linear)}
     assert found == linear - {"lm_head"}
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 1000])
+def test_a_module_that_the_loss_does_not_depend_on_leaves_its_neighbours_their_gradient(
+    batch_tokens: int, tmp_path: Path
+) -> None:
+    model = tiny_model(tmp_path, "llama")
+    mlp = model.causal.model.layers[1].mlp
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x).detach())
+        return made
+
+    mlp.forward = forward
+    plan = plan_layers(model, 96, 2)
+    (both,) = (m for m in plan.matrices if "model.layers.1.mlp.up_proj" in m.modules)
+    assert both.modules == ("model.layers.1.mlp.gate_proj", "model.layers.1.mlp.up_proj")
+    own = extractor(model, plan, batch_tokens=batch_tokens)
+    assert_autograds(own(ROWS, [1, 1, 1], "loss"), model, plan)
+    for name, moments in sampled_moments(model, plan, ROWS, batch_tokens).items():
+        full = full_second_moments(model, plan.matrices, ROWS)[name]
+        torch.testing.assert_close(moments.rows.double(), full.sum(1), rtol=1e-4, atol=1e-9)

@@ -31,7 +31,13 @@ def weight_gradients(
     try:
         logits = model.causal(input_ids=tokens, use_cache=False).logits[0].float()
         scalar = OUTPUT_FUNCTIONS[output].value(logits[start - 1 : -1], tokens[0, start:]).sum()
-        gradients = dict(zip(weights, torch.autograd.grad(scalar, list(weights.values())), strict=True))
+        gradients = dict(
+            zip(
+                weights,
+                torch.autograd.grad(scalar, list(weights.values()), materialize_grads=True),
+                strict=True,
+            )
+        )
     finally:
         for weight in weights.values():
             weight.requires_grad_(False)

@@ -90,27 +90,42 @@ def captured(
 ) -> Iterator[None]:
     """While open, every forward and backward pass of the model over ``rows`` rows feeds all ``captures``.
 
-    A layer may be given its rows flattened, [n · t, i]; captures always see [n, t, i].
+    A layer may be given its rows flattened, [n · t, i]; captures always see [n, t, i].  A module whose output
+    the loss does not depend on has a gradient of zeros: captures see one of every module.
+
     The parameters are frozen, so autograd computes gradients of activations only and keeps no layer
     input; the graph starts at the outputs of the first matrices, below which nothing is differentiated.
     """
+    missing: dict[tuple[str, int], tuple[Matrix, Tensor]] = {}
     handles = []
     for matrix in matrices:
         for slot, path in enumerate(matrix.modules):
-            hook = _forward_hook(matrix, slot, captures, rows)
+            hook = _forward_hook(matrix, slot, captures, rows, missing)
             handles.append(model.causal.get_submodule(path).register_forward_hook(hook))
     try:
         yield
+        for (_, slot), (matrix, zeros) in missing.items():
+            for capture in captures:
+                capture.backward(matrix, slot, zeros)
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _forward_hook(matrix: Matrix, slot: int, captures: Sequence[Capture], rows: int) -> Any:
+def _forward_hook(
+    matrix: Matrix,
+    slot: int,
+    captures: Sequence[Capture],
+    rows: int,
+    missing: dict[tuple[str, int], tuple[Matrix, Tensor]],
+) -> Any:
+    """missing: zeros for each module that has run forward and not yet backward; they take no memory."""
+
     def by_row(values: Tensor) -> Tensor:
         return values.detach().reshape(rows, -1, values.shape[-1])
 
     def backward(d: Tensor) -> None:
+        missing.pop((matrix.name, slot), None)
         for capture in captures:
             capture.backward(matrix, slot, by_row(d))
 
@@ -120,6 +135,8 @@ def _forward_hook(matrix: Matrix, slot: int, captures: Sequence[Capture], rows: 
         traced = output if output.requires_grad else output.requires_grad_().clone()
         for capture in captures if slot == 0 else ():
             capture.forward(matrix, by_row(args[0]))
+        shape = (rows, output.numel() // (rows * output.shape[-1]), output.shape[-1])
+        missing[matrix.name, slot] = (matrix, output.new_zeros(()).detach().expand(shape))
         traced.register_hook(backward)
         return traced
 
