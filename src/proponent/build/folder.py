@@ -9,7 +9,7 @@ from typing import Any
 
 from proponent.errors import InputError
 from proponent.files import is_aside, locked
-from proponent.index.run import RunFolder, read_manifest
+from proponent.index.run import Index, RunFolder, read_manifest
 
 # Parts of run.json that are not compared: versions and threads, and the weights that are not covered.
 MADE_WITH, UNCOVERED = "made_with", "uncovered"
@@ -22,7 +22,7 @@ def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> dict[str, An
     what differs, and for a damaged manifest.
     """
     if folder.manifest.is_file():
-        here = read_manifest(folder)
+        here = Index(folder.path).manifest if folder.done.is_file() else read_manifest(folder)
         old = {name: value for name, value in here.items() if name not in (MADE_WITH, UNCOVERED)}
         differences = list(_differences("", old, manifest))
         if differences:
