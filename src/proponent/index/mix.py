@@ -24,6 +24,7 @@ PAPER_RANK, PAPER_DIM = 1000, 2**16
 # Share of a Gram matrix's largest eigenvalue above which eigenvectors are good to 1e-8, and share of all its
 # eigenvalues that is rounding of whitened queries.
 SPANNED, ROUNDING = 1e-8, 1e-25
+WHOLLY_INSIDE = 1e-11  # share of ‖ψ‖ beyond the subspace that is rounding
 # Below this share of ‖ψ‖² a difference of float32 sums has lost too many digits.
 CANCELS = 0.05
 STRIP = 64  # rows of a Gram matrix that are made at a time, each strip as far as the diagonal
@@ -35,10 +36,14 @@ class TaskSubspace:
 
     directions: orthonormal eigenvectors U [w, r_b] of each block of E', r_b <= min(queries, w), float64.
     strengths: their eigenvalues σ > 0 [r], float64, all blocks side by side, r = Σ r_b.
+    task: features φ [n, d] of the task's queries.  own: their ``split``, with no columns beyond the subspace
+    where only rounding lies there.
     """
 
     directions: tuple[Tensor, ...]
     strengths: Tensor
+    task: Tensor
+    own: tuple[Tensor, Tensor]
 
     @classmethod
     def of(cls, features: Tensor, whitening: Whitening) -> TaskSubspace:
@@ -46,14 +51,19 @@ class TaskSubspace:
         psi = whiten_precisely(features, whitening)
         found = _each_block(_directions, split_blocks(psi, len(whitening)))
         directions, strengths = zip(*found, strict=True)
-        return cls(directions, torch.cat(strengths))
+        along, beyond = _split(psi, directions)
+        if bool((beyond.norm(dim=1) <= WHOLLY_INSIDE * psi.norm(dim=1)).all()):
+            beyond = beyond[:, :0]
+        return cls(directions, torch.cat(strengths), features, (along, beyond))
 
     def split(self, whitened: Tensor) -> tuple[Tensor, Tensor]:
         """``Uᵀψ`` [q, r] and ``ψ − UUᵀψ`` [q, d] of whitened queries [q, d], all float64."""
-        parts = list(zip(split_blocks(whitened, len(self.directions)), self.directions, strict=True))
-        along = [part @ u for part, u in parts]
-        beyond = [part - inside @ u.T for (part, u), inside in zip(parts, along, strict=True)]
-        return torch.cat(along, 1), torch.cat(beyond, 1)
+        return _split(whitened, self.directions)
+
+    def split_queries(self, features: Tensor, whitening: Whitening) -> tuple[Tensor, Tensor]:
+        """``split`` of queries φ [q, d]; that of the task's own is known already."""
+        same = torch.equal(features, self.task)
+        return self.own if same else self.split(whiten_precisely(features, whitening))
 
     def along(self, rows: Rows) -> Tensor:
         """``Uᵀψ`` [r, n] of passages, float32."""
@@ -97,6 +107,14 @@ class TaskMix:
     def shrink(self) -> Tensor:
         """``1 / (1 − λ + λσ)`` [r]: the eigenvalues of R'⁻¹ along the directions; beyond them 1 / (1 − λ)."""
         return 1 / (1 - self.mix + self.mix * self.subspace.strengths)
+
+
+def _split(whitened: Tensor, directions: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """``Uᵀψ`` [q, r] and ``ψ − UUᵀψ`` [q, d] of whitened queries [q, d], all float64."""
+    parts = list(zip(split_blocks(whitened, len(directions)), directions, strict=True))
+    along = [part @ u for part, u in parts]
+    beyond = [part - inside @ u.T for (part, u), inside in zip(parts, along, strict=True)]
+    return torch.cat(along, 1), torch.cat(beyond, 1)
 
 
 def whiten_precisely(features: Tensor, whitening: Whitening) -> Tensor:

@@ -62,7 +62,10 @@ class QueryTerms:
         """The vectors [q, d] float32 to multiply with ψ_m for ``none``, ``train``, or ``beyond`` the task."""
         if name == "none":
             return self.whitening.adjoint(self.features)
-        return self.whitened.float() if name == "train" else self._split[1].float()
+        if name == "train":
+            return self.whitened.float()
+        beyond = self._split[1].float()
+        return beyond if beyond.numel() else torch.zeros_like(self.features)
 
     @cached_property
     def whitened(self) -> Tensor:
@@ -94,7 +97,7 @@ class QueryTerms:
     @cached_property
     def _split(self) -> tuple[Tensor, Tensor]:
         assert self.subspace is not None
-        return self.subspace.split(self.whitened)
+        return self.subspace.split_queries(self.features, self.whitening)
 
     def far(self, mix: TaskMix) -> Tensor:
         """Numbers of the queries that have more than rounding beyond the subspace, under this λ."""
