@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,27 +15,15 @@ from proponent.gradients.sweep import Sweep
 from proponent.products import product
 
 
-@dataclass(frozen=True)
-class _Sides:
+class _Sides(NamedTuple):
     """A folded projection of one matrix as weights, in the model's precision and on its device.
 
-    block: index b of the matrix's block.  inside: P_in D_c [p, i].
-    outside: P_out D_r [p, o] of each module of the matrix.
+    block: index b.  inside: P_in D_c [p, i].  outside: P_out D_r [p, o] of each module.
     """
 
     block: int
     inside: Tensor
-    outside: tuple[Tensor, ...]
-
-    @classmethod
-    def of(cls, block: int, matrix: Matrix, folded: Projection, model: LanguageModel) -> _Sides:
-        """The sides of a matrix for a model."""
-
-        def weight(factor: Tensor) -> Tensor:
-            return factor.T.contiguous().to(model.device, model.dtype)
-
-        outside = folded.out_side.split(matrix.outputs)
-        return cls(block, weight(folded.in_side), tuple(weight(factor) for factor in outside))
+    outside: list[Tensor]
 
 
 class _BatchFeatures:
@@ -45,10 +33,11 @@ class _BatchFeatures:
     is never formed.  Projecting before summing over tokens is exact because the correction is two-sided.
     """
 
-    def __init__(self, sides: Mapping[str, _Sides], plan: LayerPlan, rows: int, device: torch.device) -> None:
+    def __init__(self, extractor: FeatureExtractor, rows: int) -> None:
+        plan, device = extractor.plan, extractor.sweep.model.device
         # a tensor a block: batched products are slow where their target is strided
         self._blocks = [torch.zeros(rows, plan.side, plan.side, device=device) for _ in plan.blocks]
-        self._sides = sides
+        self._sides = extractor.sides
         self._inputs: dict[str, Tensor] = {}
         self._outputs: dict[str, Tensor] = {}
         self._missing: dict[str, int] = {}
@@ -75,10 +64,7 @@ class _BatchFeatures:
 
 
 class FeatureSink:
-    """A sink that fills ``features`` [n, d], float32 on the CPU, in the order of the rows.
-
-    A row whose gradient is not finite is kept as it is; the caller decides.
-    """
+    """A sink that fills ``features`` [n, d], float32 on the CPU, rows without a finite gradient included."""
 
     def __init__(self, extractor: FeatureExtractor, rows: int) -> None:
         self._extractor = extractor
@@ -86,8 +72,7 @@ class FeatureSink:
 
     def open(self, rows: int) -> _BatchFeatures:
         """A capture for a batch of so many rows."""
-        extractor = self._extractor
-        return _BatchFeatures(extractor.sides, extractor.plan, rows, extractor.sweep.model.device)
+        return _BatchFeatures(self._extractor, rows)
 
     def take(self, members: Sequence[int], captured: _BatchFeatures) -> None:
         """Put a batch's features where its rows belong."""
@@ -105,11 +90,12 @@ class FeatureExtractor:
         self, model: LanguageModel, plan: LayerPlan, folded: Mapping[str, Projection], batch_tokens: int
     ) -> None:
         self.plan, self.sweep = plan, Sweep(model, plan.matrices, batch_tokens)
-        self.sides = {
-            matrix.name: _Sides.of(b, matrix, folded[matrix.name], model)
-            for b, block in enumerate(plan.blocks)
-            for matrix in block.matrices
-        }
+        self.sides: dict[str, _Sides] = {}
+        for b, block in enumerate(plan.blocks):
+            for matrix in block.matrices:
+                factors = (folded[matrix.name].in_side, *folded[matrix.name].out_side.split(matrix.outputs))
+                inside, *outside = (f.T.contiguous().to(model.device, model.dtype) for f in factors)
+                self.sides[matrix.name] = _Sides(b, inside, outside)
 
     def __call__(self, rows: Sequence[Sequence[int]], starts: Sequence[int], output: str) -> Tensor:
         """Features [n, d] float32 on the CPU, in the order of the rows; see ``extract``."""

@@ -64,16 +64,14 @@ def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
     early = (module for module in _early(causal) if isinstance(module, LINEAR))
     kept = {value for module in early for value in module.parameters(recurse=False)}
     for module in causal.modules():
-        kind = FAST.get(type(module), type(module))
-        if kind not in FAST.values():
-            continue
-        module.__class__ = kind
+        module.__class__ = FAST.get(type(module), type(module))
         own = list(module.named_parameters(recurse=False))
-        for name, value in () if any(value in kept for _, value in own) else own:
-            if value.dtype != dtype:
-                if value not in converted:
-                    converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
-                setattr(module, name, converted[value])
+        if not isinstance(module, _Linear | _Conv1D) or any(value in kept for _, value in own):
+            continue
+        for name, value in own:
+            if value.dtype != dtype and value not in converted:
+                converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
+            setattr(module, name, converted.get(value, value))
 
 
 def product_dtype(causal: nn.Module) -> torch.dtype:

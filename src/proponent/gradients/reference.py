@@ -20,7 +20,7 @@ from proponent.gradients.projection import gaussian_projection
 def weight_gradients(
     model: LanguageModel, matrices: Sequence[Matrix], row: Sequence[int], start: int, output: str = "loss"
 ) -> dict[str, Tensor]:
-    """Gradient [o, i] of every matrix for one row of tokens, by plain autograd; modules end to end along o."""
+    """Gradient [o, i] of every matrix for one row of tokens, by plain autograd; modules joined along o."""
     weights = {path: model.causal.get_submodule(path).weight for m in matrices for path in m.modules}
     tokens = torch.tensor([list(row)], device=model.device)
     for weight in weights.values():
