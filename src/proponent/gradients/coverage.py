@@ -9,8 +9,8 @@ from torch import nn
 
 from proponent.gradients.backprop import Batch, backpropagate
 from proponent.gradients.layers import Matrix
+from proponent.gradients.linear import layer_stack
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.stack import layer_stack
 
 
 def uncovered(model: LanguageModel, matrices: Sequence[Matrix], row: Sequence[int]) -> dict[str, float]:

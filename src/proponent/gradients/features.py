@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -39,8 +40,7 @@ class _BatchFeatures:
         self._blocks = [torch.zeros(rows, plan.side, plan.side, device=device) for _ in plan.blocks]
         self._sides = extractor.sides
         self._inputs: dict[str, Tensor] = {}
-        self._outputs: dict[str, Tensor] = {}
-        self._missing: dict[str, int] = {}
+        self._outputs: dict[str, list[Tensor]] = {}
 
     @property
     def features(self) -> Tensor:
@@ -50,16 +50,14 @@ class _BatchFeatures:
     def forward(self, matrix: Matrix, x: Tensor) -> None:
         """Project x [n, t, i] to [n, t, p]."""
         self._inputs[matrix.name] = product(x, self._sides[matrix.name].inside)
-        self._missing[matrix.name] = len(matrix.modules)
+        self._outputs[matrix.name] = []
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
         """Project d [n, t, o] to [n, t, p]; when the last module has come, add the matrix's gradient."""
-        sides, name = self._sides[matrix.name], matrix.name
-        projected = product(d, sides.outside[slot])
-        self._outputs[name] = self._outputs[name].add_(projected) if name in self._outputs else projected
-        self._missing[name] -= 1
-        if not self._missing[name]:
-            x, d = self._inputs.pop(name), self._outputs.pop(name)
+        name, sides, parts = matrix.name, self._sides[matrix.name], self._outputs[matrix.name]
+        parts.append(product(d, sides.outside[slot]))
+        if len(parts) == len(matrix.modules):
+            x, d = self._inputs.pop(name), reduce(torch.add, self._outputs.pop(name))
             self._blocks[sides.block].baddbmm_(d.transpose(1, 2), x)
 
 

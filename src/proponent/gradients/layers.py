@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from proponent.errors import InputError
+from proponent.gradients.linear import LINEAR, layer_stack
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.stack import LINEAR, layer_stack
 
 # Token ids that show what layers read; position by position, 0 0 1 0 0 1 does not begin as the first row.
 PROBE = ([0, 1, 0], [0, 0, 1])
