@@ -32,7 +32,7 @@ from proponent.corpus.corpus import Corpus
 from proponent.gradients.features import FeatureExtractor, extract
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
-from proponent.gradients.moments import fold_moments, sample_moments
+from proponent.gradients.moments import sample_moments
 from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
 from proponent.index.hessian import HessianBlock, HessianSum, split_blocks
@@ -132,7 +132,7 @@ def measure(model: LanguageModel, case: Case) -> Line:
     some = rows[: max(2, SAMPLE_TOKENS // case.tokens)]
     sweep = Sweep(model, plan.matrices, BATCH_TOKENS)
     moments = sample_moments(sweep, some, [1] * len(some))
-    extractor = FeatureExtractor(model, plan, fold_moments(plan, moments, 0), BATCH_TOKENS)
+    extractor = FeatureExtractor(model, plan, moments, 0, BATCH_TOKENS)
     drawn = torch.randn(ROWS, plan.dim)
     sums = [HessianSum.empty(features.width) for _ in plan.blocks]
     sample = min(256, case.passages)

@@ -65,7 +65,7 @@ class Tracer:
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         self.model.multiply_in(self.spec.dtype)
         self.moments = unpack_moments(self.index.moments)
-        self._extract = FeatureExtractor(
+        self._extract = FeatureExtractor.of_folded(
             self.model, self.plan, unpack_projections(self.index.sides), self.spec.batch_tokens
         )
         self._known: dict[_FeatureKey, Tensor] = {}

@@ -235,7 +235,7 @@ class _Work:
     def _opened(self, marks: Marks, plan: LayerPlan) -> Build:
         folder, spec = marks.folder, self.specs[marks.folder.path]
         folded = unpack_projections(read_tensors(marks.sound(START, folder.sides)))
-        extractor = FeatureExtractor(self.model, plan, folded, spec.batch_tokens)
+        extractor = FeatureExtractor.of_folded(self.model, plan, folded, spec.batch_tokens)
         return Build(folder, marks, len(plan.blocks), spec.damping, extractor)
 
     def _moments(self, path: Path, plan: LayerPlan) -> dict[str, SecondMoments]:

@@ -22,7 +22,6 @@ TEXT_FIELD = "text"
 class Corpus:
     """Passages of files, folders, hub datasets or memory; iterate it as often as you like.
 
-    sources: where the records come from, in order.
     id_field: None takes the first of `ID_FIELDS` that a source's first record has; where it has none,
     and where id_field is the empty string, ids are made of file name and line (``name.jsonl:12``).
     text_field: None for ``text``.  limit: only the first so many passages.
@@ -64,8 +63,7 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Example]:
         """Yield the passages in order; raises InputError at the first record that is not one."""
-        passages = chain.from_iterable(self._passages(source) for source in self.sources)
-        return islice(passages, self.limit)
+        return islice(chain.from_iterable(map(self._passages, self.sources)), self.limit)
 
     def survey(self, sample: int = 256, seed: int = 0) -> Survey:
         """Count, check, fingerprint and sample the corpus in one pass of bounded memory.
@@ -81,10 +79,7 @@ class Corpus:
         return survey
 
     def text_note(self, passages: int) -> str:
-        """One line for the user on how ``.txt`` files were read; empty where there are none.
-
-        passages: how many the corpus holds, from its survey.
-        """
+        """One line on how ``.txt`` files were read, '' where there are none; passages: the survey's count."""
         texts = [s for s in self.sources if isinstance(s, FileSource) and s.form == ".txt"]
         if not texts:
             return ""
@@ -95,8 +90,7 @@ class Corpus:
         return f"{names}: {held}one a line; --text-as documents reads a file as one passage"
 
     def _passages(self, source: Source) -> Iterator[Example]:
-        text_field = self.text_field or TEXT_FIELD
-        id_field = self.id_field
+        text_field, id_field = self.text_field or TEXT_FIELD, self.id_field
         needed = (text_field, id_field) if id_field else (text_field,)
         for record in source.records(needed, useful=ID_FIELDS):
             if id_field is None:

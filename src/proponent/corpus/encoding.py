@@ -3,10 +3,9 @@
 The rules, all independent of the model:
 
 - The special tokens that the tokenizer puts before a text (a beginning-of-text token) are put before every
-  chunk, but not a second time where the text begins with them; none of them is scored. Those that it puts
-  behind (an end-of-text token) are left out, for the text may go on.
-- A long passage is encoded once and its tokens are cut into pieces of nearly equal length: a short rest
-  would have a gradient of few tokens, and unit norm would make it as loud as the others.
+  chunk that does not begin with them, and are not scored; those that it puts behind are left out.
+- A long passage is encoded once and its tokens are cut into parts of nearly equal length: at unit norm, a
+  short rest would weigh as much as the others.
 - Prompt and target are joined by one space, unless either already has whitespace there, and the space
   belongs to the target, as tokenizers of words with their leading space have it.
 """
@@ -39,7 +38,7 @@ class TextEncoder:
 
     prefix: ids of the special tokens put before a text; often one or none.
     start: index of a text's first token that is scored: the first behind the prefix, at least 1.
-    known: the model knows the token ids below this; a tokenizer may have more.  None if all are known.
+    known: number of token ids that the model has, from 0; None for all that the tokenizer has.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, known: int | None = None) -> None:
@@ -75,7 +74,7 @@ class TextEncoder:
             raise InputError(f"a max-length of {max_length} tokens is too short; it must be at least {least}")
         encoding = self._tokenizer.encode(example.text, add_special_tokens=False)
         self._require_known(encoding.ids, example.place)
-        own = len(self.prefix) if self._begins_with_prefix(encoding.ids) else 0
+        own = len(self.prefix) if self._prefixed(encoding.ids) == tuple(encoding.ids) else 0
         ids, offsets = encoding.ids[own:], encoding.offsets[own:]
         if example.empty or len(self.prefix) + len(ids) <= self.start:
             return
@@ -92,10 +91,7 @@ class TextEncoder:
             yield Chunk(f"{example.id}#{part}", ordinal, part, text, tokens, self.start)
 
     def passage(self, text: str, max_length: int) -> tuple[int, ...]:
-        """Token ids of a text, cut to its first max_length tokens, the special prefix included.
-
-        Those from ``start`` on are scored.
-        """
+        """A text's first max_length tokens, special prefix included; those from ``start`` on are scored."""
         return self._prefixed(self._plain(text))[:max_length]
 
     def prompt(self, text: str) -> tuple[int, ...]:
@@ -105,7 +101,7 @@ class TextEncoder:
         return tokens
 
     def continued(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """What each row of token ids adds to a text that it follows: its leading space is kept.
+        """What each row of token ids adds to a text that it follows, its leading space included.
 
         Special tokens add nothing; bytes that are not yet a character add a replacement character.
         """
@@ -121,10 +117,8 @@ class TextEncoder:
     def query(self, query: Query, max_length: int) -> EncodedQuery:
         """The query as tokens, of which those from the boundary on are exactly the target's.
 
-        Where the tokenizer would merge across the boundary, the target is encoded on its own, as the
-        continuation that a model asked for it would have to write.
-        Raises InputError for an empty side or an unknown token, and where the query is longer than max_length
-        tokens.
+        Where the tokenizer would merge across the boundary, the target is encoded on its own.
+        Raises InputError for an empty side, an unknown token, or more than max_length tokens.
         """
         require_both_sides(query)
         prompt, target = _join(query.prompt, query.target)
@@ -134,10 +128,8 @@ class TextEncoder:
             raise InputError(f"{query.place}: prompt and target have no exact boundary in tokens; reword one")
         before = self._prefixed(prompt_ids)
         if not target_ids or not before:
-            side = "prompt" if target_ids else "target"
-            raise InputError(
-                f"{query.place}: the tokenizer makes nothing of the {side}; it must know its script"
-            )
+            empty = f"the tokenizer makes nothing of the {'prompt' if target_ids else 'target'}"
+            raise InputError(f"{query.place}: {empty}; it must know its script")
         tokens = (*before, *target_ids)
         self._require_known(tokens, query.place)
         if len(tokens) > max_length:
@@ -156,11 +148,9 @@ class TextEncoder:
                 f"{self._known} tokens; use the tokenizer that the model was trained with"
             )
 
-    def _begins_with_prefix(self, ids: Sequence[int]) -> bool:
-        return tuple(ids[: len(self.prefix)]) == self.prefix
-
     def _prefixed(self, ids: Sequence[int]) -> tuple[int, ...]:
-        return tuple(ids) if self._begins_with_prefix(ids) else (*self.prefix, *ids)
+        """Token ids behind the special prefix, unless they begin with it."""
+        return tuple(ids) if tuple(ids[: len(self.prefix)]) == self.prefix else (*self.prefix, *ids)
 
     def _plain(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -201,17 +191,14 @@ class TextEncoder:
 def _join(prompt: str, target: str) -> tuple[str, str]:
     """Move the prompt's trailing spaces to the target; put one between them where there is no whitespace."""
     kept = prompt.rstrip(" ")
-    space = prompt[len(kept) :]
-    if not space and not kept[-1].isspace() and not target[0].isspace():
-        space = " "
-    return kept, space + target
+    between = "" if kept[-1].isspace() or target[0].isspace() else " "
+    return kept, (prompt[len(kept) :] or between) + target
 
 
 def _pieces(whole: list[bool], body: int) -> Iterator[tuple[int, int]]:
     """Cut tokens into ranges of nearly equal length, at most `body` each and at least two.
 
-    whole[k]: no character is split between the k-th token and those before it. Cuts are made there, and
-    elsewhere only where a range would hold no such place.
+    whole[k]: no character is split before the k-th token; cuts are elsewhere only where a range has none.
     """
     start = 0
     while (rest := len(whole) - start) > body:

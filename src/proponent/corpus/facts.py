@@ -15,7 +15,7 @@ from proponent.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A fact: subject (entity0), relation and object (entity1), with a prompt that the object completes.
+    """Subject (entity0), relation and object (entity1), with a prompt that the object completes.
 
     trex_sentences: ids of the passages that are annotated with it.
     """
@@ -39,14 +39,10 @@ class Fact:
 
 
 def gold_ids(query: Query) -> frozenset[str] | None:
-    """Ids of the passages that state a query's fact; None where the query is not a fact.
-
-    Raises InputError where its ``trex_sentences`` are not a list of ids.
-    """
-    field = "trex_sentences"
-    if (listed := query.fields.get(field)) is None:
+    """Ids of the passages that state a query's fact; None where the query is not a fact."""
+    if query.fields.get("trex_sentences") is None:
         return None
-    return frozenset(ids_of(Record({field: listed}, query.place, 0), field))
+    return frozenset(ids_of(Record(dict(query.fields), query.place, 0), "trex_sentences"))
 
 
 def read_facts(path: str | os.PathLike[str]) -> tuple[Fact, ...]:
@@ -60,8 +56,7 @@ def read_facts(path: str | os.PathLike[str]) -> tuple[Fact, ...]:
     for _, record in read_records(path):
         fact = _fact_of(record)
         if fact.fact_id in places:
-            remedy = "keep one of the two"
-            raise repeated_id(fact.fact_id, places[fact.fact_id], record.place, remedy)
+            raise repeated_id(fact.fact_id, places[fact.fact_id], record.place, "keep one of the two")
         places[fact.fact_id] = record.place
         facts.append(fact)
     if not facts:
@@ -70,18 +65,13 @@ def read_facts(path: str | os.PathLike[str]) -> tuple[Fact, ...]:
 
 
 def _fact_of(record: Record) -> Fact:
+    texts = ("entity0", "relation", "entity1", "entity0_uri", "predicate_uri", "entity1_uri", "prompt0")
     return Fact(
         fact_id=id_of(record, "fact_id"),
-        entity0=_filled(record, "entity0"),
-        relation=_filled(record, "relation"),
-        entity1=_filled(record, "entity1"),
-        entity0_uri=_filled(record, "entity0_uri"),
-        predicate_uri=_filled(record, "predicate_uri"),
-        entity1_uri=_filled(record, "entity1_uri"),
         entity0_alias=strings_of(record, "entity0_alias"),
         entity1_alias=strings_of(record, "entity1_alias"),
         trex_sentences=ids_of(record, "trex_sentences"),
-        prompt0=_filled(record, "prompt0"),
+        **{field: _filled(record, field) for field in texts},
     )
 
 

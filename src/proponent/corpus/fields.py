@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from proponent.corpus.records import Record, kind
@@ -10,10 +10,7 @@ from proponent.errors import InputError
 
 
 def text_of(record: Record, field: str, option: str | None = None) -> str:
-    """The string in a record's field; raises InputError where it is missing, no string or no Unicode.
-
-    option: the command-line option that names another field, for the message.
-    """
+    """The string in a record's field, or InputError; option: the command line's, to name another field."""
     if field not in record.fields:
         found = ", ".join(record.fields) or "none"
         remedy = f"; name the right one with {option}" if option else ""
@@ -64,21 +61,12 @@ def ids_of(record: Record, field: str) -> tuple[str, ...]:
 
 
 def require_unicode(value: object, place: str, where: str) -> None:
-    """Raise InputError where a string in a value holds half a surrogate pair, which no file can hold.
-
-    where: the value's name in its record, for the message.
-    """
-    for text in _strings_in(value):
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise InputError(f"{place}: {where} holds half a surrogate pair, which is no text") from None
-
-
-def _strings_in(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | tuple | dict):
+    """Raise InputError where a string in a value, called ``where``, holds half a surrogate pair."""
+    if isinstance(value, list | tuple | dict):
         for item in [*value, *value.values()] if isinstance(value, dict) else value:
-            yield from _strings_in(item)
+            require_unicode(item, place, where)
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{place}: {where} holds half a surrogate pair, which is no text") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from proponent.corpus.records import Record, columns_to_read
-from proponent.errors import InputError
+from proponent.errors import InputError, first_line
 
 HUB_PREFIX = "hf:"
 
@@ -35,8 +35,7 @@ class DatasetSource:
         except (InputError, MemoryError):
             raise
         except Exception as error:  # loading scripts, networks and formats raise what they like
-            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-            raise InputError(f"{self.location}: not a readable dataset ({reason})") from error
+            raise InputError(f"{self.location}: not a readable dataset ({first_line(error)})") from error
 
     def _load(self) -> Any:
         try:
@@ -44,8 +43,7 @@ class DatasetSource:
         except ModuleNotFoundError as error:
             remedy = "install it with: pip install 'proponent[datasets]'"
             raise InputError(f"{self.location}: reading it needs the package datasets; {remedy}") from error
-        folder = Path(self.location)
-        if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        if any(Path(self.location, name).is_file() for name in ("state.json", "dataset_dict.json")):
             return datasets.load_from_disk(self.location)
         return datasets.load_dataset(self.location, self.config, streaming=True)
 
@@ -61,10 +59,7 @@ class DatasetSource:
 
 
 def hub_source(source: str) -> DatasetSource:
-    """``hf:owner/name``, ``hf:owner/name:config`` or ``hf:owner/name:config:split`` as a source.
-
-    An empty config is the default one: ``hf:owner/name::validation``.
-    """
+    """``hf:owner/name[:config[:split]]`` as a source; an empty config or split is the default one."""
     name = source.removeprefix(HUB_PREFIX)
     location, *rest = name.split(":")
     if not location or len(rest) > 2:

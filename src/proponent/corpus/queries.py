@@ -15,13 +15,13 @@ from proponent.corpus.repeats import repeated_id
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
 
-# Where a line holds its prompt, its target and (the first there is) its id.
+# Fields of the prompt, of the target, and of the id (the first that a line has).
 SCHEMAS = (
     ("prompt", "target", ("id", "query_id", "fact_id", "example_id")),
     ("inputs_plaintext", "targets_plaintext", ("example_id", "fact_id")),  # result files
     ("prompt0", "entity1", ("fact_id", "id")),  # facts
 )
-# What a result file says of an earlier trace: large, and not of the query.
+# Fields of an earlier trace in a result file: large, and not of the query.
 RESULT_FIELDS = frozenset(
     {"proponents", "proponent_ids", "proponent_sources", "proponent_scores", "proponent_correct"}
     | {"opponents", "opponent_ids", "opponent_sources", "opponent_scores"}
@@ -49,15 +49,13 @@ class Queries(Sequence[Query]):
     ) -> Queries:
         """Read prompt/target/id lines, the paper's facts, or its result files (see `SCHEMAS`).
 
-        path: anything a corpus can be read from.  limit: only the first so many.  id_field: where the id
-        is; by default the schema's, else the file name and line.  The whole line is kept in
-        `Query.fields`, except what a result file says of an earlier trace.
+        path: anything a corpus can be read from.  limit: only the first so many.
+        id_field: where the id is; by default the schema's, else the file name and line.
         """
         if limit is not None and limit < 1:
             raise InputError(f"a limit of {limit} queries leaves none; give 1 or more")
-        read = cls(
-            tuple(query_of(source, record, id_field) for source, record in islice(read_records(path), limit))
-        )
+        records = islice(read_records(path), limit)
+        read = cls(tuple(query_of(source, record, id_field) for source, record in records))
         if not read:
             raise InputError(f"{os.fspath(path)}: there are no queries in it")
         return read
@@ -92,13 +90,11 @@ class Queries(Sequence[Query]):
     @overload
     def __getitem__(self, index: slice) -> Queries: ...
     def __getitem__(self, index: int | slice) -> Query | Queries:
-        if isinstance(index, slice):
-            return Queries(self.queries[index])
-        return self.queries[index]
+        return Queries(self.queries[index]) if isinstance(index, slice) else self.queries[index]
 
 
 def as_queries(asked: Queries | Iterable[Query | tuple[str, str]]) -> Queries:
-    """What a caller asks, as queries; see ``Queries.of``."""
+    """Queries as they are, or of queries and (prompt, target) pairs; see ``Queries.of``."""
     return asked if isinstance(asked, Queries) else Queries.of(asked)
 
 
@@ -122,17 +118,17 @@ def _query_from(value: object, number: int) -> Query:
 
 
 def query_of(source: Source, record: Record, id_field: str | None = None) -> Query:
-    """The query that a record holds, in one of `SCHEMAS`.
+    """The query that a record holds in one of `SCHEMAS`; what a result file adds to it is left out.
 
     Raises InputError naming file, line and field for a field that is missing or not of its type.
     """
     present = record.fields.keys()
-    schema = next((schema for schema in SCHEMAS if present >= set(schema[:2])), None)
-    if schema is None:
+    schemas = [schema for schema in SCHEMAS if present >= set(schema[:2])]
+    if not schemas:
         known = ", ".join(f"{prompt}/{target}" for prompt, target, _ in SCHEMAS)
         found = ", ".join(record.fields) or "none"
         raise InputError(f"{record.place}: no prompt and target ({known}); the fields are: {found}")
-    prompt, target, id_fields = schema
+    prompt, target, id_fields = schemas[0]
     field = id_field or next((name for name in id_fields if name in record.fields), None)
     _check_fields(record)
     return Query(

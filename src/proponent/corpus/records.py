@@ -10,7 +10,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -37,13 +37,11 @@ class Record(NamedTuple):
 
 
 class Source(Protocol):
-    """Somewhere records come from, again and again in the same order.
-
-    name: short, stable where the files are moved, and unique in its corpus; ids are made of it.
-    """
+    """Somewhere records come from, again and again in the same order."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Short, stable where the files are moved, and unique in its corpus; ids are made of it."""
 
     def records(self, needed: Collection[str], useful: Collection[str]) -> Iterator[Record]:
         """Stream the records; a source of columns reads only those `needed` or `useful`.
@@ -51,7 +49,6 @@ class Source(Protocol):
         Where a needed column is missing (and where none is named) all are read, so that the caller's
         error can list what there is.
         """
-        ...
 
 
 def columns_to_read(present: Collection[str], needed: Collection[str], useful: Collection[str]) -> list[str]:
@@ -63,10 +60,7 @@ def columns_to_read(present: Collection[str], needed: Collection[str], useful: C
 
 @dataclass(frozen=True)
 class FileSource:
-    """One file; its type is told by its suffixes.
-
-    text_as: whether a text file is one passage a line (``lines``) or one passage (``documents``).
-    """
+    """One file, its type told by its suffixes; ``text_as`` of ``documents`` makes a text file one passage."""
 
     path: Path
     name: str
@@ -75,7 +69,7 @@ class FileSource:
     @property
     def form(self) -> str:
         """The suffix that names the file's type, that of its compression left out: ``.txt``, ``.csv``."""
-        return Path(self.path.stem).suffix if self.path.suffix in _OPENERS else self.path.suffix
+        return Path(self.path.stem).suffix if self.path.suffix in _PACKED else self.path.suffix
 
     def records(self, needed: Collection[str], useful: Collection[str]) -> Iterator[Record]:
         if self.form == ".parquet":
@@ -88,13 +82,9 @@ class FileSource:
 
     def require_known_type(self) -> None:
         """Raise InputError where no reader knows the file's suffix."""
-        if self.form in _LINES or self.path.suffix == ".parquet":
-            return
-        packed = " or ".join(_OPENERS)
-        raise InputError(
-            f"{self.path}: unknown file type; known are {', '.join(_LINES)}, also compressed with {packed}, "
-            "and .parquet"
-        )
+        if self.form not in _LINES and self.path.suffix != ".parquet":
+            known = f"{', '.join(_LINES)}, also compressed with {' or '.join(_PACKED)}, and .parquet"
+            raise InputError(f"{self.path}: unknown file type; known are {known}")
 
     def _document(self) -> Iterator[Record]:
         """The whole file as the one record, called by the file's name."""
@@ -104,26 +94,27 @@ class FileSource:
 
 
 def _json_lines(path: Path) -> Iterator[Record]:
-    for number, line in enumerate(_lines(path), start=1):
-        place = f"{path}:{number}"
-        fields = _parse_json(_decode(line, place), place)
-        if fields is not None:
-            yield Record(fields, place, number)
+    """One JSON object a line; blank lines, which many writers leave at the end, are passed over."""
+    for number, place, line in _decoded(path):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{place}: not JSON ({error}); one object a line is expected") from error
+        if not isinstance(fields, dict):
+            raise InputError(f"{place}: not a JSON object but {kind(fields)}; one object a line is expected")
+        yield Record(fields, place, number)
 
 
 def _text_lines(path: Path) -> Iterator[Record]:
     """A passage a line; a blank line is an empty passage."""
-    for number, line in enumerate(_lines(path), start=1):
-        place = f"{path}:{number}"
-        text = _decode(line, place).removesuffix("\n").removesuffix("\r")
-        yield Record({"text": text}, place, number)
+    for number, place, line in _decoded(path):
+        yield Record({"text": line.removesuffix("\n").removesuffix("\r")}, place, number)
 
 
 def _table_rows(path: Path, delimiter: str) -> Iterator[Record]:
-    """Rows of CSV or TSV under a header line, all fields as text; a quoted field may hold line ends.
-
-    The place of a row is its first line.
-    """
+    """Rows of CSV or TSV, all fields as text, each at its first line; a quoted field may hold line ends."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD))  # else 131,072 characters
     start, size = 1, 0
 
@@ -162,9 +153,8 @@ def _checked_header(names: list[str], place: str) -> list[str]:
 
 def _lines(path: Path, whole: bool = False) -> Iterator[bytes]:
     """The lines of a file with their ends, a byte order mark left out; or all of it at once."""
-    opener = _OPENERS.get(path.suffix, _open_plain)
     try:
-        with opener(path) as stream:
+        with _open(path) as stream:
             read = stream.read if whole else stream.readline
             for number in count(1):
                 line = read(MAX_RECORD + 1)
@@ -182,43 +172,31 @@ def _too_long(place: str, what: str, remedy: str) -> InputError:
     return InputError(f"{place}: a {what} of more than {MAX_RECORD // 2**20} MiB, the most allowed; {remedy}")
 
 
-def _open_plain(path: Path) -> IO[bytes]:
-    return path.open("rb")
-
-
-def _open_gzip(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb"))
-
-
-def _open_zstd(path: Path) -> IO[bytes]:
-    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+def _decoded(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Number from 1, place and text of every line."""
+    for number, line in enumerate(_lines(path), start=1):
+        yield number, f"{path}:{number}", _decode(line, f"{path}:{number}")
 
 
 def _decode(line: bytes, place: str) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{place}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8"
-        ) from error
+        found = f"not UTF-8 (byte {error.start + 1} of the line)"
+        raise InputError(f"{place}: {found}; save the file as UTF-8") from error
 
 
-def _parse_json(line: str, place: str) -> dict[str, Any] | None:
-    """One JSON object; None for a blank line, which many writers leave at the end."""
-    if not line.strip():
-        return None
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error}); one object a line is expected") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{place}: not a JSON object but {kind(value)}; one object a line is expected")
-    return value
+def _open(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    if path.suffix == ".zst":
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
 
 
 _LINES = (".jsonl", ".json", ".csv", ".tsv", ".txt")  # .json as C4 ships its lines
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".gz": _open_gzip, ".zst": _open_zstd}
+_PACKED = (".gz", ".zst")
 
 
 def _parquet_rows(path: Path, needed: Collection[str], useful: Collection[str]) -> Iterator[Record]:
@@ -256,16 +234,17 @@ def _parquet_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> It
         first += group.num_rows
 
 
+_KINDS: dict[type, str] = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
+
+
 def kind(value: object) -> str:
     """What a JSON value is, in the words of an error message."""
-    if value is None:
-        return "null"
-    names: dict[type, str] = {
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        str: "a string",
-        list: "a list",
-        dict: "an object",
-    }
-    return names.get(type(value), type(value).__name__)
+    return _KINDS.get(type(value), type(value).__name__)

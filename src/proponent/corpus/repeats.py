@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from hashlib import blake2b
-from types import TracebackType
+from typing import IO
 
 import numpy as np
 
@@ -40,9 +40,7 @@ class IdDigests:
     def __enter__(self) -> IdDigests:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for bucket in (*self._buckets, *self._stems):
             bucket.close()
 
@@ -56,8 +54,7 @@ class IdDigests:
     def repeated(self) -> set[bytes]:
         """Digests that were added more than once: all those of the first bucket that has any."""
         for bucket in self._buckets:
-            bucket.seek(0)
-            halves = np.frombuffer(bucket.read(), dtype=">u8").reshape(-1, 2)  # [ids, 2]
+            halves = np.frombuffer(_content(bucket), dtype=">u8").reshape(-1, 2)  # [ids, 2]
             halves = halves[np.lexsort((halves[:, 1], halves[:, 0]))]
             same = (halves[1:] == halves[:-1]).all(axis=1)
             if same.any():
@@ -68,13 +65,18 @@ class IdDigests:
         """Digests of the ids ``STEM#N`` whose ``STEM`` was added too: usually none."""
         found: set[bytes] = set()
         for bucket, stems in zip(self._buckets, self._stems, strict=True):
-            bucket.seek(0)
-            stems.seek(0)
-            pairs = np.frombuffer(stems.read(), dtype=f"S{DIGEST}").reshape(-1, 2)  # [ids, STEM and STEM#N]
-            ids = np.frombuffer(bucket.read(), dtype=f"S{DIGEST}")
+            pairs = np.frombuffer(_content(stems), dtype=f"S{DIGEST}").reshape(
+                -1, 2
+            )  # [ids, STEM and STEM#N]
+            ids = np.frombuffer(_content(bucket), dtype=f"S{DIGEST}")
             # numpy drops the zeros at the end of a byte string
             found.update(id.ljust(DIGEST, b"\0") for id in pairs[np.isin(pairs[:, 0], ids), 1].tolist())
         return found
+
+
+def _content(bucket: IO[bytes]) -> bytes:
+    bucket.seek(0)
+    return bucket.read()
 
 
 def _buckets() -> list[tempfile.SpooledTemporaryFile[bytes]]:

@@ -25,9 +25,11 @@ def resolve(sources: Iterable[str | os.PathLike[str]], text_as: str = "lines") -
     if not named:
         raise InputError("no corpus is given; name at least one file, folder, glob or hub dataset")
     places: list[str | Path] = [place for source in named for place in _places(source)]
-    paths = [place for place in places if isinstance(place, Path)]
-    short = _short_names(paths)
-    _refuse_twice([place if isinstance(place, str) else str(place.resolve()) for place in places])
+    short = _short_names([place for place in places if isinstance(place, Path)])
+    real = Counter(place if isinstance(place, str) else str(place.resolve()) for place in places)
+    for name, times in real.items():
+        if times > 1:
+            raise InputError(f"{name}: given {times} times; name each source once")
     return tuple(
         hub_source(place) if isinstance(place, str) else _path_source(place, short[place], text_as)
         for place in places
@@ -48,8 +50,7 @@ def _places(source: str) -> list[str] | list[Path]:
         return [Path(source)]
     if not glob.has_magic(source):
         raise InputError(f"{source}: no such file or folder; a hub dataset is written {HUB_PREFIX}owner/name")
-    matches = map(Path, glob.glob(source, recursive=True))
-    found = sorted(match for match in matches if match.is_file())
+    found = sorted(path for path in map(Path, glob.glob(source, recursive=True)) if path.is_file())
     if not found:
         raise InputError(f"{source}: no file matches this pattern")
     return found
@@ -74,9 +75,3 @@ def _short_names(paths: list[Path]) -> dict[Path, str]:
         names |= tails
         remaining = {path: parts for path, parts in remaining.items() if shared[tails[path]] > 1}
     return names
-
-
-def _refuse_twice(places: list[str]) -> None:
-    for place, times in Counter(places).items():
-        if times > 1:
-            raise InputError(f"{place}: given {times} times; name each source once")

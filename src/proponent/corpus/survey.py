@@ -32,7 +32,7 @@ class Survey:
 
 
 class Reading:
-    """What was read of a corpus so far: counts, and the fingerprint of all ids and texts in their order."""
+    """Counts of what was read of a corpus so far, and its fingerprint."""
 
     def __init__(self) -> None:
         self.passages = self.empty = 0
@@ -52,8 +52,8 @@ class Reading:
 def take_survey(corpus: Iterable[Example], sample: int, seed: int) -> Survey:
     """Survey a corpus that can be iterated more than once, in memory bounded by the sample.
 
-    The sample is the passages whose ids hash smallest under the seed: the same whatever the order of
-    the corpus. Raises InputError where an id is repeated, naming both places.
+    Sampled are the passages whose ids hash smallest under the seed, whatever the order of the corpus.
+    Raises InputError where an id is repeated, naming both places.
     """
     reading = Reading()
     chosen: list[tuple[int, int, Example]] = []  # a heap with the largest hash on top
@@ -61,11 +61,9 @@ def take_survey(corpus: Iterable[Example], sample: int, seed: int) -> Survey:
         for example in corpus:
             digests.add(example.id)
             if sample > 0 and not example.empty:
-                entry = (-_rank(example.id, seed), reading.passages, example)
-                if len(chosen) < sample:
-                    heapq.heappush(chosen, entry)
-                elif entry > chosen[0]:
-                    heapq.heapreplace(chosen, entry)
+                heapq.heappush(chosen, (-_rank(example.id, seed), reading.passages, example))
+                if len(chosen) > sample:
+                    heapq.heappop(chosen)
             reading.add(example)
         _refuse_repeats(corpus, digests.repeated())
         namesakes = frozenset(digests.namesakes())
@@ -74,7 +72,7 @@ def take_survey(corpus: Iterable[Example], sample: int, seed: int) -> Survey:
 
 
 def _framed(text: str) -> bytes:
-    """The text's bytes behind their length, so that no two sequences of texts run together alike."""
+    """The text's bytes after their length, so that no two sequences of texts give the same bytes."""
     encoded = text.encode()
     return len(encoded).to_bytes(8, "little") + encoded
 

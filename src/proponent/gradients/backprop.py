@@ -12,10 +12,9 @@ from torch import Tensor
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.outputs import OUTPUT_FUNCTIONS, OutputFunction
 
-# Logits at once: 8 MB, or more where that is few rows, whose product with so large a matrix waits for the
-# matrix; but less than 32 MB, up to which the C library keeps a buffer for the next slice.
-LOGIT_BUDGET, LOGIT_LIMIT = 2**21, 2**23 - 2**10
-LOGIT_ROWS = 128
+# Logits at once: 8 MB; more where that is fewer than 128 rows, whose product waits for the matrix; but less
+# than 32 MB, up to which the C library keeps a buffer for the next slice.
+LOGIT_BUDGET, LOGIT_LIMIT, LOGIT_ROWS = 2**21, 2**23 - 2**10, 128
 
 
 @dataclass(frozen=True)
@@ -32,27 +31,22 @@ class Batch:
     def of(cls, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Batch:
         """Pad rows; row n is scored on its tokens from ``starts[n]`` (>= 1) to its end.
 
-        A row is padded with its own last token: where that token's embedding is broken, so that zero
-        gradients meet infinite inputs, no other row is touched.
+        A row is padded with its own last token, so that a broken embedding touches no other row.
         """
-        longest = max(len(row) for row in rows)
-        tokens = torch.empty(len(rows), longest, dtype=torch.long)
-        predicted = torch.zeros(len(rows), longest, dtype=torch.bool)
-        for n, (row, start) in enumerate(zip(rows, starts, strict=True)):
-            tokens[n] = row[-1]
-            tokens[n, : len(row)] = torch.tensor(row)
-            predicted[n, start : len(row)] = True
-        return cls(tokens, predicted)
+        lengths = torch.tensor([len(row) for row in rows])[:, None]
+        longest = int(lengths.max())
+        tokens = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in rows])
+        place = torch.arange(longest)
+        return cls(tokens, (place >= torch.tensor(starts)[:, None]) & (place < lengths))
 
 
 def backpropagate(model: LanguageModel, batch: Batch, output: str = "loss") -> None:
-    """Run the batch forward and backward; whoever captures the model's layers sees both.
+    """A forward and a backward pass of the output function, summed over all scored tokens of the batch.
 
-    The scalar that is differentiated is the output function summed over all scored tokens.  Logits exist
-    for the positions that predict those alone, ``slice_rows`` of them at a time.
+    Logits exist for the positions that predict those alone, ``slice_rows`` of them at a time.
     """
     hidden, targets = predicting(model, batch)
-    # of even size: a rest of a few rows would wait for the matrix as well
+    # slices of even size: a small last one would wait for the matrix as well
     slices = max(1, math.ceil(len(targets) / slice_rows(model.vocabulary)))
     parts = zip(hidden.detach().tensor_split(slices), targets.tensor_split(slices), strict=True)
     gradients = [_gradient(model, part, goals, OUTPUT_FUNCTIONS[output]) for part, goals in parts]
@@ -62,8 +56,8 @@ def backpropagate(model: LanguageModel, batch: Batch, output: str = "loss") -> N
 def predicting(model: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """Hidden states [m, h] that predict the batch's scored tokens, and those tokens [m], row by row.
 
-    A token is predicted from the position before it, so the last column is never read and t - 1 positions
-    are computed; t of them where the position factors depend on the length that the model is given.
+    The last column predicts nothing, so t - 1 positions are computed, or all t where the position factors
+    depend on the length of the input.
     """
     tokens = batch.tokens.to(model.device)
     scored = batch.predicted.to(model.device)[:, 1:]
@@ -73,7 +67,7 @@ def predicting(model: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def slice_rows(vocabulary: int) -> int:
-    """Positions whose logits are computed at once, 1 or more, for a vocabulary of so many tokens."""
+    """Positions whose logits are computed at once, >= 1."""
     return max(1, LOGIT_BUDGET // vocabulary, min(LOGIT_ROWS, LOGIT_LIMIT // vocabulary))
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from torch import nn
 
 from proponent.gradients.backprop import Batch, backpropagate
 from proponent.gradients.layers import Matrix
+from proponent.gradients.linear import layer_stack
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.stack import layer_stack
 
 
 def uncovered(model: LanguageModel, matrices: Sequence[Matrix], row: Sequence[int]) -> dict[str, float]:
     """Weights that the features leave out, with their share of the gradient, largest first.
 
     row: token ids, two or more, whose summed loss is differentiated.  Counted are the decoder's weights of
-    two or more dimensions (norms and biases are left out by the method, and so are embeddings outside the
-    layers).  A share is ‖g‖² of the weight over the sum of ‖g‖² of all that are counted, > 0 and <= 1;
-    weights without a gradient are not named.  One weight gradient exists at a time.
+    two or more dimensions, embeddings outside the layers excepted; norms and biases the method leaves out.
+    A share is ‖g‖² of the weight over the sum of ‖g‖² of all that are counted, > 0 and <= 1; weights
+    without a gradient are not named.  One weight gradient exists at a time.
     """
     counted = _counted(model.causal)
     covered = {model.causal.get_submodule(path).weight for m in matrices for path in m.modules}
@@ -29,18 +30,12 @@ def uncovered(model: LanguageModel, matrices: Sequence[Matrix], row: Sequence[in
             squares[weight] = float(weight.grad.float().norm()) ** 2
             weight.grad = None
 
-    required = [weight.requires_grad for weight in counted]
-    handles = []
-    try:
+    with ExitStack() as after:
         for weight in counted:
+            after.callback(weight.requires_grad_, weight.requires_grad)
             weight.requires_grad_(True)
-            handles.append(weight.register_post_accumulate_grad_hook(take))
+            after.callback(weight.register_post_accumulate_grad_hook(take).remove)
         backpropagate(model, Batch.of([row], [1]))
-    finally:
-        for handle in handles:
-            handle.remove()
-        for weight, before in zip(counted, required, strict=True):
-            weight.requires_grad_(before)
     total = sum(squares.values())
     missed = {counted[weight]: square / total for weight, square in squares.items() if weight not in covered}
     return {name: missed[name] for name in sorted(missed, key=lambda name: -missed[name]) if missed[name]}
@@ -50,7 +45,6 @@ def _counted(causal: nn.Module) -> dict[nn.Parameter, str]:
     """Names of the decoder's weights of two or more dimensions, but for embeddings outside the layers."""
     inside = set(causal.get_submodule(layer_stack(causal) or "").modules())
     tables = (part for part in causal.modules() if isinstance(part, nn.Embedding) and part not in inside)
-    left = {weight for table in tables for weight in table.parameters()}
     decoder = set(causal.base_model.parameters())  # type: ignore[union-attr]
-    named = causal.named_parameters()
-    return {w: name for name, w in named if w.dim() > 1 and w in decoder and w not in left}
+    decoder -= {weight for table in tables for weight in table.parameters()}
+    return {w: name for name, w in causal.named_parameters() if w.dim() > 1 and w in decoder}

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from proponent.gradients.layers import LayerPlan, Matrix
 from proponent.gradients.model import LanguageModel
+from proponent.gradients.moments import SecondMoments, fold_moments
 from proponent.gradients.projection import Projection
 from proponent.gradients.sweep import Sweep
 from proponent.products import product
 
 
-@dataclass(frozen=True)
-class _Sides:
+class _Sides(NamedTuple):
     """A folded projection of one matrix as weights, in the model's precision and on its device.
 
-    block: index b of the matrix's block.  inside: P_in D_c [p, i].
-    outside: P_out D_r [p, o] of each module of the matrix.
+    block: index b.  inside: P_in D_c [p, i].  outside: P_out D_r [p, o] of each module.
     """
 
     block: int
     inside: Tensor
-    outside: tuple[Tensor, ...]
-
-    @classmethod
-    def of(cls, block: int, matrix: Matrix, folded: Projection, model: LanguageModel) -> _Sides:
-        """The sides of a matrix for a model."""
-
-        def weight(factor: Tensor) -> Tensor:
-            return factor.T.contiguous().to(model.device, model.dtype)
-
-        outside = folded.out_side.split(matrix.outputs)
-        return cls(block, weight(folded.in_side), tuple(weight(factor) for factor in outside))
+    outside: list[Tensor]
 
 
 class _BatchFeatures:
@@ -45,13 +35,13 @@ class _BatchFeatures:
     is never formed.  Projecting before summing over tokens is exact because the correction is two-sided.
     """
 
-    def __init__(self, sides: Mapping[str, _Sides], plan: LayerPlan, rows: int, device: torch.device) -> None:
+    def __init__(self, extractor: FeatureExtractor, rows: int) -> None:
+        plan, device = extractor.plan, extractor.sweep.model.device
         # a tensor a block: batched products are slow where their target is strided
         self._blocks = [torch.zeros(rows, plan.side, plan.side, device=device) for _ in plan.blocks]
-        self._sides = sides
+        self._sides = extractor.sides
         self._inputs: dict[str, Tensor] = {}
-        self._outputs: dict[str, Tensor] = {}
-        self._missing: dict[str, int] = {}
+        self._outputs: dict[str, list[Tensor]] = {}
 
     @property
     def features(self) -> Tensor:
@@ -61,24 +51,19 @@ class _BatchFeatures:
     def forward(self, matrix: Matrix, x: Tensor) -> None:
         """Project x [n, t, i] to [n, t, p]."""
         self._inputs[matrix.name] = product(x, self._sides[matrix.name].inside)
-        self._missing[matrix.name] = len(matrix.modules)
+        self._outputs[matrix.name] = []
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
         """Project d [n, t, o] to [n, t, p]; when the last module has come, add the matrix's gradient."""
-        sides, name = self._sides[matrix.name], matrix.name
-        projected = product(d, sides.outside[slot])
-        self._outputs[name] = self._outputs[name].add_(projected) if name in self._outputs else projected
-        self._missing[name] -= 1
-        if not self._missing[name]:
-            x, d = self._inputs.pop(name), self._outputs.pop(name)
+        name, sides, parts = matrix.name, self._sides[matrix.name], self._outputs[matrix.name]
+        parts.append(product(d, sides.outside[slot]))
+        if len(parts) == len(matrix.modules):
+            x, d = self._inputs.pop(name), reduce(torch.add, self._outputs.pop(name))
             self._blocks[sides.block].baddbmm_(d.transpose(1, 2), x)
 
 
 class FeatureSink:
-    """A sink that fills ``features`` [n, d], float32 on the CPU, in the order of the rows.
-
-    A row whose gradient is not finite is kept as it is; the caller decides.
-    """
+    """A sink that fills ``features`` [n, d], float32 on the CPU, rows without a finite gradient included."""
 
     def __init__(self, extractor: FeatureExtractor, rows: int) -> None:
         self._extractor = extractor
@@ -86,8 +71,7 @@ class FeatureSink:
 
     def open(self, rows: int) -> _BatchFeatures:
         """A capture for a batch of so many rows."""
-        extractor = self._extractor
-        return _BatchFeatures(extractor.sides, extractor.plan, rows, extractor.sweep.model.device)
+        return _BatchFeatures(self._extractor, rows)
 
     def take(self, members: Sequence[int], captured: _BatchFeatures) -> None:
         """Put a batch's features where its rows belong."""
@@ -97,19 +81,39 @@ class FeatureSink:
 class FeatureExtractor:
     """Turns token rows into influence features ``P_d (∇L / √V)`` of a model.
 
-    folded: projections by matrix name with V folded in, as ``fold_moments`` gives them.
+    moments: second moments by matrix name.  seed: of the projections.
     batch_tokens: tokens that are computed at once, padding included: of a batch, or of several side by side.
     """
 
     def __init__(
+        self,
+        model: LanguageModel,
+        plan: LayerPlan,
+        moments: Mapping[str, SecondMoments],
+        seed: int,
+        batch_tokens: int,
+    ) -> None:
+        self._fold(model, plan, fold_moments(plan, moments, seed), batch_tokens)
+
+    @classmethod
+    def of_folded(
+        cls, model: LanguageModel, plan: LayerPlan, folded: Mapping[str, Projection], batch_tokens: int
+    ) -> FeatureExtractor:
+        """An extractor with projections into which a run has folded its second moments, by matrix name."""
+        made = cls.__new__(cls)
+        made._fold(model, plan, folded, batch_tokens)
+        return made
+
+    def _fold(
         self, model: LanguageModel, plan: LayerPlan, folded: Mapping[str, Projection], batch_tokens: int
     ) -> None:
         self.plan, self.sweep = plan, Sweep(model, plan.matrices, batch_tokens)
-        self.sides = {
-            matrix.name: _Sides.of(b, matrix, folded[matrix.name], model)
-            for b, block in enumerate(plan.blocks)
-            for matrix in block.matrices
-        }
+        self.sides: dict[str, _Sides] = {}
+        for b, block in enumerate(plan.blocks):
+            for matrix in block.matrices:
+                factors = (folded[matrix.name].in_side, *folded[matrix.name].out_side.split(matrix.outputs))
+                inside, *outside = (f.T.contiguous().to(model.device, model.dtype) for f in factors)
+                self.sides[matrix.name] = _Sides(b, inside, outside)
 
     def __call__(self, rows: Sequence[Sequence[int]], starts: Sequence[int], output: str) -> Tensor:
         """Features [n, d] float32 on the CPU, in the order of the rows; see ``extract``."""

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 from xxhash import xxh3_128
 
-# Settings of config.json that no logit depends on: where a model comes from, the precision in which it is
-# stored, what is returned beside the logits, and how text is generated.
+# Settings of config.json that no logit depends on: origin, stored precision, other outputs, generation.
 UNUSED = re.compile(
     "_name_or_path|_commit_hash|transformers_version|architectures|(torch_)?dtype|id2label|label2id|"
     "finetuning_task|task_specific_params|use_cache|output_attentions|output_hidden_states|return_dict|"

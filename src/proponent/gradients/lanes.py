@@ -6,6 +6,7 @@ idle in what is not a product: Python, norms, small products.  Threads that take
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -27,10 +28,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class BatchSchedule:
-    """Batches of which ``lanes`` >= 1 run at once, the fullest first.
-
-    batches: the numbers of the rows of each batch.
-    """
+    """Batches (the numbers of their rows) of which ``lanes`` >= 1 run at once, the fullest first."""
 
     lanes: int
     batches: list[list[int]]
@@ -41,58 +39,48 @@ def batch_schedules(model: LanguageModel, lengths: Sequence[int], token_budget: 
 
     No more than ``token_budget`` tokens are computed at once, unless a single row is longer.  On a processor
     with several threads the budget is divided among lanes, but rows longer than a lane's share come first, by
-    all threads together, and what fits into one batch is one.  On other devices, which are busy with one
-    batch, there is one lane.  Rows on the two sides of the model's position break never share a batch.
+    all threads together, and what fits into one batch is one.  Other devices, which one batch keeps busy,
+    have one lane.  Rows on the two sides of the model's position break never share a batch.
     """
     threads = torch.get_num_threads() if model.device.type == "cpu" else 1
-    sides = _sides(model, lengths)
-    return [schedule for side in sides for schedule in _schedules(side, lengths, token_budget, threads)]
+    schedules = []
+    for side in _sides(model, lengths):
+        one_batch = len(side) * max(lengths[n] for n in side) <= token_budget
+        lanes = 1 if one_batch else max(1, min(threads, token_budget // LANE_TOKENS))
+        share = token_budget // lanes
+        wide = [n for n in side if lengths[n] > share]
+        narrow = [n for n in side if lengths[n] <= share]
+        for count, rows, budget in ((1, wide, token_budget), (lanes, narrow, share)):
+            # the fullest first: they show how much memory is needed, and lanes end together on small ones
+            full = sorted(_batches(rows, lengths, budget), key=lambda batch: -len(batch) * lengths[batch[0]])
+            schedules += [BatchSchedule(count, full)] if full else []
+    return schedules
 
 
 def plain_batches(model: LanguageModel, lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     """Batches of rows of these lengths for forward passes one after the other, by the same rules."""
-    return [
-        [side[n] for n in batch]
-        for side in _sides(model, lengths)
-        for batch in batches([lengths[n] for n in side], token_budget)
-    ]
+    return [batch for side in _sides(model, lengths) for batch in _batches(side, lengths, token_budget)]
 
 
 def _sides(model: LanguageModel, lengths: Sequence[int]) -> list[list[int]]:
     """Rows on the two sides of the model's position break, where there are any."""
-    break_at = model.position_break
-    short = [n for n, length in enumerate(lengths) if break_at is None or length <= break_at]
-    long = [n for n, length in enumerate(lengths) if break_at is not None and length > break_at]
+    limit = math.inf if model.position_break is None else model.position_break
+    short = [n for n, length in enumerate(lengths) if length <= limit]
+    long = [n for n, length in enumerate(lengths) if length > limit]
     return [side for side in (short, long) if side]
 
 
-def _schedules(
-    rows: Sequence[int], lengths: Sequence[int], token_budget: int, threads: int
-) -> list[BatchSchedule]:
-    lanes = max(1, min(threads, token_budget // LANE_TOKENS))
-    if len(rows) * max(lengths[n] for n in rows) <= token_budget:
-        lanes = 1
-    share = token_budget // lanes
-    wide = [n for n in rows if lengths[n] > share]
-    narrow = [n for n in rows if lengths[n] <= share]
-    cut = ((1, wide, token_budget), (lanes, narrow, share))
-    return [_schedule(count, part, lengths, budget) for count, part, budget in cut if part]
-
-
-def _schedule(lanes: int, rows: Sequence[int], lengths: Sequence[int], token_budget: int) -> BatchSchedule:
-    groups = [[rows[n] for n in group] for group in batches([lengths[n] for n in rows], token_budget)]
-    # the fullest first: they show how much memory is needed, and lanes finish together on the small ones
-    return BatchSchedule(lanes, sorted(groups, key=lambda group: -len(group) * lengths[group[0]]))
+def _batches(rows: Sequence[int], lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    return [[rows[n] for n in group] for group in batches([lengths[n] for n in rows], token_budget)]
 
 
 def run_lanes(
     model: LanguageModel, schedule: BatchSchedule, work: Callable[[LanguageModel, list[int]], Result]
 ) -> Generator[Result, None, None]:
-    """What ``work`` makes of every batch, in the order of the batches.
+    """What ``work`` makes of a model and the rows of each batch, in the order of the batches.
 
-    work: called with a model and the numbers of a batch's rows.  In a lane the model is a replica that no
-    other thread runs, and torch has the lane's share of the threads.  Close the generator if it is not read
-    to its end: batches that run then are waited for, and no others begin.
+    In a lane the model is a replica that no other thread runs, and torch has the lane's share of the threads.
+    Close the generator if it is not read to its end: running batches are waited for, and no others begin.
     """
     if schedule.lanes == 1:
         yield from (work(model, members) for members in schedule.batches)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from proponent.errors import InputError
+from proponent.gradients.linear import LINEAR, layer_stack
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.stack import LINEAR, layer_stack
 
-ATTENTION_WORDS = ("attn", "attention")
-KINDS = ("attention", "mlp")
-# Token ids of the rows that show what a model's layers read.  Position by position they read 0 0 1 0 0 1,
-# which begins unlike the first row.
+# Token ids that show what layers read; position by position, 0 0 1 0 0 1 does not begin as the first row.
 PROBE = ([0, 1, 0], [0, 0, 1])
 
 
@@ -28,8 +26,7 @@ class Matrix:
     """One weight matrix as the method counts it: linear modules that read the same input.
 
     Query, key and value (and gate and up) count as one matrix with their outputs end to end.
-    modules: their paths in the model.  kind: ``attention`` or ``mlp``.  depth: index of the layer.
-    inputs: i.  outputs: o of each module.
+    modules: their paths.  kind: ``attention`` or ``mlp``.  depth: of the layer.  inputs: i.  outputs: each o.
     """
 
     modules: tuple[str, ...]
@@ -54,10 +51,7 @@ class LayerBlock:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """The blocks of a model and the side p that they are projected to.
-
-    Features of a passage are [b, p, p] flattened to dim = b * p * p coordinates.
-    """
+    """The blocks of a model and the side p that they are projected to; features are [b, p, p], flattened."""
 
     blocks: tuple[LayerBlock, ...]
     side: int
@@ -76,11 +70,9 @@ class LayerPlan:
         """One line on what ``dim`` became where the blocks do not fill it exactly, else ''."""
         if dim == self.dim:
             return ""
-        count, more = len(self.blocks), len(self.blocks) * (self.side + 1) ** 2
-        return (
-            f"dim {dim:,} gives {count} blocks of {self.side} x {self.side}: {self.dim:,} coordinates; "
-            f"a dim of {self.dim:,} or {more:,} is filled exactly"
-        )
+        count, side = len(self.blocks), self.side
+        made = f"dim {dim:,} gives {count} blocks of {side} x {side}: {self.dim:,} coordinates"
+        return f"{made}; a dim of {self.dim:,} or {count * (side + 1) ** 2:,} is filled exactly"
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
@@ -89,10 +81,7 @@ class LayerPlan:
 
 
 def plan_layers(model: LanguageModel, dim: int, layer_groups: int) -> LayerPlan:
-    """Find the matrices of a model and cut them into blocks with a projected side for ``dim``.
-
-    Raises InputError where no layers are found or ``dim`` gives the blocks less than one coordinate.
-    """
+    """Cut a model's matrices into blocks; InputError where ``dim`` is less than a coordinate a block."""
     blocks = cut_blocks(find_matrices(model), layer_groups)
     side = int((dim / len(blocks)) ** 0.5 + 1e-9)
     if side < 1:
@@ -110,7 +99,7 @@ def cut_blocks(matrices: tuple[Matrix, ...], layer_groups: int) -> tuple[LayerBl
     blocks = []
     for group in range(groups):
         inside = depths[group * len(depths) // groups : (group + 1) * len(depths) // groups]
-        for kind in KINDS:
+        for kind in ("attention", "mlp"):
             members = tuple(m for m in matrices if m.kind == kind and m.depth in inside)
             if members:
                 blocks.append(LayerBlock(f"{kind} {inside[0]}-{inside[-1]}", members))
@@ -120,49 +109,45 @@ def cut_blocks(matrices: tuple[Matrix, ...], layer_groups: int) -> tuple[LayerBl
 def find_matrices(model: LanguageModel) -> tuple[Matrix, ...]:
     """All attention and MLP matrices of a model, found by watching forward passes of a few tokens.
 
-    Linear modules (nn.Linear or GPT-2's Conv1D) inside the model's stack of layers count as attention
-    where their path says so and as MLP otherwise; embeddings and the unembedding lie outside the stack.
-    Modules of one layer and kind that read the same tensor form one Matrix.
+    Linear modules (nn.Linear or GPT-2's Conv1D) in the model's stack of layers count as attention where
+    their path says so, else as MLP.  Modules of one layer and kind that read the same tensor form one Matrix.
     Raises InputError where there is no stack, no linear module in it is called, or the gradient of one
     row's loss is not ``dᵀ x`` of one call of one module; it names the module or parameter and what was seen.
     """
-    stack, linear = _linear_modules(model.causal)
-    _refuse_other_tensors(model.causal, stack)
-    inputs = _watch(model, linear)
-    if not inputs:
-        raise InputError(
-            f"no linear layers were called with autograd on in '{stack}'; this architecture is not supported"
-        )
-    _refuse_shared_weights(model.causal, set(inputs))
-    groups: dict[tuple[int, str, int], list[tuple[str, Any]]] = {}
-    for path, x in inputs.items():
-        inside = path[len(stack) + 1 :]
-        depth, _, rest = inside.partition(".")
-        kind = "attention" if any(word in rest.lower() for word in ATTENTION_WORDS) else "mlp"
-        groups.setdefault((int(depth), kind, id(x)), []).append((path, linear[path]))
-    return tuple(
-        Matrix(tuple(path for path, _ in members), kind, depth, *_sizes([module for _, module in members]))
-        for (depth, kind, _), members in groups.items()
-    )
-
-
-def _linear_modules(causal: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Path of the stack of layers, and its linear modules."""
+    causal = model.causal
     stack = layer_stack(causal)
     if stack is None:
         raise InputError(
             f"no layers were found in {type(causal).__name__}: expected a list of layers made of nn.Linear "
             "or Conv1D; this architecture is not supported"
         )
+    _refuse_other_tensors(causal, stack)
     modules = causal.get_submodule(stack).named_modules(prefix=stack)
-    return stack, {path: part for path, part in modules if isinstance(part, LINEAR)}
+    inputs = _watch(model, {path: part for path, part in modules if isinstance(part, LINEAR)})
+    if not inputs:
+        seen = f"no linear layers were called with autograd on in '{stack}'"
+        raise InputError(f"{seen}; this architecture is not supported")
+    _refuse_shared_weights(causal, set(inputs))
+    groups: dict[tuple[int, str, int], list[str]] = {}
+    for path, x in inputs.items():
+        depth, _, rest = path[len(stack) + 1 :].partition(".")
+        kind = "attention" if re.search("attn|attention", rest.lower()) else "mlp"
+        groups.setdefault((int(depth), kind, id(x)), []).append(path)
+    return tuple(
+        Matrix(
+            tuple(paths), kind, depth, inputs[paths[0]].shape[-1], tuple(_outputs(causal, p) for p in paths)
+        )
+        for (depth, kind, _), paths in groups.items()
+    )
+
+
+def _outputs(causal: nn.Module, path: str) -> int:
+    module: Any = causal.get_submodule(path)
+    return int(module.weight.shape[1 if isinstance(module, Conv1D) else 0])
 
 
 def _refuse_other_tensors(causal: nn.Module, stack: str) -> None:
-    """InputError where the stack has weights of three or more dimensions, as mixtures of experts do.
-
-    They are not weights of linear modules, so most of such a model would be left out.
-    """
+    """InputError for weights of three or more dimensions, as mixtures of experts have: none is a matrix."""
     for name, weight in causal.get_submodule(stack).named_parameters(stack):
         owner = causal.get_submodule(name.rpartition(".")[0])
         if weight.squeeze().dim() >= 3 and not isinstance(owner, nn.Conv1d):
@@ -179,13 +164,11 @@ def _refuse_shared_weights(causal: nn.Module, called: set[str]) -> None:
         for weight in module.parameters(recurse=False):
             first = owners.setdefault(weight, path)
             if first != path and weight.dim() > 1 and called & {first, path}:
-                raise InputError(
-                    f"'{first}.weight' is the weight of '{path}' too; "
-                    "models whose layers share a weight are not supported"
-                )
+                found = f"'{first}.weight' is the weight of '{path}' too"
+                raise InputError(f"{found}; models whose layers share a weight are not supported")
 
 
-def _watch(model: LanguageModel, linear: dict[str, Any]) -> dict[str, Tensor]:
+def _watch(model: LanguageModel, linear: dict[str, nn.Module]) -> dict[str, Tensor]:
     """The input of every linear module that gradients pass, in order of the calls, for a few rows [n, t].
 
     Raises InputError where a module is called more than once, or its input is neither [n, t, i] nor the
@@ -196,9 +179,8 @@ def _watch(model: LanguageModel, linear: dict[str, Any]) -> dict[str, Tensor]:
     counts, inputs = Counter(path for path, _ in calls), {path: x for path, x in calls if x is not None}
     for path in inputs:
         if counts[path] > 1:
-            raise InputError(
-                f"'{path}' is called {counts[path]} times in one pass; such models are not supported"
-            )
+            found = f"'{path}' is called {counts[path]} times in one pass"
+            raise InputError(f"{found}; such models are not supported")
     unusual = [path for path, x in inputs.items() if x.shape[:-1] != tokens.shape]
     alone = dict(_calls(model, linear, tokens[:1])) if unusual else {}
     for path in unusual:
@@ -212,26 +194,20 @@ def _watch(model: LanguageModel, linear: dict[str, Any]) -> dict[str, Tensor]:
     return inputs
 
 
-def _calls(model: LanguageModel, linear: dict[str, Any], tokens: Tensor) -> list[tuple[str, Tensor | None]]:
-    """(path, input) of every call of a linear module in a forward pass of tokens [n, t], in order.
-
-    The input is None where the model switches autograd off.
-    """
+def _calls(
+    model: LanguageModel, linear: dict[str, nn.Module], tokens: Tensor
+) -> list[tuple[str, Tensor | None]]:
+    """(path, input) of every call in a forward pass of tokens [n, t]; no input where autograd is off."""
     calls: list[tuple[str, Tensor | None]] = []
 
     def note(path: str, x: Tensor) -> None:
         calls.append((path, x if torch.is_grad_enabled() else None))
 
-    handles = [
-        module.register_forward_pre_hook(lambda _, args, path=path: note(path, args[0]))
-        for path, module in linear.items()
-    ]
-    try:
-        with torch.enable_grad():  # no parameter requires grad, so no graph is made
-            model.hidden(tokens)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.enable_grad():  # no parameter requires grad, so no graph is made
+        for path, module in linear.items():
+            handle = module.register_forward_pre_hook(lambda _, args, path=path: note(path, args[0]))
+            hooks.callback(handle.remove)
+        model.hidden(tokens)
     return calls
 
 
@@ -241,10 +217,3 @@ def _begins(x: Tensor, alone: Tensor | None) -> bool:
         return False
     first, tolerance = x.flatten()[: alone.numel()], 0.1 * float(alone.abs().max())
     return torch.allclose(first, alone.flatten(), rtol=0, atol=tolerance, equal_nan=True)
-
-
-def _sizes(modules: list[Any]) -> Iterator[Any]:
-    """Inputs i, then the tuple of outputs o, of modules that read the same input."""
-    shapes = [m.weight.shape if isinstance(m, Conv1D) else m.weight.shape[::-1] for m in modules]
-    yield int(shapes[0][0])
-    yield tuple(int(shape[1]) for shape in shapes)

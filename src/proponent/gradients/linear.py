@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from proponent.gradients.stack import LINEAR, layer_stack
 from proponent.products import product
 
+LINEAR = (nn.Linear, Conv1D)
 # Share of the layers, the first ones, that stay in float32: what they round, all that follow see.
 EARLY = 1 / 6
 
@@ -55,25 +55,22 @@ def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
     """Let the linear modules of a float32 model compute ``x Wᵀ`` in dtype, by the faster library.
 
-    Their weights are converted, but not those of the first layers (``EARLY``, rounded up).  Everything else
-    stays in float32, and so does what passes between modules: rounded, the residual stream, norms and
-    attention lose more than the products do, and gain less time.  Modules of classes derived from nn.Linear
-    and Conv1D, which may compute something else, stay as they are.  What was rounded once stays rounded.
+    Their weights are converted, but not those of the first layers (``EARLY``, rounded up).  All else, and
+    what passes between modules, stays in float32: rounding it loses more and gains less time.  Subclasses of
+    nn.Linear and Conv1D may compute something else and stay as they are.  Rounding is not undone.
     """
     converted: dict[nn.Parameter, nn.Parameter] = {}
     early = (module for module in _early(causal) if isinstance(module, LINEAR))
     kept = {value for module in early for value in module.parameters(recurse=False)}
     for module in causal.modules():
-        kind = FAST.get(type(module), type(module))
-        if kind not in FAST.values():
-            continue
-        module.__class__ = kind
+        module.__class__ = FAST.get(type(module), type(module))
         own = list(module.named_parameters(recurse=False))
-        for name, value in () if any(value in kept for _, value in own) else own:
-            if value.dtype != dtype:
-                if value not in converted:
-                    converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
-                setattr(module, name, converted[value])
+        if not isinstance(module, _Linear | _Conv1D) or any(value in kept for _, value in own):
+            continue
+        for name, value in own:
+            if value.dtype != dtype and value not in converted:
+                converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
+            setattr(module, name, converted.get(value, value))
 
 
 def product_dtype(causal: nn.Module) -> torch.dtype:
@@ -83,6 +80,14 @@ def product_dtype(causal: nn.Module) -> torch.dtype:
         if isinstance(module, _Linear | _Conv1D) and module not in early:
             return module.weight.dtype
     return torch.float32
+
+
+def layer_stack(causal: nn.Module) -> str | None:
+    """Path of the list of layers: that with most linear modules in it; None where none has any."""
+    lists = {path: part for path, part in causal.named_modules() if isinstance(part, nn.ModuleList)}
+    counts = {path: sum(isinstance(m, LINEAR) for m in part.modules()) for path, part in lists.items()}
+    best = max(counts, key=lambda path: counts[path], default=None)
+    return best if best is not None and counts[best] else None
 
 
 def _early(causal: nn.Module) -> set[nn.Module]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from huggingface_hub.utils import logging as hub_logging
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -19,7 +18,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from proponent.errors import InputError, first_line
 
 CACHE_LINE = 64  # bytes; the widest load of a processor, too
-# Tensors of old checkpoints that current models compute from their configuration: masks and positions.
+# Masks and positions of old checkpoints, which current models compute.
 COMPUTED = re.compile(
     r"\b(attn|attention)\.(bias|masked_bias|causal_mask)$|\b(inv_freq|position_ids|version)$"
 )
@@ -47,15 +46,16 @@ def load_weights(name: str, trust_remote_code: bool) -> tuple[Any, dict[str, Any
     causal, report = loaded
     _refuse_another_class(name, settings, type(causal).__name__)
     _refuse_other_weights(name, report, type(causal).__name__)
-    _align(causal)
+    for parameter in causal.parameters():  # mapped from the file, where it may begin within a cache line
+        if parameter.data_ptr() % CACHE_LINE:  # loads across two lines slow some products by half
+            parameter.data = parameter.data.clone()
     return causal.eval().requires_grad_(False), settings
 
 
 def load_tokenizer(name: str, trust_remote_code: bool) -> Any:
     """The tokenizer of a model folder; InputError where there is none that can be loaded."""
-    with _one_line(
-        f"model '{name}' has no tokenizer that can be loaded", "its folder needs a complete tokenizer.json"
-    ):
+    what = f"model '{name}' has no tokenizer that can be loaded"
+    with _one_line(what, "its folder needs a complete tokenizer.json"):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
 
 
@@ -86,9 +86,9 @@ def _one_line(what: str, remedy: str = "") -> Iterator[None]:
         raise
     except Exception as error:  # any type at all: they depend on the file that is wrong
         if "trust_remote_code=True" in str(error):
+            remedy = "pass trust_remote_code=True if you trust whoever wrote it"
             raise InputError(
-                f"{what}: it needs Python code of its own, which is not run; "
-                "pass trust_remote_code=True if you trust whoever wrote it"
+                f"{what}: it needs Python code of its own, which is not run; {remedy}"
             ) from error
         said = first_line(error)
         raise InputError(f"{what} ({said}); {remedy}" if remedy else f"{what}: {said}") from error
@@ -114,10 +114,7 @@ def _refuse_quantised(name: str, settings: Mapping[str, Any]) -> None:
 
 
 def _refuse_another_class(name: str, settings: Mapping[str, Any], computed: str) -> None:
-    """InputError where the weights were saved by another class than the one that reads them here.
-
-    Of a model of several kinds of input, the class for text alone may be the one that reads them.
-    """
+    """InputError where another class saved the weights, but for a model of several inputs, read as text."""
     saved = settings.get("architectures") or [computed]
     classes = [str(entry) for entry in saved] if isinstance(saved, list) else [str(saved)]
     part = "text_config" in settings and classes[0].endswith("ForConditionalGeneration")
@@ -140,22 +137,11 @@ def _refuse_other_weights(name: str, report: Mapping[str, Any], computed: str) -
     unused = sorted(key for key in report["unexpected_keys"] if not COMPUTED.search(key))
     holds = f"holds {len(unused)} tensors that {computed} would not use, first {unused[0]}" if unused else ""
     if missing:
-        raise InputError(
-            f"model '{name}' lacks weights for {len(missing)} parameters, first {missing[0]}"
-            f"{', and ' + holds if holds else ''}; give a folder with a complete model.safetensors"
-        )
+        lacks = f"lacks weights for {len(missing)} parameters, first {missing[0]}"
+        holds = f", and {holds}" if holds else ""
+        raise InputError(f"model '{name}' {lacks}{holds}; give a folder with a complete model.safetensors")
     if unused:
         raise InputError(
             f"model '{name}' {holds}; give a folder whose weights are all the model's: adapters merged, "
             "no layers beyond config.json, no prefixes of a wrapper"
         )
-
-
-def _align(causal: nn.Module) -> None:
-    """Copy parameters that begin within a cache line, as they may lie in the file that is mapped.
-
-    Loads that cross two lines make some products half as slow again.
-    """
-    for parameter in causal.parameters():
-        if parameter.data_ptr() % CACHE_LINE:
-            parameter.data = parameter.data.clone()

@@ -26,17 +26,14 @@ HUB_ID = re.compile(r"(?![.~])[\w.-]+(/[\w.-]+)?")
 
 @dataclass
 class _Answer(BaseModelOutputWithPastAndCrossAttentions):
-    """A decoder's output; what else a head may pass on, such as a recurrent state, it finds to be None."""
+    """A decoder's output; anything else that a head may pass on, such as a recurrent state, is None."""
 
     def __getattr__(self, _: str) -> None:
         return None
 
 
 class _Replay(nn.Module):
-    """Stands in for a decoder, or for the model around it: it answers any call with given hidden states.
-
-    A head that reads the decoder's settings finds them here.
-    """
+    """A decoder that answers any call with given hidden states; its settings are the original's."""
 
     def __init__(self, decoder: nn.Module, hidden: Tensor) -> None:
         super().__init__()
@@ -52,13 +49,11 @@ class _Replay(nn.Module):
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A frozen causal language model in two parts, and the tokenizer that goes with it.
+    """A frozen causal language model and the tokenizer that goes with it.
 
-    causal: the whole Hugging Face model in eval mode, no parameter requiring grad.
-    encoder: its tokenizer.  device: where it computes.  max_positions: longest input, None if unknown.
-    position_break: length in tokens above which all of a row's positions get other factors (LongRoPE), so
-        that rows on either side of it must not share a batch; None where no length changes them.
-    identity: see ``fingerprint``.
+    causal: the whole Hugging Face model in eval mode.  max_positions: longest input, None if unknown.
+    position_break: length above which all of a row's positions get other factors (LongRoPE), so that
+        rows on its two sides must not share a batch; None where no length changes them.
     """
 
     causal: Any
@@ -76,8 +71,7 @@ class LanguageModel:
     def hidden(self, tokens: Tensor) -> Tensor:
         """Last hidden states [n, t, h] of token ids [n, t], without computing any logits.
 
-        No attention mask is given: rows are padded on the right and attention is causal, so no token
-        that counts ever sees a padding token.
+        No attention mask is needed: rows are padded on the right and attention is causal.
         """
         output: Tensor = self.causal.base_model(input_ids=tokens, use_cache=False)[0]
         return output
@@ -85,8 +79,7 @@ class LanguageModel:
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [m, v] in float32 of hidden states [m, h].
 
-        This is the model's own forward with its decoder replaced by ``hidden``, so that soft-capping,
-        scaling and biases of any architecture are the model's own.
+        By the model's own forward, decoder replaced, for any architecture's soft-capping, scaling and biases.
         """
         head = copy.copy(self.causal)  # shares every parameter; only the decoder is swapped
         replay = _Replay(self.causal.base_model, hidden[None])
@@ -109,9 +102,7 @@ class LanguageModel:
         return replace(self, causal=copy.deepcopy(self.causal, shared))
 
     def fingerprint(self) -> str:
-        """Checksum of every weight as it was loaded and of every setting of config.json that the logits
-        depend on; the same on every device and in every precision of products.
-        """
+        """Checksum of the weights as loaded and of the settings that the logits depend on."""
         return self.identity
 
 
@@ -132,14 +123,16 @@ def load_model(name: str, device: str | None = None, trust_remote_code: bool = F
     identity = fingerprint(causal, settings)
     model = LanguageModel(causal.to(where), encoder, where, None, identity=identity)
     model.multiply_in("float32")
-    limits = [
-        limit for limit in (probe(name, model, known), _stated_limit(causal.config)) if limit is not None
-    ]
-    return replace(model, max_positions=min(limits, default=None), position_break=_break(causal.config))
+    text = causal.config.get_text_config(decoder=True)  # of the text model where there are several
+    # "dynamic" positions, which follow the longest row seen so far, never change up to the stated limit
+    limits = [probe(name, model, known), next(filter(None, (getattr(text, n, None) for n in LIMITS)), None)]
+    longest = min((limit for limit in limits if limit is not None), default=None)
+    position_break = min(_breaks(getattr(text, "rope_parameters", None)), default=None)
+    return replace(model, max_positions=longest, position_break=position_break)
 
 
 def _known_tokens(name: str, causal: Any) -> int:
-    """Token ids from 0 to below this can be read and predicted; a tokenizer may have more of them."""
+    """Number of token ids that can be read and predicted; a tokenizer may have more."""
     tables = (causal.get_input_embeddings(), causal.get_output_embeddings())
     if not all(isinstance(getattr(table, "weight", None), Tensor) for table in tables):
         raise InputError(f"model '{name}' has no embedding and unembedding of tokens; it is not supported")
@@ -159,22 +152,8 @@ def pick_device(device: str | None) -> torch.device:
     return torch.device(device)
 
 
-def _stated_limit(config: Any) -> int | None:
-    """The longest input that config.json names, of the text model where there are several.
-
-    Up to it the factors of "dynamic" positions, which follow the longest row seen so far, never change.
-    """
-    text = config.get_text_config(decoder=True)
-    return next(filter(None, (getattr(text, name, None) for name in LIMITS)), None)
-
-
-def _break(config: Any) -> int | None:
-    """The length above which LongRoPE takes its long factors; kinds of layers may have their own."""
-    rope = getattr(config.get_text_config(decoder=True), "rope_parameters", None)
-    return min(_breaks(rope), default=None)
-
-
 def _breaks(rope: Any) -> Iterator[int]:
+    """Lengths above which LongRoPE takes its long factors; kinds of layers may have their own."""
     if isinstance(rope, Mapping):
         if rope.get("rope_type") == "longrope":
             yield int(rope["original_max_position_embeddings"])

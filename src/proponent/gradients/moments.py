@@ -12,8 +12,7 @@ from proponent.gradients.layers import LayerPlan, Matrix
 from proponent.gradients.projection import Projection, gaussian_projection
 from proponent.gradients.sweep import Sweep
 
-# A row or column whose gradients were (nearly) zero in the sample would get an unbounded scale; its
-# second moment counts as at least this share of the mean, so no scale exceeds 1000 times the typical.
+# Second moments count as at least this share of their mean: no scale exceeds 1000 times the typical.
 FLOOR = 1e-6
 
 
@@ -22,8 +21,8 @@ class SecondMoments:
     """Adafactor's factored second moment of one matrix (Shazeer & Stern, 2018, eq. 4).
 
     rows: r [o], sums over inputs of V.  columns: c [i], sums over outputs of V.  float32, >= 0.
-    of_mean: whether V is of gradients of a batch's mean loss a token, as optimizers keep it, rather than of
-    a passage's summed loss.  The unit falls out of unit-norm scores; a tail-patch step has to know it.
+    of_mean: whether V is of a batch's mean loss a token, as optimizers keep it, not of a passage's summed
+    loss.  Unit-norm scores do not depend on this unit; a tail-patch step does.
     """
 
     rows: Tensor
@@ -54,10 +53,8 @@ class SecondMoments:
 
     def fold(self, projection: Projection) -> Projection:
         """``P_out D_r`` and ``P_in D_c``: projecting a gradient with these corrects it by V as well."""
-        return Projection(
-            in_side=self.column_scale[:, None] * projection.in_side,
-            out_side=self.row_scale[:, None] * projection.out_side,
-        )
+        in_side = self.column_scale[:, None] * projection.in_side
+        return Projection(in_side, self.row_scale[:, None] * projection.out_side)
 
 
 def _scale(sums: Tensor) -> Tensor:
@@ -78,8 +75,7 @@ def fold_moments(plan: LayerPlan, moments: Mapping[str, SecondMoments], seed: in
 class MomentSums:
     """Sums of G∘G over rows and columns, one gradient an example; a capture of one batch as well as the sink.
 
-    Row sums of G∘G are ``Σ_t ((x xᵀ) d ∘ d)`` and column sums ``Σ_t ((d dᵀ) x ∘ x)``, where ``d dᵀ`` is
-    summed over the modules of a matrix; no gradient is formed.
+    Row sums of G∘G are ``Σ_t ((x xᵀ) d ∘ d)`` and column sums ``Σ_t ((d dᵀ) x ∘ x)``; no G is formed.
     """
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
@@ -119,13 +115,11 @@ class MomentSums:
 
     def moments(self, examples: int) -> dict[str, SecondMoments]:
         """Means over ``examples`` gradients, by matrix name."""
-        return {
-            name: SecondMoments(
-                rows.clamp_min(0).div(examples).float(),
-                self._columns[name].clamp_min(0).div(examples).float(),
-            )
-            for name, rows in self._rows.items()
-        }
+
+        def mean(sums: Tensor) -> Tensor:
+            return sums.clamp_min(0).div(examples).float()
+
+        return {name: SecondMoments(mean(r), mean(self._columns[name])) for name, r in self._rows.items()}
 
 
 def sample_moments(
@@ -134,11 +128,7 @@ def sample_moments(
     starts: Sequence[int],
     done: Callable[[Sequence[int]], None] | None = None,
 ) -> dict[str, SecondMoments]:
-    """Second moments of the training loss's gradients over a sample of passages, by matrix name.
-
-    rows: token ids of the sampled passages; each counts as one example, all its tokens summed.
-    starts: index of the first scored token of each.  done: as of ``Sweep``.
-    """
+    """Second moments of the loss's gradients by matrix name, each row one example; arguments as ``Sweep``."""
     sums = MomentSums(sweep.matrices)
     sweep(rows, starts, [sums], done=done)
     return sums.moments(len(rows))
@@ -148,18 +138,18 @@ def pack_moments(moments: Mapping[str, SecondMoments]) -> dict[str, Tensor]:
     """Second moments as named tensors ``NAME/rows``, ``NAME/columns`` and ``NAME/of_mean``, for a file."""
     packed = {}
     for name, value in moments.items():
-        packed[f"{name}/rows"] = value.rows.contiguous()
-        packed[f"{name}/columns"] = value.columns.contiguous()
+        packed[f"{name}/rows"], packed[f"{name}/columns"] = (
+            value.rows.contiguous(),
+            value.columns.contiguous(),
+        )
         packed[f"{name}/of_mean"] = torch.tensor([float(value.of_mean)])
     return packed
 
 
 def unpack_moments(tensors: Mapping[str, Tensor]) -> dict[str, SecondMoments]:
     """The inverse of ``pack_moments``."""
-    names = [key.removesuffix("/rows") for key in tensors if key.endswith("/rows")]
-    return {
-        name: SecondMoments(
-            tensors[f"{name}/rows"], tensors[f"{name}/columns"], bool(tensors[f"{name}/of_mean"])
-        )
-        for name in names
-    }
+    moments = {}
+    for name in (key.removesuffix("/rows") for key in tensors if key.endswith("/rows")):
+        rows, columns, of_mean = (tensors[f"{name}/{part}"] for part in ("rows", "columns", "of_mean"))
+        moments[name] = SecondMoments(rows, columns, bool(of_mean))
+    return moments

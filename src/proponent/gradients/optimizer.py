@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from proponent.gradients.layers import Matrix
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import SecondMoments
 
-# The Hugging Face Trainer orders parameters into a group with weight decay and one without: biases
-# and the weights of normalisation layers.
+# The Hugging Face Trainer has a group of parameters without weight decay: biases and normalisation.
 NO_DECAY = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", re.IGNORECASE)
 
 
@@ -26,10 +26,9 @@ def checkpoint_moments(
 ) -> dict[str, SecondMoments]:
     """Second moments by matrix name from a Hugging Face Trainer's ``optimizer.pt``.
 
-    Adam and AdamW keep the full V (``exp_avg_sq``), which is reduced to its best rank-one form;
-    Adafactor keeps means over rows and columns (``exp_avg_sq_row``, ``exp_avg_sq_col``).  Read with
-    weights_only, so a checkpoint cannot run code.  Raises InputError when the file is no optimizer
-    state, belongs to another model, or holds no second moments.
+    Adam's and AdamW's full V is reduced to its best rank-one form; Adafactor's means become sums.
+    A checkpoint cannot run code.  Raises InputError when the file is no optimizer state, belongs to another
+    model, or holds no second moments.
     """
     names = _parameter_names(model.causal, state := _read_state(path), path)
     states = {name: state["state"].get(index, {}) for index, name in names.items()}
@@ -54,17 +53,16 @@ def _read_state(path: str | Path) -> dict[str, Any]:
 def _parameter_names(causal: nn.Module, state: Mapping[str, Any], path: str | Path) -> dict[int, str]:
     """Parameter name of every index of the state, checked by group sizes."""
     names = [name for name, _ in causal.named_parameters()]
-    sizes = [len(group["params"]) for group in state["param_groups"]]
     norms = {name for name in names if _without_decay(causal, name)}
-    orders = [[*(n for n in names if n not in norms), *(n for n in names if n in norms)], names]
-    order = orders[0] if len(sizes) == 2 else orders[1]
+    groups = [group["params"] for group in state["param_groups"]]
+    sizes = [len(group) for group in groups]
     if sum(sizes) != len(names) or (len(sizes) == 2 and sizes[1] != len(norms)):
         raise InputError(
             f"{path}: holds groups of {sizes} parameters but the model has {len(names)}, {len(norms)} "
             "of them without weight decay; give the optimizer.pt of this model's own training run"
         )
-    indices = [index for group in state["param_groups"] for index in group["params"]]
-    return dict(zip(indices, order, strict=True))
+    order = sorted(names, key=norms.__contains__) if len(sizes) == 2 else names  # stable: norms last
+    return dict(zip(chain.from_iterable(groups), order, strict=True))
 
 
 def _without_decay(causal: nn.Module, name: str) -> bool:
@@ -81,9 +79,8 @@ def _matrix_moments(
         inputs_first = isinstance(causal.get_submodule(module), Conv1D)
         part = _factors(states[f"{module}.weight"], inputs_first)
         if part is None:
-            raise InputError(
-                f"{path}: no second moments for {module}.weight; was it trained by Adam or Adafactor?"
-            )
+            missing = f"no second moments for {module}.weight"
+            raise InputError(f"{path}: {missing}; was it trained by Adam or Adafactor?")
         if part.rows.shape != (outputs,) or part.columns.shape != (matrix.inputs,):
             raise InputError(
                 f"{path}: second moments of {module}.weight are {part.rows.numel()} x {part.columns.numel()} "

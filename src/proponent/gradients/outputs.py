@@ -7,18 +7,14 @@ that are far wider than anything else in a small model; the closed form takes on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class OutputFunction:
-    """A function of logits [m, v] and targets [m].
-
-    value: gives [m].  gradient: that of its sum with respect to the logits, [m, v].
-    """
+class OutputFunction(NamedTuple):
+    """value: [m] of logits [m, v] and targets [m].  gradient: of the values' sum, for the logits, [m, v]."""
 
     value: Callable[[Tensor, Tensor], Tensor]
     gradient: Callable[[Tensor, Tensor], Tensor]
@@ -32,11 +28,10 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
 def margin(logits: Tensor, targets: Tensor) -> Tensor:
     """Negative margin ``−log(p / (1 − p))`` [m], stable for p near 1 (Park et al., TRAK, eq. 5).
 
-    Negated, like every output here, so that all fall as the prediction improves and gradients of one
-    output may meet gradients of another with the same meaning of a positive score.
+    Negated, like every output here: all fall as the prediction improves, so a positive score means the same
+    where gradients of two outputs meet.
     """
-    others = logits.scatter(-1, targets[:, None], float("-inf"))
-    return torch.logsumexp(others, -1) - logit_of(logits, targets)
+    return torch.logsumexp(_others(logits, targets), -1) - logit_of(logits, targets)
 
 
 def logit(logits: Tensor, targets: Tensor) -> Tensor:
@@ -56,8 +51,7 @@ def loss_gradient(logits: Tensor, targets: Tensor) -> Tensor:
 
 def margin_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     """The softmax of the others, and −1 at the target, [m, v]."""
-    others = logits.scatter(-1, targets[:, None], float("-inf"))
-    return _less_one(others.softmax(-1), targets)
+    return _less_one(_others(logits, targets).softmax(-1), targets)
 
 
 def logit_gradient(logits: Tensor, targets: Tensor) -> Tensor:
@@ -65,12 +59,16 @@ def logit_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     return _less_one(torch.zeros_like(logits), targets)
 
 
+def _others(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.scatter(-1, targets[:, None], float("-inf"))
+
+
 def _less_one(values: Tensor, targets: Tensor) -> Tensor:
     """Values [m, v] with 1 taken away at the targets [m], in place."""
     return values.scatter_add_(-1, targets[:, None], values.new_full((len(targets), 1), -1))
 
 
-OUTPUT_FUNCTIONS: dict[str, OutputFunction] = {
+OUTPUT_FUNCTIONS = {
     "loss": OutputFunction(loss, loss_gradient),
     "margin": OutputFunction(margin, margin_gradient),
     "logit": OutputFunction(logit, logit_gradient),

@@ -24,7 +24,7 @@ TOLERANCE = 1e-4  # of the largest logit; rounding stays below a hundredth of it
 class _PositionTables(TorchFunctionMode):
     """Watches lookups in embeddings; ``limit`` is the smallest number of positions that a table serves.
 
-    Some models start at another row than the first (OPT, RoBERTa), so the table's size alone does not tell.
+    The table's size alone does not tell it: some models (OPT, RoBERTa) start at a later row than the first.
     """
 
     limit: int | None = None
@@ -42,40 +42,29 @@ def probe(name: str, model: LanguageModel, known: int) -> int | None:
     """Check a model on two short rows; returns how many positions its learned tables serve, None without one.
 
     known: number of token ids that it can read and predict.
-
     Raises InputError where a forward pass fails, no logit is finite, an earlier logit depends on a later
     token, or the head makes other logits of the last hidden states than the model does.
     """
     with torch.no_grad():
-        with _refusing(f"model '{name}': its forward pass fails"), _PositionTables() as seen:
-            rows = _rows(known).to(model.device)
+        with _refusing(f"model '{name}': its forward pass fails"), (watched := _PositionTables()):
+            # ids of the middle of the vocabulary, where those with a meaning of their own are rare
+            rows = ((known // 2 + 3 * torch.arange(TOKENS)) % known).repeat(2, 1)
+            rows[1, -1] = known // 3
+            rows = rows.to(model.device)
             whole: Tensor = model.causal(input_ids=rows, use_cache=False).logits.float()
         with _refusing(f"model '{name}': its logits cannot be made of the last hidden state alone"):
             remade = model.logits(model.hidden(rows[:1])[0])
     if not whole.isfinite().any():
         raise InputError(f"model '{name}' gives no finite logit for {TOKENS} tokens; its weights are damaged")
     if _differ(whole[1, :-1], whole[0, :-1]):
-        raise InputError(
-            f"model '{name}' is not causal: the last token changes the logits of those before it; "
-            "give a causal language model"
-        )
+        seen = "the last token changes the logits of those before it"
+        raise InputError(f"model '{name}' is not causal: {seen}; give a causal language model")
     if _differ(remade, whole[0]):
         raise InputError(
             f"model '{name}': its logits are not those that its head makes of the last hidden state of the "
             "same row alone; such models are not supported"
         )
-    limit: int | None = seen.limit
-    return limit
-
-
-def _rows(known: int) -> Tensor:
-    """Two rows of token ids [2, t] that differ in the last.
-
-    They come from the middle of the vocabulary, where ids with a meaning of their own are rare.
-    """
-    rows = ((known // 2 + 3 * torch.arange(TOKENS)) % known).repeat(2, 1)
-    rows[1, -1] = known // 3
-    return rows
+    return watched.limit
 
 
 def _differ(found: Tensor, expected: Tensor) -> bool:

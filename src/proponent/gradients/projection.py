@@ -18,8 +18,7 @@ class Projection:
     """The two sides of one matrix's projection, ``P_out G P_inᵀ``, as right factors.
 
     in_side: P_inᵀ [i, p].  out_side: P_outᵀ [o, p], the rows of several modules end to end.
-    Before second moments are folded in, entries are i.i.d. N(0, 1/p), so that the projection keeps squared
-    norms in expectation.
+    Entries are i.i.d. N(0, 1/p), which keeps squared norms in expectation, until moments are folded in.
     """
 
     in_side: Tensor
@@ -32,18 +31,14 @@ def gaussian_projection(matrix: Matrix, side: int, seed: int) -> Projection:
     Drawn by NumPy's Philox, a counter-based generator, keyed by seed, matrix, side and p: the same
     numbers whatever the device, and independent ones for another p rather than a cut of a larger one.
     """
-    return Projection(
-        in_side=_draw(f"{seed}/{matrix.name}/in/{side}", matrix.inputs, side),
-        out_side=_draw(f"{seed}/{matrix.name}/out/{side}", sum(matrix.outputs), side),
-    )
+    in_side = _draw(f"{seed}/{matrix.name}/in/{side}", matrix.inputs, side)
+    return Projection(in_side, _draw(f"{seed}/{matrix.name}/out/{side}", sum(matrix.outputs), side))
 
 
 def pack_projections(projections: Mapping[str, Projection]) -> dict[str, Tensor]:
     """Projections by matrix name as named tensors ``NAME/in`` and ``NAME/out``, for a file."""
-    packed = {}
-    for name, value in projections.items():
-        packed[f"{name}/in"], packed[f"{name}/out"] = value.in_side, value.out_side
-    return packed
+    sides = {f"{name}/in": value.in_side for name, value in projections.items()}
+    return sides | {f"{name}/out": value.out_side for name, value in projections.items()}
 
 
 def unpack_projections(tensors: Mapping[str, Tensor]) -> dict[str, Projection]:

@@ -5,7 +5,7 @@ It exists to be compared with; the fast path never calls it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,10 +20,7 @@ from proponent.gradients.projection import gaussian_projection
 def weight_gradients(
     model: LanguageModel, matrices: Sequence[Matrix], row: Sequence[int], start: int, output: str = "loss"
 ) -> dict[str, Tensor]:
-    """Gradient [o, i] of every matrix for one row of tokens, by plain autograd through all parameters.
-
-    Modules that count as one matrix are laid end to end along o.
-    """
+    """Gradient [o, i] of every matrix for one row of tokens, by plain autograd; modules joined along o."""
     weights = {path: model.causal.get_submodule(path).weight for m in matrices for path in m.modules}
     tokens = torch.tensor([list(row)], device=model.device)
     for weight in weights.values():
@@ -41,15 +38,10 @@ def weight_gradients(
     finally:
         for weight in weights.values():
             weight.requires_grad_(False)
-    return {
-        m.name: torch.cat([_as_rows(model, path, gradients[path]) for path in m.modules]) for m in matrices
-    }
-
-
-def _as_rows(model: LanguageModel, path: str, gradient: Tensor) -> Tensor:
-    """A weight gradient as float32 [o, i]; GPT-2's Conv1D stores [i, o]."""
-    stored_inputs_first = isinstance(model.causal.get_submodule(path), Conv1D)
-    return (gradient.T if stored_inputs_first else gradient).float()
+    for path, gradient in gradients.items():  # GPT-2's Conv1D stores [i, o]
+        inputs_first = isinstance(model.causal.get_submodule(path), Conv1D)
+        gradients[path] = (gradient.T if inputs_first else gradient).float()
+    return {m.name: torch.cat([gradients[path] for path in m.modules]) for m in matrices}
 
 
 def full_second_moments(
@@ -67,16 +59,10 @@ def exact_feature(
     gradients: Mapping[str, Tensor], plan: LayerPlan, second_moments: Mapping[str, Tensor], seed: int
 ) -> Tensor:
     """Feature [d] of one example from its gradients, ``P_out (G / √V) P_inᵀ``, V [o, i] any matrix."""
-    return torch.cat(list(_block_features(gradients, plan, second_moments, seed)))
-
-
-def _block_features(
-    gradients: Mapping[str, Tensor], plan: LayerPlan, second_moments: Mapping[str, Tensor], seed: int
-) -> Iterator[Tensor]:
-    for block in plan.blocks:
-        total = torch.zeros(plan.side, plan.side, dtype=torch.float64)
+    feature = torch.zeros(len(plan.blocks), plan.side, plan.side, dtype=torch.float64)
+    for b, block in enumerate(plan.blocks):
         for matrix in block.matrices:
             sides = gaussian_projection(matrix, plan.side, seed)
             corrected = gradients[matrix.name].double() / second_moments[matrix.name].double().sqrt()
-            total += sides.out_side.double().T @ corrected @ sides.in_side.double()
-        yield total.flatten().float()
+            feature[b] += sides.out_side.double().T @ corrected @ sides.in_side.double()
+    return feature.flatten().float()

@@ -21,10 +21,8 @@ class FeatureSpec:
     """How text becomes influence features; derive another with ``dataclasses.replace``.
 
     model: Hugging Face model folder or hub id; a folder is kept as an absolute path.
-    dim: feature dimension d.  Each of the B blocks gets side p = floor(sqrt(d / B)), so the features
-        have B * p * p <= d coordinates; ``LayerPlan`` tells the exact number.
-    layer_groups: consecutive groups that the layers are cut into, each giving an attention block and
-        an MLP block (fewer groups for a model with fewer layers).
+    dim: feature dimension d.  Each of the B blocks has side p = floor(sqrt(d / B)): B * p * p coordinates.
+    layer_groups: at most so many groups of consecutive layers, each with an attention and an MLP block.
     second_moment: ``sample`` (estimated on ``moment_sample`` passages), ``none`` (ones), or the path
         of an optimizer checkpoint (a Hugging Face Trainer's ``optimizer.pt``).
     output: function of the passages' tokens whose gradient is taken: ``loss``, ``margin`` or ``logit``.
@@ -32,8 +30,7 @@ class FeatureSpec:
     batch_tokens: tokens that are computed at once, padding included.
     damping: what is added to R_train's diagonal, relative to each block's mean eigenvalue: a number > 0,
         or ``oas`` or ``ledoit-wolf``, which read it off R_train, a block at a time.
-    dtype: ``float32`` or ``bfloat16``, of the linear modules' products, except in the forward pass of the
-        first layers, and of the projections; all else is float32.
+    dtype: ``float32`` or ``bfloat16``, of projections and of all but the first layers' products.
 
     Raises InputError for a value outside its range.
     """
@@ -51,7 +48,8 @@ class FeatureSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", _absolute_if_folder(self.model))
+        if os.path.isdir(self.model):  # so that the run can be traced from another directory
+            object.__setattr__(self, "model", os.path.abspath(self.model))
         if self.second_moment not in ("sample", "none"):
             object.__setattr__(self, "second_moment", os.path.abspath(self.second_moment))
             if not Path(self.second_moment).is_file():
@@ -64,8 +62,9 @@ class FeatureSpec:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.max_length < 2 and self.max_length != 0:
             raise InputError(f"max_length is {self.max_length}; a chunk needs 2 tokens to predict one")
-        _check_choice("output", self.output, OUTPUTS)
-        _check_choice("dtype", self.dtype, DTYPES)
+        for name, value, choices in (("output", self.output, OUTPUTS), ("dtype", self.dtype, DTYPES)):
+            if value not in choices:
+                raise InputError(f"{name} is '{value}'; choose one of {', '.join(choices)}")
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values, one key a field."""
@@ -77,11 +76,9 @@ class FeatureSpec:
 
         A run keeps the second moments that it read, so their checkpoint need not exist any more.
         """
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise InputError(
-                f"the run's spec has unknown settings {unknown}; was it made by a newer version?"
-            )
+        if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
+            found = f"the run's spec has unknown settings {unknown}"
+            raise InputError(f"{found}; was it made by a newer version?")
         try:
             spec = cls(**{**values, "second_moment": "none"})
         except TypeError as error:
@@ -91,15 +88,4 @@ class FeatureSpec:
 
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of the spec's canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _absolute_if_folder(model: str) -> str:
-    """A folder's absolute path, so that a run can be traced from another directory; else unchanged."""
-    return os.path.abspath(model) if os.path.isdir(model) else model
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} is '{value}'; choose one of {', '.join(choices)}")
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]

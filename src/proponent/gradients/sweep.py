@@ -7,7 +7,7 @@ factors of every weight gradient ``dᵀ x``, never the gradient itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,23 +30,19 @@ class Capture(Protocol):
 
 
 class Sink(Protocol):
-    """Takes the batches of a sweep."""
+    """Takes the batches of a sweep, one at a time and always in the same order."""
 
     def open(self, rows: int) -> Capture:
         """A capture for a batch of so many rows."""
 
     def take(self, members: Sequence[int], captured: Any) -> None:
-        """Take a finished batch: the numbers of its rows, and the capture that ``open`` gave for it.
-
-        Batches come one at a time and always in the same order.
-        """
+        """Take a finished batch: the numbers of its rows, and the capture that ``open`` gave for it."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A model ready for passes over token rows.
+    """Passes of token rows through a model, whose sinks see the gradients of ``matrices``.
 
-    matrices: whose gradients the sinks see.
     batch_tokens: tokens that are computed at once, padding included, over all lanes.
     """
 
@@ -97,19 +93,15 @@ def captured(
     input; the graph starts at the outputs of the first matrices, below which nothing is differentiated.
     """
     missing: dict[tuple[str, int], tuple[Matrix, Tensor]] = {}
-    handles = []
-    for matrix in matrices:
-        for slot, path in enumerate(matrix.modules):
-            hook = _forward_hook(matrix, slot, captures, rows, missing)
-            handles.append(model.causal.get_submodule(path).register_forward_hook(hook))
-    try:
+    with ExitStack() as hooks:
+        for matrix in matrices:
+            for slot, path in enumerate(matrix.modules):
+                hook = _forward_hook(matrix, slot, captures, rows, missing)
+                hooks.callback(model.causal.get_submodule(path).register_forward_hook(hook).remove)
         yield
         for (_, slot), (matrix, zeros) in missing.items():
             for capture in captures:
                 capture.backward(matrix, slot, zeros)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _forward_hook(
