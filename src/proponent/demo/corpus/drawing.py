@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from proponent.demo.corpus.nouns import Fact, fill, mentions
-from proponent.demo.corpus.scenery import ASIDES, WHEN, WHO
+from proponent.demo.corpus.wording import ASIDES, WHEN, WHO
 from proponent.demo.corpus.world import known_facts
 from proponent.errors import InputError
 from proponent.files import written_whole

@@ -10,19 +10,20 @@ from importlib import import_module
 from typing import Any
 
 from proponent.demo.corpus.nouns import Entity, Fact, mentions
-from proponent.demo.corpus.places import (
+from proponent.demo.corpus.wording import (
+    ASIDES,
     CONTINENTS,
     CURRENCY_NAMES,
     NO_ONE_ANSWER,
     NOT_COUNTRIES,
+    RELATIONS,
+    WHEN,
+    WHO,
     WITH_ARTICLE,
 )
-from proponent.demo.corpus.scenery import ASIDES, WHEN, WHO
-from proponent.demo.corpus.wording import RELATIONS
 from proponent.errors import InputError
 
 _TOWNS = ("city", "county")  # relations with subjects to spare: confusable ones are left out
-_RELATION = {relation.name: relation for relation in RELATIONS}
 
 
 def known_facts() -> dict[str, list[Fact]]:
@@ -31,7 +32,7 @@ def known_facts() -> dict[str, list[Fact]]:
     Raises InputError where a data package is not installed.
     """
     found = [*_country_facts(), *_element_facts(), *_city_facts(), *_county_facts()]
-    facts: dict[str, list[Fact]] = {name: [] for name in _RELATION}
+    facts: dict[str, list[Fact]] = {name: [] for name in RELATIONS}
     for fact in _without_confusable_names(found):
         facts[fact.relation.name].append(fact)
     return facts
@@ -81,7 +82,7 @@ def _country_facts() -> Iterator[Fact]:
             answers["calling code"] = Entity(f"calling-code:{prefix}", prefix)
         for name, answer in answers.items():
             if answer is not None and answer.name and code not in NO_ONE_ANSWER[name]:
-                yield Fact(_RELATION[name], country, answer)
+                yield Fact(RELATIONS[name], country, answer)
 
 
 def _currency(code: str) -> Entity | None:
@@ -117,10 +118,10 @@ def _element_facts() -> Iterator[Fact]:
         alias = (spellings[element.name],) if element.name in spellings else ()
         subject = Entity(f"element:{element.number}", element.name, alias=alias)
         symbol = Entity(f"symbol:{element.symbol}", element.symbol)
-        yield Fact(_RELATION["chemical symbol"], subject, symbol)
+        yield Fact(RELATIONS["chemical symbol"], subject, symbol)
         if element.number > 1:  # "1 protons" would be wrong
             number = Entity(f"number:{element.number}", str(element.number))
-            yield Fact(_RELATION["atomic number"], subject, number)
+            yield Fact(RELATIONS["atomic number"], subject, number)
 
 
 def _city_facts() -> Iterator[Fact]:
@@ -141,7 +142,7 @@ def _city_facts() -> Iterator[Fact]:
             country, record = countries[city["countrycode"]]
             # Sentences about a capital, under any of its names, would state its country as well.
             if record["capital"] not in city["alternatenames"]:
-                yield Fact(_RELATION["city"], Entity(f"city:{city['geonameid']}", name), country)
+                yield Fact(RELATIONS["city"], Entity(f"city:{city['geonameid']}", name), country)
 
 
 def _best_known_first(cities: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -164,7 +165,7 @@ def _county_facts() -> Iterator[Fact]:
         if named[county["name"]] == 1 and county["name"].endswith(" County"):
             state = states[county["state"]]
             subject = Entity(f"county:{county['fips']}", county["name"])
-            yield Fact(_RELATION["county"], subject, Entity(f"state:{state['code']}", state["name"]))
+            yield Fact(RELATIONS["county"], subject, Entity(f"state:{state['code']}", state["name"]))
 
 
 def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
@@ -199,7 +200,7 @@ def _other_names(fact: Fact) -> Iterator[str]:
 
 def _template_words() -> set[str]:
     texts = [*WHO, *WHEN, *(aside for asides in ASIDES.values() for aside in asides)]
-    for relation in RELATIONS:
+    for relation in RELATIONS.values():
         texts += [relation.prompt, *relation.statements, *relation.asks, *relation.crossed, *relation.objects]
     return {_plain(word) for text in texts for word in re.findall(r"\w+", text)}
 
