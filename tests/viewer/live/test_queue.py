@@ -13,14 +13,15 @@ from starlette.testclient import TestClient
 from tests.viewer.live.asking import ASKED, FRANCE, finished, traced
 from tests.viewer.live.conftest import TASK
 
+from proponent.attribute.live import Ranking
 from proponent.progress import Advance, Progress, Silent
 from proponent.viewer.app import Shown, create_app
 from proponent.viewer.desk import Limits
-from proponent.viewer.live import LiveRun, Traced, Wanted
+from proponent.viewer.live import LiveRun, Traced
 
 
 class SlowRun(LiveRun):
-    """A run whose traces go on until they are let go, told or not."""
+    """A run whose traces go on until they are let go, cancelled or not."""
 
     def __init__(self, run: LiveRun) -> None:
         self.__dict__.update(run.__dict__)
@@ -99,15 +100,15 @@ def test_the_oldest_traces_are_forgotten(live_run: LiveRun) -> None:
     assert found == [404, 200, 200, 200], "two that are over, and the newest"
 
 
-@pytest.mark.parametrize("last", ["asking the model", "searching"])
+@pytest.mark.parametrize("last", ["running the model", "searching"])
 def test_a_trace_can_be_ended_at_every_stage(last: str, live_run: LiveRun) -> None:
-    """The model and the search tell of their progress, and what that raises ends them."""
-    told = []
+    """The model and the search report their progress, and what that raises ends them."""
+    stages = []
 
     class Ending(Silent):
         @contextmanager
         def stage(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
-            told.append((name, total, unit))
+            stages.append((name, total, unit))
 
             def advance(units: int, tokens: int = 0) -> None:
                 if name == last:
@@ -117,18 +118,18 @@ def test_a_trace_can_be_ended_at_every_stage(last: str, live_run: LiveRun) -> No
 
     with pytest.raises(TimeoutError):
         live_run.trace(**FRANCE, progress=Ending())
-    assert told == [("asking the model", 2, "passes"), ("searching", 6, "passages")][: len(told)]
-    assert told[-1][0] == last
+    assert stages == [("running the model", 2, "passes"), ("searching", 6, "rows")][: len(stages)]
+    assert stages[-1][0] == last
 
 
 def test_a_task_that_does_not_fit_into_memory_is_scanned_for(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, live_run: LiveRun
 ) -> None:
-    monkeypatch.setattr("proponent.viewer.live.GROUND_BYTES", 10)
+    monkeypatch.setattr("proponent.attribute.live.TASK_BYTES", 10)
     small = LiveRun(run_folder, TASK, "cpu")
     found = small.trace(**FRANCE, progress=Silent())
     expected = live_run.trace(**FRANCE, progress=Silent())
-    for wanted in (Wanted("trackstar", 0.9, 6), Wanted("trackstar", None, 6), Wanted("cosine", None, 6)):
+    for wanted in (Ranking("trackstar", 0.9, 6), Ranking("trackstar", None, 6), Ranking("cosine", None, 6)):
         row, other = (run.rank(it, wanted, Silent()) for run, it in ((small, found), (live_run, expected)))
         assert row["proponent_ids"] == other["proponent_ids"]
         assert row["proponent_scores"] == pytest.approx(other["proponent_scores"], abs=2e-6)
