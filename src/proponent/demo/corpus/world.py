@@ -42,10 +42,8 @@ def _package(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise InputError(
-            f"the generated corpus needs the package {name}, which is not installed: "
-            "pip install 'proponent[demo]'"
-        ) from None
+        missing = f"the generated corpus needs the package {name}, which is not installed"
+        raise InputError(f"{missing}: pip install 'proponent[demo]'") from None
 
 
 def _countries() -> dict[str, tuple[Entity, dict[str, Any]]]:
@@ -149,11 +147,11 @@ def _best_known_first(cities: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The largest city of every country, then every country's second, and so on."""
     by_size = sorted(cities, key=lambda city: (-city["population"], city["geonameid"]))
     larger = Counter[str]()
-    rank: dict[int, int] = {}
+    ranks: list[int] = []
     for city in by_size:
-        rank[city["geonameid"]] = larger[city["countrycode"]]
+        ranks.append(larger[city["countrycode"]])
         larger[city["countrycode"]] += 1
-    return sorted(by_size, key=lambda city: rank[city["geonameid"]])
+    return [by_size[n] for n in sorted(range(len(ranks)), key=ranks.__getitem__)]
 
 
 def _county_facts() -> Iterator[Fact]:
@@ -176,12 +174,12 @@ def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
     of the other ("Kuwait City").
     """
     facts = list(facts)
-    taken = {name for fact in facts for name in _other_names(fact)}
+    others = [fact.subject.name for fact in facts if fact.relation.name not in _TOWNS]
+    taken = {_plain(name) for name in [*others, *(fact.object.name for fact in facts)]}
     worded = _template_words()
     kept = []
     for fact in facts:
-        plain = _plain(fact.subject.name)
-        town = fact.relation.name in _TOWNS
+        plain, town = _plain(fact.subject.name), fact.relation.name in _TOWNS
         if not (town and (plain in worded or taken & {plain, *_parts(fact.subject.name)})):
             kept.append(fact)
     within = {part for fact in kept for part in _parts(fact.subject.name)}
@@ -189,13 +187,6 @@ def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
         subject, answer = fact.subject.name, fact.object.name
         if _plain(subject) not in within and not mentions(answer, subject) and not mentions(subject, answer):
             yield fact
-
-
-def _other_names(fact: Fact) -> Iterator[str]:
-    """Names of the fact, in lower case, that no city or county may have."""
-    yield _plain(fact.object.name)
-    if fact.relation.name not in _TOWNS:
-        yield _plain(fact.subject.name)
 
 
 def _template_words() -> set[str]:
