@@ -242,8 +242,7 @@ class _Work:
 
     def _uncovered(self, plan: LayerPlan) -> dict[str, float]:
         """Weights with a gradient that the method leaves out, with their share of the squared gradient."""
-        left = uncovered(self.model, plan.matrices, self.sample[0].tokens)
-        if left:
+        if left := uncovered(self.model, plan.matrices, self.sample[0].tokens):
             name, share = next(iter(left.items()))
             self.progress.say(
                 f"{len(left)} weights with {sum(left.values()):.1%} of the squared gradient are no linear "

@@ -117,10 +117,7 @@ def pack_triangle(block: Tensor) -> Tensor:
 
 
 def unpack_triangle(packed: Tensor, into: Tensor | None = None) -> Tensor:
-    """The inverse of ``pack_triangle``: a lower triangular block [w, w], zero above the diagonal.
-
-    into: a block of that kind to overwrite, for fresh memory takes longer than the triangle.
-    """
+    """The inverse of ``pack_triangle``, zero above the diagonal; into: such a block to overwrite."""
     width = int((2 * packed.numel() + 0.25) ** 0.5)
     block = torch.zeros(width, width, dtype=packed.dtype) if into is None else into
     for part, row in _triangle_rows(packed, block):

@@ -57,9 +57,8 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """What a request must show.
 
-    hosts: names that the Host header may have, without port.  addresses: whether it may also be any IP
-    address, which no other site can make its own name be.  token: what a cookie or an Authorization header
-    must carry, None for none.  body_limit: bytes that a request may bring.
+    hosts: names that the Host header may have, without port.  addresses: whether any IP address may be there.
+    token: of a cookie or an Authorization header, None for none.  body_limit: bytes of a body.
     """
 
     hosts: frozenset[str] = LOOPBACK_NAMES
@@ -178,7 +177,7 @@ async def _admit(scope: MutableMapping[str, Any], guard: Guard, send: Send) -> N
     if scope["path"] != "/" or scope["method"] != "GET" or not guard.is_token(offered):
         raise RefusedError(401, "a token is needed: open the address that 'proponent view' printed")
     cookie = f"{guard.cookie}={guard.token}; Path=/; HttpOnly; SameSite=Lax"
-    await _answer(send, 303, {}, {"location": "/", "set-cookie": cookie})
+    await _answer(send, 303, {}, **{"location": "/", "set-cookie": cookie})
 
 
 async def _whole_body(headers: dict[str, str], receive: Receive, limit: int) -> Receive:
@@ -218,11 +217,9 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-async def _answer(
-    send: Send, status: int, content: dict[str, str], headers: dict[str, str] | None = None
-) -> None:
+async def _answer(send: Send, status: int, content: dict[str, str], **headers: str) -> None:
     body = json.dumps(content).encode()
-    lines = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
+    lines = {"content-type": "application/json", "content-length": str(len(body)), **headers}
     await send({"type": "http.response.start", "status": status, "headers": _encoded(lines)})
     await send({"type": "http.response.body", "body": body})
 
