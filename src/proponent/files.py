@@ -21,7 +21,6 @@ except ImportError:  # not there on Windows
     fcntl = None  # type: ignore[assignment]
 
 CHECKSUM_BYTES = 2**20  # read at a time
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -44,11 +43,10 @@ def written_whole(path: Path, note: Callable[[str], object] | None = None) -> It
         os.replace(part, path)
         _sync_folder(path.parent)
     except OSError as error:
-        if error.errno in FULL_DISK:
-            raise InputError(
-                f"{path}: no space left on the disk; free some and start again, what is done is kept"
-            ) from error
-        raise
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        full = f"{path}: no space left on the disk"
+        raise InputError(f"{full}; free some and start again, what is done is kept") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -81,7 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object; InputError when it is damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); build the run again") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: damaged (not a JSON object); build the run again")
@@ -89,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_checksummed_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object with a checksum of itself: for a file whose checksum no other file has."""
+    """Write one JSON object with a checksum of itself."""
     write_json(path, {**value, "checksum": _content_checksum(value)})
 
 
@@ -106,10 +104,7 @@ def _content_checksum(value: Mapping[str, Any]) -> str:
 
 
 def checksum(path: Path) -> str:
-    """XXH3 (128 bits) of a file's bytes, in hex, at the speed of memory: against damage, not against malice.
-
-    An OSError names the file.
-    """
+    """XXH3 (128 bits) of a file's bytes, in hex: against damage, not malice.  An OSError names the file."""
     found, buffer = xxhash.xxh3_128(), memoryview(bytearray(CHECKSUM_BYTES))
     try:
         with open(path, "rb", buffering=0) as file:

@@ -1,8 +1,7 @@
 """Matrix products through the faster of the two libraries that come with torch on a processor.
 
-Float32 products of torch go through MKL, which leaves half of the vector units' width of an AMD processor
-unused where it has the whole; oneDNN, which torch carries for convolutions and bfloat16, uses all of it: 470
-GFLOP/s instead of 210 on two cores of an EPYC with Zen 5; with Zen 4 190 to 220 instead of 150 to 205.
+Float32 products of torch go through MKL, which leaves half of an AMD processor's vector width unused; oneDNN
+uses all of it: 470 GFLOP/s instead of 210 on two cores of an EPYC with Zen 5.
 """
 
 from __future__ import annotations

@@ -13,20 +13,20 @@ LINE_EVERY = 10.0
 
 
 class Progress(Protocol):
-    """Told of stages of work; ``stage`` yields a function to call with the units done since.
-
-    It may be given ``tokens=`` as well, for a second rate.
-    """
+    """Reports stages of work and single lines."""
 
     def stage(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
-        """Open a stage of ``total`` units (None: unknown)."""
+        """A stage of ``total`` units (None: unknown); yields a function to call with the units done since.
+
+        It takes ``tokens=`` as well, for a second rate.
+        """
 
     def say(self, line: str) -> None:
-        """Tell one line."""
+        """Report one line."""
 
 
 class Silent:
-    """Tells nothing."""
+    """Reports nothing."""
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
@@ -63,21 +63,16 @@ def _bar(name: str, total: int | None, unit: str) -> Iterator[Advance]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rates]}"),
-        TimeRemainingColumn(),
-    )
-    began, counts = time.monotonic(), {"done": 0, "tokens": 0}
+    title, rates = TextColumn("{task.description}"), TextColumn("{task.fields[rates]}")
+    columns = (title, BarColumn(), MofNCompleteColumn(), rates, TimeRemainingColumn())
+    began, done, all_tokens = time.monotonic(), 0, 0
     with RichProgress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task(name, total=total, rates="")
 
         def advance(units: int, tokens: int = 0) -> None:
-            counts["done"] += units
-            counts["tokens"] += tokens
-            rates = _rates(counts["done"], counts["tokens"], time.monotonic() - began, unit)
+            nonlocal done, all_tokens
+            done, all_tokens = done + units, all_tokens + tokens
+            rates = _rates(done, all_tokens, time.monotonic() - began, unit)
             bars.update(task, advance=units, rates=rates)
 
         yield advance
@@ -86,24 +81,23 @@ def _bar(name: str, total: int | None, unit: str) -> Iterator[Advance]:
 @contextmanager
 def _lines(name: str, total: int | None, unit: str) -> Iterator[Advance]:
     began = last = time.monotonic()
-    counts = {"done": 0, "tokens": 0}
+    done = all_tokens = 0
 
-    def tell() -> None:
+    def report() -> None:
         seconds = time.monotonic() - began
-        line = f"{name}: {counts['done']:,}{f' of {total:,}' if total else ''} {unit}"
-        line += f", {_rates(counts['done'], counts['tokens'], seconds, unit)}"
-        if total and 0 < counts["done"] < total:
-            line += f", {seconds * (total - counts['done']) / counts['done']:,.0f} s left"
+        line = f"{name}: {done:,}{f' of {total:,}' if total else ''} {unit}"
+        line += f", {_rates(done, all_tokens, seconds, unit)}"
+        if total and 0 < done < total:
+            line += f", {seconds * (total - done) / done:,.0f} s left"
         print(line, file=sys.stderr, flush=True)
 
     def advance(units: int, tokens: int = 0) -> None:
-        nonlocal last
-        counts["done"] += units
-        counts["tokens"] += tokens
+        nonlocal last, done, all_tokens
+        done, all_tokens = done + units, all_tokens + tokens
         if time.monotonic() - last >= LINE_EVERY:
             last = time.monotonic()
-            tell()
+            report()
 
     yield advance
     if last == began or time.monotonic() - last > 0.1:
-        tell()
+        report()

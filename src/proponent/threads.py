@@ -11,9 +11,9 @@ import torch
 
 @contextmanager
 def side_by_side(lanes: int, begin: Callable[[], None] = lambda: None) -> Iterator[Executor]:
-    """A pool of ``lanes`` >= 1 threads; each calls ``begin`` first, and torch has its share of threads there.
+    """A pool of ``lanes`` >= 1 threads; each calls ``begin`` first and has its share of torch's threads.
 
-    At the end what runs is waited for, what has not begun never does, and torch has its threads again.
+    At the end running work is waited for, waiting work is cancelled, and torch has its threads again.
     """
     threads = torch.get_num_threads()
 

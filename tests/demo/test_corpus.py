@@ -17,8 +17,7 @@ pytest.importorskip("periodictable", reason="needs the extra 'demo'")
 
 from proponent.demo.corpus import DemoCorpus, generate, world
 from proponent.demo.corpus.nouns import mentions
-from proponent.demo.corpus.scenery import ASIDES
-from proponent.demo.corpus.wording import RELATIONS
+from proponent.demo.corpus.wording import ASIDES, RELATIONS
 from proponent.errors import InputError
 
 Rows = list[dict[str, Any]]
@@ -144,7 +143,7 @@ def test_some_facts_are_stated_once_and_a_share_in_the_words_of_the_prompt(
     words = {row["sentence_id"]: row["text"] for row in sentences}
     once = sum(len(fact["trex_sentences"]) == 1 for fact in facts) / len(facts)
     assert 0.05 < once < 0.3
-    for relation in RELATIONS:
+    for relation in RELATIONS.values():
         about = [fact for fact in facts if fact["relation"] == relation.name]
         literal = [
             any(words[sentence].startswith(fact["prompt0"] + " ") for sentence in fact["trex_sentences"])
@@ -231,7 +230,7 @@ def test_a_missing_data_package_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_templates_have_the_slots_of_their_kind() -> None:
-    for relation in RELATIONS:
+    for relation in RELATIONS.values():
         assert relation.prompt.endswith("{o}.")
         for statement in (relation.prompt, *relation.statements):
             assert statement.count("{s}") == statement.count("{o}") == 1

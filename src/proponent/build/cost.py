@@ -18,8 +18,7 @@ RAW_FLOATS = 1  # scale of a raw row
 
 # Attention to the tokens before: half of the t × t products, queries with keys and weights with values.
 ATTENTION_FORWARD = 2
-# Backward makes the weights again and then four products of the same size.
-ATTENTION_BACKWARD = 5
+ATTENTION_BACKWARD = 5  # the weights again, and four products of the same size
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,9 @@ class FeatureShape:
 
 
 def gradient_operations(model: ModelShape, tokens: int) -> int:
-    """Operations of a passage's forward and backward with respect to activations, logits included.
+    """Operations of a passage's forward and backward pass with respect to activations, logits included.
 
-    Nothing is differentiated below the outputs of the first matrix; the last token predicts nothing and
-    is not computed.
+    The backward pass ends at the outputs of the first matrix; the last token is not computed.
     """
     first = model.matrices[0][0] * model.matrices[0][1]
     positions = tokens - 1
@@ -83,16 +81,11 @@ def gradient_operations(model: ModelShape, tokens: int) -> int:
 def feature_operations(model: ModelShape, features: FeatureShape, tokens: int) -> int:
     """Operations of a passage's projections and of their products, summed over positions."""
     positions = tokens - 1
-    projections = 2 * positions * features.side * model.sides
-    products = 2 * positions * features.width * len(model.matrices)
-    return projections + products
+    return 2 * positions * (features.side * model.sides + features.width * len(model.matrices))
 
 
 def moment_operations(model: ModelShape, tokens: int) -> int:
-    """Operations of a sampled passage's second moments, its gradient included.
-
-    Row sums take ``(x xᵀ) d`` and column sums ``(d dᵀ) x`` [t, t] at a time.
-    """
+    """Operations of a passage's second moments by ``(x xᵀ) d`` and ``(d dᵀ) x``, its gradient included."""
     return gradient_operations(model, tokens) + 4 * (tokens - 1) ** 2 * model.sides
 
 

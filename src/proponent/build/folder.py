@@ -16,7 +16,7 @@ MADE_WITH, UNCOVERED = "made_with", "uncovered"
 
 
 def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The manifest of the run that is here, if any, after a comparison with the one that is asked for.
+    """The manifest of the run in a folder, if any, once it has been compared with the given one.
 
     Raises InputError for a folder with other things in it, for a run of another spec, model or corpus, naming
     what differs, and for a damaged manifest.
@@ -31,12 +31,12 @@ def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> dict[str, An
                 "give another folder, or the same settings to go on"
             )
         return here
-    if folder.path.is_symlink() and not folder.path.exists():
-        raise InputError(f"{folder.path}: a link to a folder that is not there; give another folder")
-    if folder.path.exists() and not (
-        folder.path.is_dir() and all(is_aside(p) or p == folder.lock for p in folder.path.iterdir())
-    ):
-        raise InputError(f"{folder.path}: exists and is not a run; give a new or an empty folder")
+    path = folder.path
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: a link to a folder that is not there; give another folder")
+    empty = path.is_dir() and all(is_aside(inside) or inside == folder.lock for inside in path.iterdir())
+    if path.exists() and not empty:
+        raise InputError(f"{path}: exists and is not a run; give a new or an empty folder")
     return None
 
 

@@ -15,12 +15,10 @@ import torch
 from proponent.build.folder import MADE_WITH, UNCOVERED, building, check_folder, remove_leftovers
 from proponent.build.local import run_tasks
 from proponent.build.marks import Marks
-from proponent.build.plan import PLAN, cut_shards, stage
+from proponent.build.plan import PLAN, cut_shards, refuse_namesakes, stage
 from proponent.build.tasks import START, Build
 from proponent.corpus.corpus import Corpus
-from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Chunk, Example
-from proponent.corpus.repeats import digest_of, stem_of
 from proponent.corpus.survey import Reading, Survey
 from proponent.errors import InputError
 from proponent.files import write_json
@@ -53,10 +51,9 @@ def build_index(
 ) -> Index:
     """Index a corpus: its influence features, R_train and the searchable index, in the folder ``path``.
 
-    Killed at any moment and called again with the same arguments, it goes on where it was and ends with
-    the same bytes, computed with as many threads as it began with; a finished run is compared with its
-    checksums.  device: a torch device name, None for the best one there is.  progress: sees every stage.
-    trust_remote_code: run Python code that comes with the model; no file can ask for it.
+    Killed at any moment and called again with the same arguments, it goes on where it was and ends with the
+    same bytes, with as many threads as it began with; a finished run is compared with its checksums.
+    device: a torch device, None for the best one.  trust_remote_code: run code that comes with the model.
     Raises InputError for bad text, a model that cannot be used, a run made with other settings, damaged
     or built by another process, and for a corpus that changes meanwhile.
     """
@@ -85,10 +82,10 @@ def build_indexes(
     length = _max_length(first, model, progress)
     ours = {path: replace(spec, max_length=length) for path, spec in specs.items()}
     plans = {path: plan_layers(model, spec.dim, spec.layer_groups) for path, spec in ours.items()}
-    manifests = _manifests(survey, model, ours, plans)
+    manifests = {path: _manifest(survey, model, ours[path], plan) for path, plan in plans.items()}
     work = _Work(corpus, survey, model, ours, manifests, _sample(survey, model, length), progress)
     found = {path: check_folder(RunFolder(path), manifest) for path, manifest in manifests.items()}
-    _refuse_namesakes(corpus, survey, model.encoder, length)
+    refuse_namesakes(corpus, survey, model.encoder, length)
     threads = {int(made[MADE_WITH]["threads"]) for made in found.values() if made}
     with ExitStack() as stack:
         stack.enter_context(_threads(max(threads, default=torch.get_num_threads())))
@@ -128,17 +125,15 @@ def _shared_pass(specs: list[FeatureSpec]) -> FeatureSpec:
 
 def _max_length(spec: FeatureSpec, model: LanguageModel, progress: Progress) -> int:
     """Tokens of the longest chunk: the spec's, or as many as the model reads, up to ``MAX_LENGTH``."""
-    most = model.max_positions
-    if spec.max_length == 0:
-        if most is not None and most < MAX_LENGTH:
-            progress.say(f"passages are cut at {most} tokens, the most that the model reads")
-        return min(MAX_LENGTH, most or MAX_LENGTH)
-    if most is not None and spec.max_length > most:
+    most, given = model.max_positions, spec.max_length
+    if most is None or (given or MAX_LENGTH) <= most:
+        return given or MAX_LENGTH
+    if given:
         raise InputError(
-            f"max_length is {spec.max_length} but the model reads at most {most} tokens; "
-            f"use --max-length {most}"
+            f"max_length is {given} but the model reads at most {most} tokens; use --max-length {most}"
         )
-    return spec.max_length
+    progress.say(f"passages are cut at {most} tokens, the most that the model reads")
+    return most
 
 
 def _sample(survey: Survey, model: LanguageModel, max_length: int) -> list[Chunk]:
@@ -150,30 +145,18 @@ def _sample(survey: Survey, model: LanguageModel, max_length: int) -> list[Chunk
     return found
 
 
-def _manifests(
-    survey: Survey,
-    model: LanguageModel,
-    specs: Mapping[Path, FeatureSpec],
-    plans: Mapping[Path, LayerPlan],
-) -> dict[Path, dict[str, Any]]:
-    """What decides each run's bytes, but for versions and threads; the model as it was loaded."""
-    shared = {
+def _manifest(survey: Survey, model: LanguageModel, spec: FeatureSpec, plan: LayerPlan) -> dict[str, Any]:
+    """What decides a run's bytes, but for versions and threads; the model as it was loaded."""
+    blocks = {block.name: ["+".join(matrix.modules) for matrix in block.matrices] for block in plan.blocks}
+    return {
+        "format": FORMAT,
+        "spec": spec.to_dict(),
         "corpus": {"passages": survey.passages, "empty": survey.empty, "fingerprint": survey.fingerprint},
         "model": model.fingerprint(),
         "tokenizer": model.encoder.fingerprint(),
         "codec": CODEC,
-    }
-    return {
-        path: {
-            "format": FORMAT,
-            "spec": specs[path].to_dict(),
-            **shared,
-            "side": plan.side,
-            "blocks": {
-                block.name: ["+".join(matrix.modules) for matrix in block.matrices] for block in plan.blocks
-            },
-        }
-        for path, plan in plans.items()
+        "side": plan.side,
+        "blocks": blocks,
     }
 
 
@@ -191,7 +174,7 @@ class _Work:
 
     @property
     def first(self) -> FeatureSpec:
-        """The spec of the first run; the pass of the model depends on what all have in common."""
+        """The spec of the first run, for what all have in common."""
         return next(iter(self.specs.values()))
 
     def build(self, plans: Mapping[Path, LayerPlan]) -> None:
@@ -224,10 +207,8 @@ class _Work:
                 made_with = {"versions": versions(), "threads": torch.get_num_threads()}
                 write_json(folder.manifest, {**self.manifests[path], MADE_WITH: made_with, UNCOVERED: left})
             folded = fold_moments(plans[path], found, self.first.seed)
-            for file, tensors in (
-                (folder.moments, pack_moments(found)),
-                (folder.sides, pack_projections(folded)),
-            ):
+            packed = {folder.moments: pack_moments(found), folder.sides: pack_projections(folded)}
+            for file, tensors in packed.items():
                 write_tensors(file, tensors, partial(checksums.setdefault, file))
             marks[path].write(START, checksums)
         return [self._opened(marks[path], plan) for path, plan in plans.items()]
@@ -261,8 +242,7 @@ class _Work:
 
     def _uncovered(self, plan: LayerPlan) -> dict[str, float]:
         """Weights with a gradient that the method leaves out, with their share of the squared gradient."""
-        left = uncovered(self.model, plan.matrices, self.sample[0].tokens)
-        if left:
+        if left := uncovered(self.model, plan.matrices, self.sample[0].tokens):
             name, share = next(iter(left.items()))
             self.progress.say(
                 f"{len(left)} weights with {sum(left.values()):.1%} of the squared gradient are no linear "
@@ -271,10 +251,7 @@ class _Work:
         return left
 
     def _unchanged(self, marks: Sequence[Marks]) -> Iterator[Example]:
-        """The corpus; InputError at its end, before the plan is complete, if it is not what was surveyed.
-
-        What was staged is removed then: it may hold passages that are not of the corpus the run names.
-        """
+        """The corpus; at its end, if it is not what was surveyed, removes what was staged: InputError."""
         reading, survey = Reading(), self.survey
         with self.progress.stage("encoding", survey.passages, "passages") as advance:
             for example in self.corpus:
@@ -287,26 +264,5 @@ class _Work:
             raise InputError(
                 f"the corpus changed while it was indexed: it had {survey.passages:,} passages of "
                 f"fingerprint {survey.fingerprint[:8]}, now {reading.passages:,} of "
-                f"{reading.fingerprint()[:8]}; "
-                "keep it as it is and index it again, into a new folder"
+                f"{reading.fingerprint()[:8]}; keep it as it is and index it again, into a new folder"
             )
-
-
-def _refuse_namesakes(corpus: Corpus, survey: Survey, encoder: TextEncoder, max_length: int) -> None:
-    """Refuse a passage that would be cut into chunks of which one has the id of another passage.
-
-    Reads the corpus again, only where there are such ids at all.
-    """
-    if not survey.namesakes:
-        return
-    places = {example.id: example.place for example in corpus if digest_of(example.id) in survey.namesakes}
-    stems = {stem_of(id) for id in places}
-    for ordinal, example in enumerate(corpus):
-        chunks = encoder.chunks(example, ordinal, max_length) if example.id in stems else ()
-        for chunk in chunks:
-            if chunk.id != example.id and chunk.id in places:
-                raise InputError(
-                    f"{example.place}: passage {example.id!r} is longer than {max_length} tokens and would "
-                    f"be cut into chunks, one of them {chunk.id!r}, which is the id of the passage at "
-                    f"{places[chunk.id]}; give one of them another id"
-                )

@@ -18,10 +18,8 @@ def run_tasks(builds: Sequence[Build], output: str, progress: Progress) -> None:
     """
     first = builds[0]
     counts = [shard["rows"] for shard in first.marks.read(PLAN)["shards"]]
-    done = sum(
-        all(build.marks.done(features_name(shard)) for build in builds) for shard in range(first.shards)
-    )
-    if done:
+    names = map(features_name, range(first.shards))
+    if done := sum(all(build.marks.done(name) for build in builds) for name in names):
         progress.say(f"going on after {done:,} of {first.shards:,} shards")
     with progress.stage("gradients", sum(counts), "rows") as advance:
         for shard in range(first.shards):
@@ -31,7 +29,6 @@ def run_tasks(builds: Sequence[Build], output: str, progress: Progress) -> None:
 
 
 def _finish(build: Build, progress: Progress) -> None:
-    """Everything after the pass of the model."""
     if not any(map(build.rows, range(build.shards))):
         raise InputError("no passage of the corpus gave a finite gradient; is the model sound?")
     for title, tasks in later_stages(build).items():

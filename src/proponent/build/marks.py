@@ -30,9 +30,7 @@ class Marks:
 
     def done(self, task: str) -> bool:
         """Whether a task is marked as done and none of its files was removed since."""
-        if not self.folder.mark(task).is_file():
-            return False
-        return all(path.is_file() for path in self.files(task))
+        return self.folder.mark(task).is_file() and all(path.is_file() for path in self.files(task))
 
     def read(self, task: str) -> dict[str, Any]:
         """What a task's mark says; InputError when it is damaged."""

@@ -10,22 +10,26 @@ from pathlib import Path
 import pyarrow as pa
 
 from proponent.build.marks import Marks
+from proponent.corpus.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Chunk, Example
+from proponent.corpus.repeats import digest_of, stem_of
+from proponent.corpus.survey import Survey
+from proponent.errors import InputError
 from proponent.index.run import Passage
 from proponent.index.storage import read_table, text_column, token_column, write_table
 
 SHARD_ROWS = 512
 SHARD_TOKENS = 2**16
 PLAN = "plan"
+TEXTS = ("id", "source", "text")  # columns of a passage
 
 
 @dataclass
 class StagedShard:
     """Consecutive chunks of the corpus as token rows, and what was passed over on the way.
 
-    passages: what the run keeps of each row.  rows: token ids.  starts: index of each row's first scored
-    token.
+    passages: what the run keeps of each row.  rows: token ids.  starts: each row's first scored token.
     empty, too_short: passages without text, or with nothing to predict.
     """
 
@@ -38,9 +42,8 @@ class StagedShard:
 
     def is_full(self, chunk: Chunk) -> bool:
         """Whether the chunk has to go into the next shard."""
-        return bool(self.rows) and (
-            len(self.rows) == SHARD_ROWS or self.tokens + len(chunk.tokens) > SHARD_TOKENS
-        )
+        too_long = self.tokens + len(chunk.tokens) > SHARD_TOKENS
+        return bool(self.rows) and (too_long or len(self.rows) == SHARD_ROWS)
 
     def add(self, example: Example, chunk: Chunk) -> None:
         """Take a chunk of a passage."""
@@ -51,12 +54,8 @@ class StagedShard:
 
     def counts(self) -> dict[str, int]:
         """What the plan says of it."""
-        return {
-            "rows": len(self.rows),
-            "tokens": self.tokens,
-            "empty": self.empty,
-            "too_short": self.too_short,
-        }
+        names = ("tokens", "empty", "too_short")
+        return {"rows": len(self.rows), **{name: getattr(self, name) for name in names}}
 
 
 def cut_shards(corpus: Iterable[Example], encoder: TextEncoder, max_length: int) -> Iterator[StagedShard]:
@@ -95,26 +94,38 @@ def stage(marks: Sequence[Marks], shards: Iterable[StagedShard]) -> None:
 def read_staged(marks: Marks, shard: int) -> StagedShard:
     """The rows of a shard as the planning pass wrote them; InputError where they were damaged since."""
     table = read_table(marks.sound(PLAN, marks.folder.staged(shard)))
-    names = ("id", "source", "text")
-    passages = [Passage(*values) for values in zip(*(table[name].to_pylist() for name in names), strict=True)]
+    passages = [Passage(**row) for row in table.select(TEXTS).to_pylist()]
     tokens = [tuple(row) for row in table["tokens"].to_pylist()]
     starts = [start for (start,) in table["start"].to_pylist()]
-    made = StagedShard(passages, tokens, starts)
-    for name, value in marks.read(PLAN)["shards"][shard].items():
-        if name != "rows":
-            setattr(made, name, value)
-    return made
+    counts = marks.read(PLAN)["shards"][shard]
+    return StagedShard(passages, tokens, starts, counts["tokens"], counts["empty"], counts["too_short"])
 
 
 def passage_columns(passages: Sequence[Passage]) -> dict[str, pa.Array]:
     """Passages as the columns of a table."""
-    return {
-        "id": text_column([passage.id for passage in passages]),
-        "source": text_column([passage.source for passage in passages]),
-        "text": text_column([passage.text for passage in passages]),
-    }
+    return {name: text_column([getattr(passage, name) for passage in passages]) for name in TEXTS}
 
 
 def _columns(shard: StagedShard) -> dict[str, pa.Array]:
     starts = token_column([(start,) for start in shard.starts])
     return {**passage_columns(shard.passages), "tokens": token_column(shard.rows), "start": starts}
+
+
+def refuse_namesakes(corpus: Corpus, survey: Survey, encoder: TextEncoder, max_length: int) -> None:
+    """Refuse a passage that would be cut into chunks of which one has the id of another passage.
+
+    Reads the corpus again where the survey found such ids.
+    """
+    if not survey.namesakes:
+        return
+    places = {example.id: example.place for example in corpus if digest_of(example.id) in survey.namesakes}
+    stems = {stem_of(id) for id in places}
+    for ordinal, example in enumerate(corpus):
+        chunks = encoder.chunks(example, ordinal, max_length) if example.id in stems else ()
+        for chunk in chunks:
+            if chunk.id != example.id and chunk.id in places:
+                raise InputError(
+                    f"{example.place}: passage {example.id!r} is longer than {max_length} tokens and would "
+                    f"be cut into chunks, one of them {chunk.id!r}, which is the id of the passage at "
+                    f"{places[chunk.id]}; give one of them another id"
+                )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -27,8 +28,7 @@ from proponent.index.storage import read_tensors, write_table, write_tensors
 from proponent.index.whitening import BlockWhitening
 from proponent.progress import Advance
 
-# Shards whose part of R is summed in one task, and shards that are whitened together: a factor is read once
-# for all of them, and the same rows in one product give the same bytes.
+# Shards whose part of R is summed in one task, and shards that are whitened together, in one product.
 SPAN_SHARDS = 128
 GROUP_SHARDS = 2
 START = "start"  # mark of what is written before the first task
@@ -83,10 +83,7 @@ def _cut(count: int, size: int) -> list[range]:
 
 @dataclass(frozen=True)
 class Task:
-    """One step of a build after the features: a function of the build and of some numbers.
-
-    The function writes files and returns their checksums.
-    """
+    """One step of a build after the features: a function of it and some numbers that writes files."""
 
     function: Callable[..., Checksums]
     numbers: tuple[int, ...]
@@ -107,10 +104,9 @@ def features_name(shard: int) -> str:
 
 
 def features(builds: Sequence[Build], shard: int, output: str, advance: Advance) -> None:
-    """Features of one shard's rows in all those builds where they are missing, from one pass of the model.
+    """Features of one shard's rows in all builds where they are missing, from one pass of the model.
 
-    Rows that are not finite, or whose squared norm is not, are left out and named in the mark, so that they
-    never reach R.
+    Rows whose squared norm is not finite are left out and named in the mark: they must not reach R.
     """
     missing = [build for build in builds if not build.marks.done(features_name(shard))]
     if not missing:
@@ -125,8 +121,8 @@ def features(builds: Sequence[Build], shard: int, output: str, advance: Advance)
     made = extract(extractors, staged.rows, staged.starts, output, done)
     for build, part in zip(missing, made, strict=True):
         finite = part.norm(dim=1).isfinite()
-        kept = [passage for passage, sound in zip(staged.passages, finite.tolist(), strict=True) if sound]
-        dropped = [p.id for p, sound in zip(staged.passages, finite.tolist(), strict=True) if not sound]
+        kept = list(compress(staged.passages, finite.tolist()))
+        dropped = [passage.id for passage in compress(staged.passages, (~finite).tolist())]
         rows = encode(part if not dropped else part[finite])
         written = _written(build.folder.features(shard), rows)
         examples = build.folder.examples(shard)
@@ -211,18 +207,14 @@ def finish(build: Build) -> None:
     for shard in shards:
         task, file = features_name(shard), folder.examples(shard)
         checksums[marks.sound(task, file)] = marks.files(task)[file]
-    plan = marks.read(PLAN)["shards"]
+    plan, rows = marks.read(PLAN)["shards"], [build.rows(shard) for shard in shards]
+    tokens, empty, short = (sum(part[name] for part in plan) for name in ("tokens", "empty", "too_short"))
+    broken = [id for shard in shards for id in marks.read(features_name(shard))["not_finite"]]
     totals = {
-        "rows": sum(map(build.rows, shards)),
-        "tokens": sum(shard["tokens"] for shard in plan),
-        "skipped": {
-            "empty": sum(shard["empty"] for shard in plan),
-            "too_short": sum(shard["too_short"] for shard in plan),
-            "not_finite": [id for n in shards for id in marks.read(features_name(n))["not_finite"]],
-        },
-        "shards": [build.rows(shard) for shard in shards],
-        "checksums": {
-            file.relative_to(folder.path).as_posix(): found for file, found in sorted(checksums.items())
-        },
+        "rows": sum(rows),
+        "tokens": tokens,
+        "skipped": {"empty": empty, "too_short": short, "not_finite": broken},
+        "shards": rows,
+        "checksums": {p.relative_to(folder.path).as_posix(): found for p, found in sorted(checksums.items())},
     }
     write_checksummed_json(folder.done, totals)

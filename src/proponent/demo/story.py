@@ -53,9 +53,8 @@ class Scores:
     def of(cls, hits: Sequence[Hit]) -> Scores:
         """The scores of hits; all 0 where there are none."""
         correct = [hit.record()["proponent_correct"] for hit in hits]
-        return cls(
-            mean(hits_within(correct, 1)), mean(reciprocal_ranks(correct)), mean(hits_within(correct, 10))
-        )
+        found = (hits_within(correct, 1), reciprocal_ranks(correct), hits_within(correct, 10))
+        return cls(*map(mean, found))
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,10 @@ class Demo:
 
 
 def run_demo(folder: Path, seed: int, progress: Progress) -> Demo:
-    """Generate a corpus, pretrain a model, index, trace and compare.
+    """Generate a corpus, pretrain a model, index, trace and compare; called again, it goes on where it was.
 
-    Interrupted and called again, it goes on where it was; a finished corpus, model and run are kept.
-    Raises InputError where the folder holds something else or the demo of another seed, and where another
-    version of the demo made what is in it; nothing is replaced then.
+    Raises InputError, and replaces nothing, where the folder holds something else or what another seed or
+    another version of the demo made.
     """
     _begin(folder, seed, progress)
     made = generate(folder / "corpus", seed=seed)
@@ -141,10 +139,8 @@ def _begin(folder: Path, seed: int, progress: Progress) -> None:
         raise InputError(f"{folder} holds a demo of seed {begun}, not of {seed}; give another folder")
     there = [name for name, file in PARTS.items() if (folder / file).exists()]
     following = next((name for name in PARTS if name not in there), "results")
-    progress.say(
-        f"{folder}: a demo was begun here; there already: {', '.join(there) or 'nothing'}; "
-        f"going on with: {following}"
-    )
+    already = f"there already: {', '.join(there) or 'nothing'}"
+    progress.say(f"{folder}: a demo was begun here; {already}; going on with: {following}")
 
 
 def _hits(tracer: Tracer, corpus: Corpus, queries: Queries) -> dict[str, Attribution]:

@@ -21,12 +21,8 @@ CODEC = "float16"
 # A row whose norm is below this has squares that float32 cannot hold.
 SQUARES_VANISH = 1e-12
 ENCODED = 64  # rows that are encoded or decoded at a time
-# Rows that are decoded at a time for a product: they should stay in the caches between decoding and use, but
-# a matrix product wants many.
-DECODED = 128
-# Up to so many vectors meet the codes as they are stored: that reads memory once, but multiplies more slowly
-# than a large product does.
-FEW = 16
+DECODED = 128  # rows that are decoded at a time for a product, few enough to stay in the caches
+FEW = 16  # up to so many vectors are multiplied with the codes as they are stored
 
 
 @dataclass(frozen=True)
@@ -87,8 +83,8 @@ class Rows:
 def encode(rows: Tensor) -> dict[str, Tensor]:
     """Encode rows [n, d] float32 as ``codes`` [n, d] float16, ``scale`` and ``norms`` [n] float32.
 
-    A row is divided by its root mean square first, so that float16's range (6e-8 to 65504) always
-    suffices: no coordinate exceeds the square root of d.  Relative error of a coordinate: 2^-11.
+    A row is divided by its root mean square: then no coordinate exceeds the square root of d, far below
+    float16's 65504.  Relative error of a coordinate: 2^-11.
     """
     norms = row_norms(rows)
     scale = norms / rows.shape[1] ** 0.5
@@ -110,11 +106,7 @@ def row_norms(rows: Tensor) -> Tensor:
 
 
 class RowProducts:
-    """Products of vectors [q, d] float32 with encoded rows.
-
-    Decoding always goes into the same memory: as much of it from the system each time would cost a quarter
-    of a scan.
-    """
+    """Products of vectors [q, d] float32 with encoded rows, decoded into the same memory each time."""
 
     def __init__(self, vectors: Tensor) -> None:
         self._vectors = vectors.contiguous()

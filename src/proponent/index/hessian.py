@@ -12,8 +12,7 @@ from torch import Tensor
 from proponent.index.codec import row_norms
 from proponent.products import product
 
-# Rows of a block that are summed or mirrored at a time: they stay in the caches, and of a triangle only what
-# lies beyond it in them is wasted.
+# Rows of a block that are summed or mirrored at a time: they stay in the caches.
 STRIP = 512
 
 
@@ -50,20 +49,19 @@ class HessianSum:
         self.count += other.count
 
     def mean(self) -> HessianBlock:
-        """R = mean of φφᵀ; uses up the sums."""
+        """R, the mean of φφᵀ; the sums are overwritten."""
         count = max(1, self.count)
         return HessianBlock(mirror(self.total.div_(count)), self.count, self.fourth / count)
 
     def pack(self) -> dict[str, Tensor]:
         """Named tensors for a file."""
-        return {"triangle": pack_triangle(self.total), **_numbers(self.fourth, self.count)}
+        return _pack(self.total, self.fourth, self.count)
 
     @classmethod
     def unpack(cls, tensors: Mapping[str, Tensor]) -> HessianSum:
         """The inverse of ``pack``."""
-        return cls(
-            unpack_triangle(tensors["triangle"]), float(tensors["fourth"]), int(tensors["count"].item())
-        )
+        triangle = unpack_triangle(tensors["triangle"])
+        return cls(triangle, float(tensors["fourth"]), int(tensors["count"].item()))
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class HessianBlock:
 
     def pack(self) -> dict[str, Tensor]:
         """Named tensors for a file."""
-        return {"triangle": pack_triangle(self.matrix), **_numbers(self.fourth, self.count)}
+        return _pack(self.matrix, self.fourth, self.count)
 
     @classmethod
     def unpack(cls, tensors: Mapping[str, Tensor]) -> HessianBlock:
@@ -100,10 +98,9 @@ class HessianBlock:
         return cls(mirror(found.total), found.count, found.fourth)
 
 
-def _numbers(fourth: float, count: int) -> dict[str, Tensor]:
-    # float64 holds every count below 2^53
-    values = {"fourth": fourth, "count": float(count)}
-    return {name: torch.tensor([value], dtype=torch.float64) for name, value in values.items()}
+def _pack(matrix: Tensor, fourth: float, count: int) -> dict[str, Tensor]:
+    numbers = torch.tensor([fourth, count], dtype=torch.float64)  # which holds every count below 2^53
+    return {"triangle": pack_triangle(matrix), "fourth": numbers[:1], "count": numbers[1:].clone()}
 
 
 def split_blocks(features: Tensor, blocks: int) -> tuple[Tensor, ...]:
@@ -120,10 +117,7 @@ def pack_triangle(block: Tensor) -> Tensor:
 
 
 def unpack_triangle(packed: Tensor, into: Tensor | None = None) -> Tensor:
-    """The inverse of ``pack_triangle``: a lower triangular block [w, w], zero above the diagonal.
-
-    into: a block of that kind to overwrite, for fresh memory takes longer than the triangle.
-    """
+    """The inverse of ``pack_triangle``, zero above the diagonal; into: such a block to overwrite."""
     width = int((2 * packed.numel() + 0.25) ** 0.5)
     block = torch.zeros(width, width, dtype=packed.dtype) if into is None else into
     for part, row in _triangle_rows(packed, block):

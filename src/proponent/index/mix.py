@@ -68,14 +68,10 @@ class TaskSubspace:
     def along(self, rows: Rows) -> Tensor:
         """``Uᵀψ`` [r, n] of passages, float32."""
         width = rows.dim // len(self._u)
-        parts = (rows.column_products(u, b * width, (b + 1) * width) for b, u in enumerate(self._u))
-        return torch.cat(list(parts))
+        return torch.cat([rows.column_products(u, b * width, (b + 1) * width) for b, u in enumerate(self._u)])
 
     def beyond(self, rows: Rows, along: Tensor) -> Tensor:
-        """``‖ψ − UUᵀψ‖²`` [n] of passages whose ``Uᵀψ`` [r, n] is known, float32.
-
-        From norms, or where that leaves too few digits without a difference of them.
-        """
+        """``‖ψ − UUᵀψ‖²`` [n] float32 of passages from norms and ``Uᵀψ`` [r, n], or exactly if small."""
         squared = rows.norms.double().square()
         left = squared - along.double().square().sum(0)
         near = left < CANCELS * squared
@@ -85,8 +81,7 @@ class TaskSubspace:
 
     def _outside(self, psi: Tensor, along: Tensor) -> Tensor:
         squared = torch.zeros(len(psi), dtype=torch.float64)
-        sizes = [len(u) for u in self._u]
-        parts = (split_blocks(psi, len(self._u)), self._u, along.split(sizes))
+        parts = (split_blocks(psi, len(self._u)), self._u, along.split([len(u) for u in self._u]))
         for part, u, coordinates in zip(*parts, strict=True):
             squared += (part - coordinates.T @ u).double().square().sum(1)
         return squared
@@ -120,8 +115,7 @@ def _split(whitened: Tensor, directions: tuple[Tensor, ...]) -> tuple[Tensor, Te
 def whiten_precisely(features: Tensor, whitening: Whitening) -> Tensor:
     """ψ [n, d] float64 of queries φ [n, d].
 
-    In float32, rounding would break the linear relations between a task's queries, and a task mix divides
-    what they leave beyond its subspace by 1 − λ.
+    Float32 would break the linear relations between a task's queries; a mix divides what is left by 1 − λ.
     """
     parts = zip(whitening.blocks, split_blocks(features, len(whitening)), strict=True)
     return torch.cat(_each_block(lambda pair: pair[0].whiten(pair[1].double()), list(parts)), 1)
@@ -136,8 +130,8 @@ def _each_block(function: Callable[[Any], Any], blocks: Sequence[Any]) -> list[A
 def _directions(psi: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvectors u [w, r] and eigenvalues [r] > 0 of ``ΨᵀΨ / n`` of queries Ψ [n, w], float64.
 
-    A Gram matrix squares, so what is weak beside its strongest directions is lost in it: such directions are
-    looked for again in what the strong ones leave of the queries, down to rounding.
+    A Gram matrix loses what is weak beside its strongest directions: that is looked for again in what these
+    leave of the queries, down to rounding.
     """
     left = psi / len(psi) ** 0.5
     rounding, rank = ROUNDING * float(left.square().sum()), min(left.shape)
@@ -169,11 +163,10 @@ def gram(rows: Tensor) -> Tensor:
 
 
 def automatic_mix(train: Tensor, task: Tensor) -> float:
-    """λ at which the sorted eigenvalues of λR_eval and (1 − λ)R_train cross at rank k (DESIGN 1.6).
+    """λ <= 0.999 at which the sorted eigenvalues of λR_eval and (1 − λ)R_train cross at rank k (DESIGN 1.6).
 
-    train: eigenvalues of the damped R_train, pooled over blocks, [d].  task: positive eigenvalues of
-    R_eval, pooled.  k is 1000 of 65,536, in proportion for another d, but at most half the number of
-    directions that the queries span, so that few queries cannot drive λ to 1; and λ <= 0.999.
+    train: eigenvalues of the damped R_train, pooled over blocks, [d].  task: positive eigenvalues of R_eval,
+    pooled.  k is ``crossing_rank``, but at most half of the task's, so that few queries cannot drive λ to 1.
     """
     k = max(1, min(crossing_rank(len(train)), len(task) // 2))
     sigma_train = float(train.sort(descending=True).values[k - 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -26,41 +26,17 @@ FORMAT = 3
 ANEW = "remove the folder and index the corpus again with the same command"
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """Paths of a run's files; docs/format.md describes their bytes."""
 
-    path: Path
-
-    @property
-    def manifest(self) -> Path:
-        """What the run is made of; written first."""
-        return self.path / "run.json"
-
-    @property
-    def moments(self) -> Path:
-        """Second moments of every matrix."""
-        return self.path / "moments.safetensors"
-
-    @property
-    def sides(self) -> Path:
-        """Projections of every matrix with second moments folded in."""
-        return self.path / "sides.safetensors"
-
-    @property
-    def done(self) -> Path:
-        """Totals and checksums; written last, its presence says that the run is finished."""
-        return self.path / "done.json"
-
-    @property
-    def work(self) -> Path:
-        """Folder of what only the build needs; gone when the run is finished."""
-        return self.path / "work"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that builds the run; gone when none does."""
-        return self.path / ".lock"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = path / "run.json"  # what the run is made of; written first
+        self.moments = path / "moments.safetensors"  # second moments of every matrix
+        self.sides = path / "sides.safetensors"  # projections with second moments folded in
+        self.done = path / "done.json"  # totals and checksums; written last: then the run is finished
+        self.work = path / "work"  # what only the build needs; removed when the run is finished
+        self.lock = path / ".lock"  # held by the process that builds the run
 
     def examples(self, shard: int) -> Path:
         """Ids and text of a shard's rows."""
@@ -108,10 +84,10 @@ class Passage:
 
 
 class Index:
-    """A finished run, open for search.  Files are checked against their checksums when first read.
+    """A finished run, open for search; files are compared with their checksums when first read.
 
-    damping: another damping of R_train than the run's: a positive number, relative to each block's mean
-    eigenvalue, or a rule's name; rows are then whitened anew as they are read, with no model and no new file.
+    damping: in place of the run's: a positive number, relative to each block's mean eigenvalue, or a rule's
+    name; rows are then whitened anew as they are read.
     Raises InputError when ``path`` is no run, is unfinished, of another format version or damaged, and for a
     damping that cannot be used.
     """
@@ -151,7 +127,7 @@ class Index:
 
     @cached_property
     def whitening(self) -> Whitening:
-        """The whitening of all blocks, with the damping that was asked for."""
+        """The whitening of all blocks, with the given damping or the run's."""
         if self._damping is None:
             return self._stored_whitening
         blocks = zip(self.hessian(), self._stored_whitening.blocks, strict=True)
@@ -161,8 +137,7 @@ class Index:
 
     @cached_property
     def _stored_whitening(self) -> Whitening:
-        files = (self._sound(self.folder.whitening(b)) for b in range(self.blocks))
-        return Whitening(tuple(BlockWhitening.unpack(read_tensors(file)) for file in files))
+        return Whitening(tuple(map(BlockWhitening.unpack, self._blocks(self.folder.whitening))))
 
     @cached_property
     def _rewhitening(self) -> Rewhitening | None:
@@ -174,41 +149,40 @@ class Index:
         """Eigenvalues [b, w] of the damped R_train, descending in each block; no factor is read for them."""
         if self._damping is not None:
             return self.whitening.eigenvalues
-        files = [read_tensors(self._sound(self.folder.whitening(b))) for b in range(self.blocks)]
-        return torch.stack([damped_eigenvalues(file["eigenvalues"], file["damping"]) for file in files])
+        stored = self._blocks(self.folder.whitening)
+        return torch.stack([damped_eigenvalues(block["eigenvalues"], block["damping"]) for block in stored])
 
     def hessian(self) -> Iterator[HessianBlock]:
         """R_train, undamped, block by block."""
-        for b in range(self.blocks):
-            yield HessianBlock.unpack(read_tensors(self._sound(self.folder.hessian(b))))
+        return map(HessianBlock.unpack, self._blocks(self.folder.hessian))
 
     @cached_property
     def moments(self) -> dict[str, Tensor]:
         """Second moments as packed tensors."""
-        return read_tensors(self._sound(self.folder.moments))
+        return self._read(self.folder.moments)
 
     @cached_property
     def sides(self) -> dict[str, Tensor]:
         """Projections with second moments folded in, as packed tensors."""
-        return read_tensors(self._sound(self.folder.sides))
+        return self._read(self.folder.sides)
 
     def shards(self) -> Iterator[Shard]:
         """All rows in corpus order, a shard at a time."""
         turn, first = self._rewhitening, 0
         for number, count in enumerate(self.summary["shards"]):
             if count:  # a shard whose gradients were all broken has none
-                stored = read_tensors(self._sound(self.folder.index(number)))
+                stored = self._read(self.folder.index(number))
                 rows = Rows.stored(stored)
-                yield Shard(
-                    first, Rows.in_memory(turn(rows.decode())) if turn else rows, stored["feature_norm"]
-                )
+                if turn:
+                    rows = Rows.in_memory(turn(rows.decode()))
+                yield Shard(first, rows, stored["feature_norm"])
             first += count
 
     def rows(self) -> Iterator[Passage]:
         """All passages in the order of the rows."""
         for shard in range(len(self.summary["shards"])):
             for row in read_table(self._sound(self.folder.examples(shard))).to_pylist():
-                yield Passage(row["id"], row["source"], row["text"])
+                yield Passage(**row)
 
     def passages(self, positions: Sequence[int]) -> dict[int, Passage]:
         """The passages at these positions; each shard's text is read once."""
@@ -220,8 +194,8 @@ class Index:
         for shard, members in by_shard.items():
             table = read_table(self._sound(self.folder.examples(shard)))
             for position in members:  # by slices, since pyarrow imports pandas to take a list of rows
-                row = table.slice(position - starts[shard], 1).to_pylist()[0]
-                found[position] = Passage(row["id"], row["source"], row["text"])
+                (row,) = table.slice(position - starts[shard], 1).to_pylist()
+                found[position] = Passage(**row)
         return found
 
     def size(self) -> int:
@@ -234,6 +208,12 @@ class Index:
         for name in self.summary["checksums"]:
             self._sound(self.folder.path / name)
         return len(self.summary["checksums"])
+
+    def _blocks(self, place: Callable[[int], Path]) -> Iterator[dict[str, Tensor]]:
+        return (self._read(place(b)) for b in range(self.blocks))
+
+    def _read(self, path: Path) -> dict[str, Tensor]:
+        return read_tensors(self._sound(path))
 
     def _sound(self, path: Path) -> Path:
         """The path, after its bytes were compared with the checksum once."""

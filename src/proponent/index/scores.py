@@ -18,7 +18,7 @@ from torch import Tensor
 
 from proponent.index.codec import RowProducts, row_norms
 from proponent.index.mix import TaskMix, TaskSubspace, whiten_precisely
-from proponent.index.search import Found, Shard, TopRows
+from proponent.index.search import Found, Shard, keep_best
 from proponent.index.whitening import Whitening
 from proponent.products import product
 
@@ -131,12 +131,8 @@ class PassageTerms:
     def of_all(cls, shards: Iterable[Shard], subspace: TaskSubspace | None) -> PassageTerms:
         """The terms of all passages, by one scan of an index."""
         parts = [cls.of(part, subspace) for shard in shards for part in shard.parts(TOGETHER)]
-        return cls(
-            torch.cat([part.norms for part in parts]),
-            torch.cat([part.whitened_norms for part in parts]),
-            torch.cat([part.along for part in parts], 1),
-            torch.cat([part.beyond for part in parts]),
-        )
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*(torch.cat(column, -1) for column in columns))
 
 
 def combine(
@@ -178,12 +174,9 @@ class QueryScan:
 
     def __init__(self, queries: QueryTerms, inner: InnerProduct) -> None:
         self._queries, self._inner = queries, inner
-        if inner.mix is None:
-            name = "none" if inner.hessian == "none" else "train"
-            self._products = {name: RowProducts(queries.vectors(name))}
-        else:
-            far = queries.far(inner.mix)
-            self._products = {"beyond": RowProducts(queries.vectors("beyond")[far])}
+        name = "beyond" if inner.mix is not None else "none" if inner.hessian == "none" else "train"
+        vectors = queries.vectors(name)
+        self._products = RowProducts(vectors if inner.mix is None else vectors[queries.far(inner.mix)])
 
     def __len__(self) -> int:
         return len(self._queries.features)
@@ -195,7 +188,7 @@ class QueryScan:
 
     def _scores(self, shard: Shard) -> Tensor:
         passages = PassageTerms.of(shard, self._inner.subspace)
-        return combine(self._inner, self._queries, passages, lambda name: self._products[name].of(shard.rows))
+        return combine(self._inner, self._queries, passages, lambda _: self._products.of(shard.rows))
 
 
 @dataclass(frozen=True)
@@ -223,8 +216,4 @@ class Remembered:
 
 def best(scores: Tensor, k: int) -> Found:
     """The k highest and the k lowest of scores [q, n], as ``search`` finds them."""
-    top, bottom = TopRows(len(scores), k), TopRows(len(scores), k)
-    positions = torch.arange(scores.shape[1])
-    top.add(scores, positions)
-    bottom.add(-scores, positions)
-    return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
+    return keep_best([(scores, torch.arange(scores.shape[1]))], len(scores), k)

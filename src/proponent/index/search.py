@@ -89,10 +89,16 @@ class Found:
 
 def search(shards: Iterable[Shard], scan: Scan, k: int) -> Found:
     """Scan shards of an index once and keep k proponents and k opponents of every query."""
-    top, bottom = TopRows(len(scan), k), TopRows(len(scan), k)
     scored = ((scan.scores(shard), shard.positions) for shard in shards if len(shard))
-    while group := list(islice(scored, TOGETHER)):
-        scores, positions = (torch.cat(parts, -1) for parts in zip(*group, strict=True))
+    groups = iter(lambda: list(islice(scored, TOGETHER)), [])
+    joined = (tuple(torch.cat(parts, -1) for parts in zip(*group, strict=True)) for group in groups)
+    return keep_best(joined, len(scan), k)
+
+
+def keep_best(scored: Iterable[tuple[Tensor, ...]], queries: int, k: int) -> Found:
+    """The k highest and k lowest of scores [q, n] at ascending positions [n], given in parts."""
+    top, bottom = TopRows(queries, k), TopRows(queries, k)
+    for scores, positions in scored:
         top.add(scores, positions)
         bottom.add(-scores, positions)
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions)

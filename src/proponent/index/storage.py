@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -35,11 +34,7 @@ def write_tensors(
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     ends = [0, *accumulate(tensors[name].nbytes for name in names)]
     entries = {
-        name: {
-            "dtype": DTYPES[tensors[name].dtype],
-            "shape": tuple(tensors[name].shape),
-            "data_offsets": place,
-        }
+        name: {"dtype": DTYPES[tensors[name].dtype], "shape": [*tensors[name].shape], "data_offsets": place}
         for name, place in zip(names, pairwise(ends), strict=True)
     }
     header = json.dumps(entries).encode()
@@ -52,14 +47,8 @@ def write_tensors(
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read named tensors, memory-mapped; InputError when the file is damaged."""
-    with _whole_or_error(path):
-        return load_file(path)
-
-
-@contextmanager
-def _whole_or_error(path: Path) -> Iterator[None]:
     try:
-        yield
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: missing or damaged ({error}); build the run again") from error
 

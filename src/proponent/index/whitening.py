@@ -62,9 +62,8 @@ class BlockWhitening:
 
     def after(self, other: BlockWhitening) -> Tensor:
         """The matrix M [w, w] from the other whitening's coordinates to these: ``ψ = ψ_other Mᵀ``."""
-        matrix: Tensor = torch.linalg.solve_triangular(
-            self.factor.double(), other.factor.double(), upper=False
-        )
+        factors = (self.factor.double(), other.factor.double())
+        matrix: Tensor = torch.linalg.solve_triangular(*factors, upper=False)
         return matrix.float()
 
     @property
@@ -77,11 +76,8 @@ class BlockWhitening:
 
     def pack(self) -> dict[str, Tensor]:
         """Named tensors for a file."""
-        return {
-            "factor": pack_triangle(self.factor),
-            "eigenvalues": self.eigenvalues,
-            "damping": self._numbers(),
-        }
+        factor = pack_triangle(self.factor)
+        return {"factor": factor, "eigenvalues": self.eigenvalues, "damping": self._numbers()}
 
     @classmethod
     def unpack(cls, tensors: Mapping[str, Tensor], into: Tensor | None = None) -> BlockWhitening:

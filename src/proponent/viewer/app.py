@@ -116,18 +116,16 @@ def _stream(file: ResultFile) -> Iterator[bytes]:
 
     A lone surrogate, which UTF-8 cannot encode, stays the escape that it was in the file.
     """
-    waiting: list[str] = []
-    size = 0
+    waiting = ""
     try:
         for line in file.lines():
-            waiting.append(line)
-            size += len(line)
-            if size > STREAM_CHARACTERS:
-                yield "\n".join([*waiting, ""]).encode(errors="backslashreplace")
-                waiting, size = [], 0
+            waiting += f"{line}\n"
+            if len(waiting) > STREAM_CHARACTERS:
+                yield waiting.encode(errors="backslashreplace")
+                waiting = ""
     except InputError as error:
-        waiting.append(json.dumps({"error": str(error)}, ensure_ascii=False))
-    yield "".join(f"{line}\n" for line in waiting).encode(errors="backslashreplace")
+        waiting += json.dumps({"error": str(error)}, ensure_ascii=False) + "\n"
+    yield waiting.encode(errors="backslashreplace")
 
 
 def _add_page(app: FastAPI) -> None:

@@ -79,10 +79,9 @@ class Desk:
             raise HTTPException(409, "this trace is not done, so there is nothing to rank")
         if id in self._ranking:
             self.worker.cancel(self._ranking[id])
-        self._ranking[id] = self.worker.submit(
-            lambda work: self.run.rank(traced[0], wanted, work), first=True
-        )
-        return self._ranking[id]
+        ranking = self.worker.submit(lambda work: self.run.rank(traced[0], wanted, work), first=True)
+        self._ranking[id] = ranking
+        return ranking
 
     async def outcome(self, request: Request, work: Work) -> Any:
         """The result of work, which is cancelled when its client disconnects."""

@@ -26,10 +26,9 @@ POLICY = (
 
 
 def export_page(files: Sequence[ResultFile], output: Path) -> None:
-    """Write the page with these files inside it, whole or not at all.
+    """Write the page with these files inside it as data; its content policy lets only its own script run.
 
-    The page's own script and styles are the only ones that its content policy lets run; the files are
-    data beside them.  Raises InputError, naming file and line, for a line that is no result.
+    Raises InputError, naming file and line, for a line that is no result.
     """
     before, after = _page().split("</body>", 1)
     # a lone surrogate, which JSON can hold and UTF-8 cannot, is written as JSON's own escape of it
@@ -38,29 +37,27 @@ def export_page(files: Sequence[ResultFile], output: Path) -> None:
         open(aside, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as page,
     ):
         page.write(f'{before}<script type="application/json" id="data">')
-        page.writelines(_data(files))
+        page.writelines(part.replace("<", "\\u003c") for part in _data(files))
         page.write(f"</script>\n</body>{after}")
 
 
 def _data(files: Sequence[ResultFile]) -> Iterator[str]:
-    """A JSON list of the files; `<` only occurs inside strings, and escaped it cannot end the element."""
+    """A JSON list of the files, in which `<` only occurs inside strings: escaped, it ends no element."""
     for place, file in enumerate(files):
-        yield f'{"," if place else "["}\n{{"name":{_escaped(json.dumps(file.name))},"lines":[\n'
+        yield f'{"," if place else "["}\n{{"name":{json.dumps(file.name)},"lines":[\n'
         for number, line in enumerate(file.lines()):
-            yield f"{',' if number else ''}{_escaped(line)}\n"
+            yield f"{',' if number else ''}{line}\n"
         yield "]}"
     yield "]\n" if files else "[]\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("<", "\\u003c")
 
 
 def _page() -> str:
     """The page with its styles and its modules inside, and a policy that names them by their hashes."""
     page = _read("index.html")
     style = "".join(_read(name) for name in STYLESHEET.findall(page))
-    script = _joined(MAIN)
+    modules: dict[str, str] = {}
+    _add_module(MAIN, modules, ())
+    script = "".join(modules.values())
     policy = POLICY.format(script=_hash(script), style=_hash(style))
     page = STYLESHEET.sub("", page)
     page = page.replace(CHARSET, f'{CHARSET}\n<meta http-equiv="Content-Security-Policy" content="{policy}">')
@@ -76,14 +73,8 @@ def _hash(text: str) -> str:
     return f"'sha256-{digest}'"
 
 
-def _joined(main: str) -> str:
-    """A module and its imports as one script: each in a function of its own, after those it imports."""
-    done: dict[str, str] = {}
-    _add_module(main, done, ())
-    return "".join(done.values())
-
-
 def _add_module(name: str, done: dict[str, str], importers: tuple[str, ...]) -> None:
+    """Add a module as a function of its own, after those it imports."""
     if name in done:
         return
     if name in importers:

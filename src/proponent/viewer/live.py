@@ -1,8 +1,7 @@
-"""What the page may ask of a run that is open for tracing."""
+"""A run that is open for tracing, as the page sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ TRACES_BYTES = 2**28  # that all traces together may take in memory
 
 
 class LiveRun:
-    """A run with its model, loaded once, as the page sees it; see ``LiveTracer``."""
+    """A run with its model, loaded once, with the arguments of ``LiveTracer``."""
 
     def __init__(
         self,
@@ -43,7 +42,8 @@ class LiveRun:
 
     def facts(self) -> dict[str, Any]:
         """What the page has to know of the run, as plain values."""
-        methods, mixes = self._live.methods.values(), self._live.mixes
+        methods, mixes, known = self._live.methods.values(), self._live.mixes, list(self._known)
+        step = max(1, -(-len(known) // EXAMPLES))  # evenly from the first to the last
         return {
             "name": self.name,
             "model": _short(Path(self.tracer.spec.model)),
@@ -55,7 +55,7 @@ class LiveRun:
             "task_queries": len(self._known),
             "mix_default": next((mix.mix for mix in mixes.values()), None),
             "k_max": self._most,
-            "examples": [{"prompt": p, "target": t} for p, t in _spread(list(self._known), EXAMPLES)],
+            "examples": [{"prompt": p, "target": t} for p, t in known[::step]],
         }
 
     def continuations(self, prompt: str, count: int, progress: Progress) -> list[Continuation]:
@@ -83,9 +83,3 @@ class LiveRun:
 def _short(path: Path) -> str:
     """The name of a folder with that of the one it is in; a hub id has no more."""
     return "/".join(path.parts[-2:])
-
-
-def _spread(items: Sequence[Any], wanted: int) -> list[Any]:
-    """At most so many of the items, evenly from the first to the last."""
-    step = max(1, -(-len(items) // wanted))
-    return list(items[::step])

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,12 @@ class ResultFile:
 
         Raises InputError as ``records`` does.
         """
+        write = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         for record in self.records():
             try:
-                yield json.dumps(record.fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+                yield write(record.fields)
             except ValueError:
-                fields = _without_nan(record.fields)
-                yield json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+                yield write(_without_nan(record.fields))
 
 
 def open_results(paths: Sequence[Path]) -> tuple[ResultFile, ...]:

@@ -1,8 +1,7 @@
 """Which requests are answered, and what browsers may do with the answers: checked before any other code.
 
-Any web page open in the same browser can send requests to the loopback address, or make its own name
-point there.  So the Host must be ours, the Origin must be the same, and nothing is answered across
-origins; beyond the loopback address a token is needed as well.
+Any web page open in the same browser can send requests to the loopback address, or make its own name point
+there.  So Host and Origin must be this server's; beyond the loopback address a token is needed as well.
 """
 
 from __future__ import annotations
@@ -29,19 +28,11 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII)  # a name or address, a port
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 BODY_SECONDS = 10.0
-CONTENT_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",  # no text becomes markup, whatever a script tries
-        "trusted-types 'none'",
-    )
+# The last two: no text becomes markup, whatever a script tries.
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS = {
     "content-security-policy": CONTENT_POLICY,
@@ -66,9 +57,8 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """What a request must show.
 
-    hosts: names that the Host header may have, without port.  addresses: whether it may also be any IP
-    address, which no other site can make its own name be.  token: what a cookie or an Authorization header
-    must carry, None for none.  body_limit: bytes that a request may bring.
+    hosts: names that the Host header may have, without port.  addresses: whether any IP address may be there.
+    token: of a cookie or an Authorization header, None for none.  body_limit: bytes of a body.
     """
 
     hosts: frozenset[str] = LOOPBACK_NAMES
@@ -165,10 +155,8 @@ def _check_site(scope: MutableMapping[str, Any], headers: dict[str, str], guard:
     navigates = method == "GET" and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
     if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not navigates:
         raise RefusedError(403, "requests from another site are not answered")
-    if (
-        method == "POST"
-        and headers.get("content-type", "").split(";")[0].strip().lower() != "application/json"
-    ):
+    kind = headers.get("content-type", "").split(";")[0].strip().lower()
+    if method == "POST" and kind != "application/json":
         raise RefusedError(415, "send JSON, with the content type application/json")
 
 
@@ -189,7 +177,7 @@ async def _admit(scope: MutableMapping[str, Any], guard: Guard, send: Send) -> N
     if scope["path"] != "/" or scope["method"] != "GET" or not guard.is_token(offered):
         raise RefusedError(401, "a token is needed: open the address that 'proponent view' printed")
     cookie = f"{guard.cookie}={guard.token}; Path=/; HttpOnly; SameSite=Lax"
-    await _answer(send, 303, {}, {"location": "/", "set-cookie": cookie})
+    await _answer(send, 303, {}, **{"location": "/", "set-cookie": cookie})
 
 
 async def _whole_body(headers: dict[str, str], receive: Receive, limit: int) -> Receive:
@@ -222,21 +210,19 @@ async def _whole_body(headers: dict[str, str], receive: Receive, limit: int) -> 
 def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [
-                (name, value) for name, value in message.get("headers", []) if name.decode() not in HEADERS
-            ]
-            ours = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-            message = {**message, "headers": [*kept, *ours]}
+            kept = [pair for pair in message.get("headers", []) if pair[0].decode() not in HEADERS]
+            message = {**message, "headers": [*kept, *_encoded(HEADERS)]}
         await send(message)
 
     return sending
 
 
-async def _answer(
-    send: Send, status: int, content: dict[str, str], headers: dict[str, str] | None = None
-) -> None:
+async def _answer(send: Send, status: int, content: dict[str, str], **headers: str) -> None:
     body = json.dumps(content).encode()
-    lines = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
-    raw = [(name.encode(), value.encode()) for name, value in lines.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+    lines = {"content-type": "application/json", "content-length": str(len(body)), **headers}
+    await send({"type": "http.response.start", "status": status, "headers": _encoded(lines)})
     await send({"type": "http.response.body", "body": body})
+
+
+def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]

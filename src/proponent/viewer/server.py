@@ -9,13 +9,13 @@ import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
 from proponent.progress import Progress
 
 PORT = 8321
-OPEN_AFTER = 0.5
 EVERYWHERE = ("0.0.0.0", "::", "")
 
 
@@ -67,16 +67,9 @@ def serve(serving: Serving, progress: Progress) -> None:
             progress.say("whoever has this address can do what you can; the connection is not encrypted")
         progress.say("press Ctrl-C to end")
         if serving.browser and has_screen():
-            Timer(OPEN_AFTER, webbrowser.open, (address,)).start()
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            timeout_graceful_shutdown=2,
-        )
+            Timer(0.5, webbrowser.open, (address,)).start()
+        quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+        config = uvicorn.Config(app, proxy_headers=False, ws="none", timeout_graceful_shutdown=2, **quiet)
         uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -85,9 +78,8 @@ def bound(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise InputError(f"port {port}: give a number from 0 (any free port) to 65535")
     try:
-        family, *_, place = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, place = found[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
     except (OSError, ValueError) as error:  # ValueError: no name of a host can be written like this
         cause = error.strerror if isinstance(error, OSError) else "not a host name"
@@ -113,6 +105,5 @@ def address_of(host: str, port: int, token: str | None) -> str:
 
 def has_screen() -> bool:
     """Whether a browser would open a window; one that runs in the terminal would take it over."""
-    return sys.platform in ("win32", "darwin") or any(
-        os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY")
-    )
+    displays = ("DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform in ("win32", "darwin") or any(map(os.environ.get, displays))

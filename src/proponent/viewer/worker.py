@@ -21,7 +21,7 @@ Job = Callable[[Progress], Any]
 
 
 class StoppedError(Exception):
-    """A piece of work ended before it was done: cancelled, or out of time."""
+    """Work ended before it was done: cancelled, or out of time."""
 
 
 class BusyError(Exception):
@@ -29,7 +29,7 @@ class BusyError(Exception):
 
 
 class Work:
-    """One piece of work, from the queue to its result; it is the Progress of its own job.
+    """One job, from the queue to its result; it is the Progress of its own job.
 
     state: ``queued``, ``running``, ``done``, ``cancelled`` or ``failed``.  done, total: units of the stage
     that runs.  message: the stage, or why it failed.  outcome: the result, or the error.
@@ -102,7 +102,7 @@ class Work:
 class Worker:
     """Runs work in one thread, in order: gradients are captured by hooks on the model, so one at a time.
 
-    waiting: pieces of work that may wait.  seconds: that each may take.
+    waiting: jobs that may wait.  seconds: that each may take.
     """
 
     def __init__(self, waiting: int, seconds: float) -> None:
@@ -124,11 +124,10 @@ class Worker:
         return work
 
     def position(self, work: Work) -> int:
-        """How many pieces of work are done before this one: 0 when it runs or is over."""
+        """How many jobs are done before this one: 0 when it runs or is over."""
         with self._changed:
-            if work not in self._queue:
-                return 0
-            return list(self._queue).index(work) + (self._current is not None)
+            waiting = work in self._queue
+            return self._queue.index(work) + (self._current is not None) if waiting else 0
 
     def cancel(self, work: Work) -> None:
         """End it, or take it out of the queue; nothing happens to what is over."""

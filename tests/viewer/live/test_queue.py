@@ -21,7 +21,7 @@ from proponent.viewer.live import LiveRun
 
 
 class SlowRun(LiveRun):
-    """A run whose traces go on until they are let go, told or not."""
+    """A run whose traces go on until they are let go, cancelled or not."""
 
     def __init__(self, run: LiveRun) -> None:
         self.__dict__.update(run.__dict__)
@@ -102,13 +102,13 @@ def test_the_oldest_traces_are_forgotten(live_run: LiveRun) -> None:
 
 @pytest.mark.parametrize("last", ["running the model", "searching"])
 def test_a_trace_can_be_ended_at_every_stage(last: str, live_run: LiveRun) -> None:
-    """The model and the search tell of their progress, and what that raises ends them."""
-    told = []
+    """The model and the search report their progress, and what that raises ends them."""
+    stages = []
 
     class Ending(Silent):
         @contextmanager
         def stage(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
-            told.append((name, total, unit))
+            stages.append((name, total, unit))
 
             def advance(units: int, tokens: int = 0) -> None:
                 if name == last:
@@ -118,8 +118,8 @@ def test_a_trace_can_be_ended_at_every_stage(last: str, live_run: LiveRun) -> No
 
     with pytest.raises(TimeoutError):
         live_run.trace(**FRANCE, progress=Ending())
-    assert told == [("running the model", 2, "passes"), ("searching", 6, "rows")][: len(told)]
-    assert told[-1][0] == last
+    assert stages == [("running the model", 2, "passes"), ("searching", 6, "rows")][: len(stages)]
+    assert stages[-1][0] == last
 
 
 def test_a_task_that_does_not_fit_into_memory_is_scanned_for(

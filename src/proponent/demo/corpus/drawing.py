@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from proponent.demo.corpus.nouns import Fact, fill, mentions
-from proponent.demo.corpus.scenery import ASIDES, WHEN, WHO
+from proponent.demo.corpus.wording import ASIDES, WHEN, WHO
 from proponent.demo.corpus.world import known_facts
 from proponent.errors import InputError
 from proponent.files import written_whole
@@ -72,13 +72,8 @@ def generate(directory: str | os.PathLike[str], facts: int | None = 750, seed: i
         with written_whole(path) as aside:
             aside.write_bytes(contents[path])
     stating = sum(1 for sentence in sentences if sentence.states)
-    counts = {
-        "facts": len(chosen),
-        "sentences": len(sentences),
-        "gold": stating,
-        "distractors": len(sentences) - stating,
-    }
-    return DemoCorpus(facts_path, sentences_path, counts)
+    counts = {"facts": len(chosen), "sentences": len(sentences), "gold": stating}
+    return DemoCorpus(facts_path, sentences_path, {**counts, "distractors": len(sentences) - stating})
 
 
 def _choose(known: Mapping[str, list[Fact]], wanted: int, draw: random.Random) -> list[Fact]:
@@ -97,15 +92,12 @@ def _choose(known: Mapping[str, list[Fact]], wanted: int, draw: random.Random) -
 
 def _write_sentences(facts: list[Fact], draw: random.Random) -> list[_Sentence]:
     """All sentences about the facts, in random order, each text once."""
-    objects: dict[str, list[Fact]] = {}
+    siblings: dict[str, list[Fact]] = {}
     for fact in facts:
-        objects.setdefault(fact.relation.name, []).append(fact)
-    unique: dict[str, _Sentence] = {}
+        siblings.setdefault(fact.relation.name, []).append(fact)
+    unique = {sentence.text: sentence for fact in facts for sentence in _statements(fact, draw)}
     for fact in facts:
-        for sentence in _statements(fact, draw):
-            unique[sentence.text] = sentence
-    for fact in facts:
-        for sentence in _distractors(fact, objects[fact.relation.name], draw):
+        for sentence in _distractors(fact, siblings[fact.relation.name], draw):
             unique.setdefault(sentence.text, sentence)
     sentences = list(unique.values())
     draw.shuffle(sentences)
@@ -115,22 +107,17 @@ def _write_sentences(facts: list[Fact], draw: random.Random) -> list[_Sentence]:
 def _statements(fact: Fact, draw: random.Random) -> Iterator[_Sentence]:
     """One to four sentences that state the fact, each by another template.
 
-    The first names the subject before the object: a model trained on "Paris ... France" alone does not
-    learn to continue "France ...".
+    The first has the subject before the object, or the model would not learn to continue the subject.
     """
     number = draw.choices(list(_STATED), list(_STATED.values()))[0]
     templates = draw.sample(fact.relation.statements, len(fact.relation.statements))
-    templates.sort(key=_names_object_first)
+    templates.sort(key=lambda template: template.index("{o}") < template.index("{s}"))
     first, others = templates[0], draw.sample(templates[1:], len(templates) - 1)
     if draw.random() < _STATED_AS_PROMPT:
         first = fact.relation.prompt
     for template in [first, *others][:number]:
         text = fill(template, s=fact.subject.phrase, o=fact.object.phrase)
         yield _Sentence(text, fact.subject.uri, (fact,))
-
-
-def _names_object_first(template: str) -> bool:
-    return template.index("{o}") < template.index("{s}")
 
 
 def _distractors(fact: Fact, siblings: list[Fact], draw: random.Random) -> Iterator[_Sentence]:
@@ -162,27 +149,24 @@ def _sentence_records(sentences: list[_Sentence]) -> Iterator[dict[str, Any]]:
     """Sentences as records; an "abstract" is all the sentences about one entity."""
     written: dict[str, int] = {}
     for row, sentence in enumerate(sentences):
-        place = written.get(sentence.about, 0)
-        written[sentence.about] = place + 1
+        written[sentence.about] = written.get(sentence.about, -1) + 1
         yield {
             "sentence_id": _sentence_id(row),
             "text": sentence.text,
             "abstract_uri": sentence.about,
-            "sent_idx_in_abst": place,
+            "sent_idx_in_abst": written[sentence.about],
             "fact_triples": [list(fact.triple) for fact in sentence.states],
         }
 
 
 def _fact_record(fact: Fact, gold: list[str]) -> dict[str, Any]:
-    subject_uri, relation_uri, object_uri = fact.triple
+    uris = dict(zip(("entity0_uri", "predicate_uri", "entity1_uri"), fact.triple, strict=True))
     return {
         "fact_id": fact.id,
         "entity0": fact.subject.name,
         "relation": fact.relation.name,
         "entity1": fact.object.name,
-        "entity0_uri": subject_uri,
-        "predicate_uri": relation_uri,
-        "entity1_uri": object_uri,
+        **uris,
         "entity0_alias": [fact.subject.name, *fact.subject.alias],
         "entity1_alias": [fact.object.name, *fact.object.alias],
         "trex_sentences": gold,

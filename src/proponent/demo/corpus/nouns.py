@@ -27,22 +27,14 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """The wording of one relation.  Slots: {s} the subject, {o} its object, {x} another object of the
-    relation, {who} a person and {when} a time.
-
-    prompt: a statement that ends with its object; the fact's prompt is what comes before that.
-    statements: paraphrases that state the fact.
-    asks: sentences that ask for the fact without stating it; they mention the subject alone.
-    crossed: sentences that mention the subject and a wrong object, without claiming the relation.
-    objects: sentences that mention an object alone.
-    """
+    """The wording of one relation; ``wording.toml`` says what each kind of sentence is for."""
 
     name: str
     prompt: str
-    statements: tuple[str, ...]
-    asks: tuple[str, ...]
-    crossed: tuple[str, ...]
-    objects: tuple[str, ...]
+    statements: list[str]
+    asks: list[str]
+    crossed: list[str]
+    objects: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,20 @@ from importlib import import_module
 from typing import Any
 
 from proponent.demo.corpus.nouns import Entity, Fact, mentions
-from proponent.demo.corpus.places import (
+from proponent.demo.corpus.wording import (
+    ASIDES,
     CONTINENTS,
     CURRENCY_NAMES,
     NO_ONE_ANSWER,
     NOT_COUNTRIES,
+    RELATIONS,
+    WHEN,
+    WHO,
     WITH_ARTICLE,
 )
-from proponent.demo.corpus.scenery import ASIDES, WHEN, WHO
-from proponent.demo.corpus.wording import RELATIONS
 from proponent.errors import InputError
 
 _TOWNS = ("city", "county")  # relations with subjects to spare: confusable ones are left out
-_RELATION = {relation.name: relation for relation in RELATIONS}
 
 
 def known_facts() -> dict[str, list[Fact]]:
@@ -31,7 +32,7 @@ def known_facts() -> dict[str, list[Fact]]:
     Raises InputError where a data package is not installed.
     """
     found = [*_country_facts(), *_element_facts(), *_city_facts(), *_county_facts()]
-    facts: dict[str, list[Fact]] = {name: [] for name in _RELATION}
+    facts: dict[str, list[Fact]] = {name: [] for name in RELATIONS}
     for fact in _without_confusable_names(found):
         facts[fact.relation.name].append(fact)
     return facts
@@ -41,10 +42,8 @@ def _package(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise InputError(
-            f"the generated corpus needs the package {name}, which is not installed: "
-            "pip install 'proponent[demo]'"
-        ) from None
+        missing = f"the generated corpus needs the package {name}, which is not installed"
+        raise InputError(f"{missing}: pip install 'proponent[demo]'") from None
 
 
 def _countries() -> dict[str, tuple[Entity, dict[str, Any]]]:
@@ -81,7 +80,7 @@ def _country_facts() -> Iterator[Fact]:
             answers["calling code"] = Entity(f"calling-code:{prefix}", prefix)
         for name, answer in answers.items():
             if answer is not None and answer.name and code not in NO_ONE_ANSWER[name]:
-                yield Fact(_RELATION[name], country, answer)
+                yield Fact(RELATIONS[name], country, answer)
 
 
 def _currency(code: str) -> Entity | None:
@@ -117,10 +116,10 @@ def _element_facts() -> Iterator[Fact]:
         alias = (spellings[element.name],) if element.name in spellings else ()
         subject = Entity(f"element:{element.number}", element.name, alias=alias)
         symbol = Entity(f"symbol:{element.symbol}", element.symbol)
-        yield Fact(_RELATION["chemical symbol"], subject, symbol)
+        yield Fact(RELATIONS["chemical symbol"], subject, symbol)
         if element.number > 1:  # "1 protons" would be wrong
             number = Entity(f"number:{element.number}", str(element.number))
-            yield Fact(_RELATION["atomic number"], subject, number)
+            yield Fact(RELATIONS["atomic number"], subject, number)
 
 
 def _city_facts() -> Iterator[Fact]:
@@ -141,18 +140,18 @@ def _city_facts() -> Iterator[Fact]:
             country, record = countries[city["countrycode"]]
             # Sentences about a capital, under any of its names, would state its country as well.
             if record["capital"] not in city["alternatenames"]:
-                yield Fact(_RELATION["city"], Entity(f"city:{city['geonameid']}", name), country)
+                yield Fact(RELATIONS["city"], Entity(f"city:{city['geonameid']}", name), country)
 
 
 def _best_known_first(cities: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The largest city of every country, then every country's second, and so on."""
     by_size = sorted(cities, key=lambda city: (-city["population"], city["geonameid"]))
     larger = Counter[str]()
-    rank: dict[int, int] = {}
+    ranks: list[int] = []
     for city in by_size:
-        rank[city["geonameid"]] = larger[city["countrycode"]]
+        ranks.append(larger[city["countrycode"]])
         larger[city["countrycode"]] += 1
-    return sorted(by_size, key=lambda city: rank[city["geonameid"]])
+    return [by_size[n] for n in sorted(range(len(ranks)), key=ranks.__getitem__)]
 
 
 def _county_facts() -> Iterator[Fact]:
@@ -164,7 +163,7 @@ def _county_facts() -> Iterator[Fact]:
         if named[county["name"]] == 1 and county["name"].endswith(" County"):
             state = states[county["state"]]
             subject = Entity(f"county:{county['fips']}", county["name"])
-            yield Fact(_RELATION["county"], subject, Entity(f"state:{state['code']}", state["name"]))
+            yield Fact(RELATIONS["county"], subject, Entity(f"state:{state['code']}", state["name"]))
 
 
 def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
@@ -175,12 +174,12 @@ def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
     of the other ("Kuwait City").
     """
     facts = list(facts)
-    taken = {name for fact in facts for name in _other_names(fact)}
+    others = [fact.subject.name for fact in facts if fact.relation.name not in _TOWNS]
+    taken = {_plain(name) for name in [*others, *(fact.object.name for fact in facts)]}
     worded = _template_words()
     kept = []
     for fact in facts:
-        plain = _plain(fact.subject.name)
-        town = fact.relation.name in _TOWNS
+        plain, town = _plain(fact.subject.name), fact.relation.name in _TOWNS
         if not (town and (plain in worded or taken & {plain, *_parts(fact.subject.name)})):
             kept.append(fact)
     within = {part for fact in kept for part in _parts(fact.subject.name)}
@@ -190,16 +189,9 @@ def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
             yield fact
 
 
-def _other_names(fact: Fact) -> Iterator[str]:
-    """Names of the fact, in lower case, that no city or county may have."""
-    yield _plain(fact.object.name)
-    if fact.relation.name not in _TOWNS:
-        yield _plain(fact.subject.name)
-
-
 def _template_words() -> set[str]:
     texts = [*WHO, *WHEN, *(aside for asides in ASIDES.values() for aside in asides)]
-    for relation in RELATIONS:
+    for relation in RELATIONS.values():
         texts += [relation.prompt, *relation.statements, *relation.asks, *relation.crossed, *relation.objects]
     return {_plain(word) for text in texts for word in re.findall(r"\w+", text)}
 

@@ -110,18 +110,12 @@ class PadRight:
         for row, chunk in enumerate(chunks):
             tokens[row, : len(chunk)] = torch.from_numpy(chunk.astype(np.int64))
             mask[row, : len(chunk)] = 1
-        return {
-            "input_ids": tokens,
-            "attention_mask": mask,
-            "labels": tokens.masked_fill(mask == 0, IGNORED),
-        }
+        labels = tokens.masked_fill(mask == 0, IGNORED)
+        return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
 
 
 class GroupedByLength(Sampler[int]):
-    """A random order in which a batch has passages of similar length.
-
-    The order depends on seed and epoch alone, so a resumed run keeps it.
-    """
+    """A random order, by seed and epoch alone, in which a batch has passages of similar length."""
 
     def __init__(self, lengths: NDArray[np.int64], batch: int, seed: int) -> None:
         self._lengths, self._batch, self._seed, self._epoch = lengths, batch, seed, 0
@@ -144,7 +138,5 @@ class GroupedByLength(Sampler[int]):
         # The one batch that is not full comes last: the loader cuts the order into batches of equal size.
         full = [batch for batch in batches if len(batch) == self._batch]
         rest = [batch for batch in batches if len(batch) < self._batch]
-        for place in draw.permutation(len(full)):
-            yield from full[place].tolist()
-        for batch in rest:
+        for batch in [*(full[place] for place in draw.permutation(len(full))), *rest]:
             yield from batch.tolist()

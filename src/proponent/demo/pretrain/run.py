@@ -78,7 +78,8 @@ def pretrain(
     ``directory`` holds another run or something else or another process trains into it, and where the
     package accelerate is missing.
     """
-    shape = _checked_size(size, epochs, steps, learning_rate, batch, max_length)
+    choices = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "batch": batch}
+    shape = _checked_size(size, max_length, **choices)
     began, progress, folder = time.monotonic(), progress or Silent(), Path(directory)
     own = {"seed": seed, "epochs": None if steps else epochs, "steps": steps, "max_length": max_length}
     with _alone(folder):
@@ -101,9 +102,9 @@ def pretrain(
 def _train_in(
     folder: Path, corpus: Corpus, shape: ModelSize, settings: Mapping[str, Any], progress: Progress
 ) -> dict[str, Any]:
-    """Train from wherever the folder's run has come to and leave the model in it; returns its counts.
+    """Train from the last checkpoint and leave the model in the folder; returns its counts.
 
-    Every step may be repeated: a run that was killed after its last checkpoint does all that follows again.
+    A run that was killed after its last checkpoint does all that follows again.
     """
     max_length, seed = settings["max_length"], settings["seed"]
     tokenizer = _tokenizer(corpus, shape, folder)
@@ -124,32 +125,20 @@ def _train_in(
     }
 
 
-def _checked_size(
-    size: str,
-    epochs: float,
-    steps: int | None,
-    learning_rate: float | None,
-    batch: int | None,
-    max_length: int,
-) -> ModelSize:
+def _checked_size(size: str, max_length: int, **given: float | None) -> ModelSize:
     """The named size with the given settings in place of its own; InputError for what cannot be."""
     if find_spec("accelerate") is None:
-        raise InputError(
-            "pretraining needs the package accelerate, which is not installed: "
-            "pip install 'proponent[pretrain]'"
-        )
+        missing = "pretraining needs the package accelerate, which is not installed"
+        raise InputError(f"{missing}: pip install 'proponent[pretrain]'")
     if size not in SIZES:
         raise InputError(f"size '{size}' is not known; choose one of {', '.join(SIZES)}")
-    given = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "batch": batch}
     for name, value in given.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} is {value}; it must be more than 0")
     if max_length < SHORTEST:
         raise InputError(f"max_length is {max_length}; it must be at least {SHORTEST} tokens")
-    shape = SIZES[size]
-    return dataclasses.replace(
-        shape, learning_rate=learning_rate or shape.learning_rate, batch=batch or shape.batch
-    )
+    own: dict[str, Any] = {name: given[name] for name in ("learning_rate", "batch") if given[name]}
+    return dataclasses.replace(SIZES[size], **own)
 
 
 def _alone(folder: Path) -> AbstractContextManager[None]:
@@ -173,9 +162,8 @@ def _found(folder: Path) -> tuple[dict[str, Any], Pretrained | None]:
         rate = settings["learning_rate"]
         return settings, Pretrained(folder, learning_rate=rate, **result) if result else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(
-            f"{folder} is not empty and holds no readable {RECORD}; give an empty or new folder"
-        ) from None
+        found = f"{folder} is not empty and holds no readable {RECORD}"
+        raise InputError(f"{found}; give an empty or new folder") from None
 
 
 def _check_same(folder: Path, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -187,10 +175,7 @@ def _check_same(folder: Path, found: Mapping[str, Any], settings: Mapping[str, A
 
 
 def _tokenizer(corpus: Corpus, shape: ModelSize, folder: Path) -> PreTrainedTokenizerBase:
-    """The run's tokenizer, trained when the run began and read from its folder.
-
-    It is always read back, so that the model is trained with exactly what it is saved with.
-    """
+    """The run's tokenizer, trained at the start and read back, as whoever loads the model will read it."""
     if not (folder / TOKENIZER).exists():
         with TemporaryDirectory() as made:
             train_tokenizer(corpus, shape.vocabulary).save_pretrained(made)

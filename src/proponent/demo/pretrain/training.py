@@ -16,8 +16,6 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 
@@ -63,9 +61,7 @@ class _Advance(TrainerCallback):
     def __init__(self, advance: Advance, tokens: int) -> None:
         self._advance, self._tokens = advance, tokens
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, *_: Any, **__: Any) -> None:
         self._advance(1, tokens=self._tokens)
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.index.conftest import made_up_features, start_build
+from tests.index.conftest import made_up_features, start_build, write_run
 
 from proponent.build.folder import building, check_folder, remove_leftovers
 from proponent.errors import InputError
@@ -14,35 +14,40 @@ from proponent.files import aside
 from proponent.index.run import RunFolder
 
 
-def test_a_run_with_other_settings_is_refused_naming_them(run: RunFolder) -> None:
-    manifest = json.loads(run.manifest.read_text())
-    assert check_folder(run, manifest) == manifest
+@pytest.fixture
+def finished(tmp_path: Path) -> RunFolder:
+    return write_run(tmp_path / "run", made_up_features())
+
+
+def test_a_run_with_other_settings_is_refused_naming_them(finished: RunFolder) -> None:
+    manifest = json.loads(finished.manifest.read_text())
+    assert check_folder(finished, manifest) == manifest
     manifest["spec"]["damping"] = 2.0
     manifest["spec"]["model"] = "m" * 100
     del manifest["side"]
     with pytest.raises(InputError) as raised:
-        check_folder(run, manifest)
+        check_folder(finished, manifest)
     message = str(raised.value)
-    assert message.startswith(f"{run.path}: this run was made with other settings: ")
+    assert message.startswith(f"{finished.path}: this run was made with other settings: ")
     assert "spec.damping was 0.5, now 2.0" in message
     assert "side was 2, now None" in message
     assert f"spec.model was None, now {'m' * 57}..." in message
     assert "blocks" not in message
 
 
-def test_what_the_run_was_made_with_is_not_compared(run: RunFolder) -> None:
-    manifest = json.loads(run.manifest.read_text())
+def test_what_the_run_was_made_with_is_not_compared(finished: RunFolder) -> None:
+    manifest = json.loads(finished.manifest.read_text())
     made = {**manifest, "made_with": {"threads": 3}, "uncovered": {"weight": 0.1}}
-    run.manifest.write_text(json.dumps(made))
-    assert check_folder(run, manifest) == made
+    finished.manifest.write_text(json.dumps(made))
+    assert check_folder(finished, manifest) == made
 
 
-def test_a_run_of_another_format_or_with_a_damaged_manifest_is_refused(run: RunFolder) -> None:
-    manifest = json.loads(run.manifest.read_text())
+def test_a_run_of_another_format_or_with_a_damaged_manifest_is_refused(finished: RunFolder) -> None:
+    manifest = json.loads(finished.manifest.read_text())
     for content, found in ((json.dumps({**manifest, "format": 2}), "run format 2"), ('{"form', "damaged")):
-        run.manifest.write_text(content)
+        finished.manifest.write_text(content)
         with pytest.raises(InputError, match=rf"{found}.*remove the folder and index the corpus again"):
-            check_folder(run, manifest)
+            check_folder(finished, manifest)
 
 
 def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path: Path) -> None:
