@@ -6,15 +6,18 @@ is linear in the activations and shows in the rate that a machine reaches (``Rat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from proponent.build.plan import SHARD_ROWS
+from proponent.build.tasks import SPAN_SHARDS
 from proponent.index.hessian import STRIP
 
 CODE_BYTES = 2  # a coordinate on disk
 FLOAT_BYTES = 4
 ROW_FLOATS = 3  # scale and two norms of a row of the index
-RAW_FLOATS = 1  # scale of a raw row
+RAW_FLOATS = 2  # scale and norm of a row before whitening
 
 # Attention to the tokens before: half of the t × t products, queries with keys and weights with values.
 ATTENTION_FORWARD = 2
@@ -147,8 +150,10 @@ def operations(
 
 def disk_bytes(features: FeatureShape, passages: int, finished: bool = True) -> int:
     """Bytes on disk of an index, or the most while it is built (``finished`` false); text apart."""
-    row = index_bytes(features) + (0 if finished else raw_bytes(features))
-    return corpus_bytes(features) + passages * row
+    if finished:
+        return corpus_bytes(features) + passages * index_bytes(features)
+    sums = math.ceil(passages / (SHARD_ROWS * SPAN_SHARDS)) * corpus_bytes(features) // 2
+    return corpus_bytes(features) + sums + passages * (index_bytes(features) + raw_bytes(features))
 
 
 @dataclass(frozen=True)
