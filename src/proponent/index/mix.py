@@ -49,12 +49,16 @@ class TaskSubspace:
     def of(cls, features: Tensor, whitening: Whitening) -> TaskSubspace:
         """The subspace of a task whose queries have features φ [n, d], n >= 1."""
         psi = whiten_precisely(features, whitening)
-        found = _each_block(_directions, split_blocks(psi, len(whitening)))
-        directions, strengths = zip(*found, strict=True)
-        along, beyond = _split(psi, directions)
-        if bool((beyond.norm(dim=1) <= WHOLLY_INSIDE * psi.norm(dim=1)).all()):
-            beyond = beyond[:, :0]
-        return cls(directions, torch.cat(strengths), features, (along, beyond))
+        parts = split_blocks(psi, len(whitening))
+        directions, strengths = zip(*_each_block(_directions, parts), strict=True)
+        if all(len(own) == min(part.shape) for own, part in zip(strengths, parts, strict=True)):
+            along = torch.cat([part @ u for part, u in zip(parts, directions, strict=True)], 1)
+            beyond = psi[:, :0]  # as many directions as there can be leave nothing
+        else:
+            along, beyond = _split(psi, directions)
+            if bool((beyond.norm(dim=1) <= WHOLLY_INSIDE * psi.norm(dim=1)).all()):
+                beyond = psi[:, :0]
+        return cls(directions, torch.cat(strengths), features, (along, beyond.contiguous()))
 
     def split(self, whitened: Tensor) -> tuple[Tensor, Tensor]:
         """``Uᵀψ`` [q, r] and ``ψ − UUᵀψ`` [q, d] of whitened queries [q, d], all float64."""
