@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from proponent import progress
-from proponent.progress import LINE_EVERY, OnStderr, Silent
+from proponent.progress import LINE_EVERY, OnStderr, Silent, printable
 
 
 class Clock:
@@ -89,8 +89,14 @@ def test_a_bar_where_there_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_line_is_said_and_silence_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
-    OnStderr().say("reading")
+    OnStderr().say("read\x1bing\n")
     Silent().say("nothing")
     with Silent().stage("nothing", 1, "rows") as advance:
         advance(1, tokens=2)
-    assert capsys.readouterr() == ("", "reading\n")
+    assert capsys.readouterr() == ("", "read\ufffding \n")
+
+
+def test_printable_keeps_text_and_makes_one_line() -> None:
+    assert printable("ä 漢 😀 עברית \u200d") == "ä 漢 😀 עברית \u200d"
+    assert printable("a\tb\nc\r\nd\u2028e\x85f") == "a b c  d e f"
+    assert printable("\x1b[0m\x7f\u202e\ud83d") == "\ufffd[0m\ufffd\ufffd\ufffd"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,13 @@ from typing import Protocol
 
 Advance = Callable[..., None]
 LINE_EVERY = 10.0
+# What can steer a terminal or turn the order of what is read, and halves of surrogate pairs; no line end.
+CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text that is safe to print: on one line, with ``\ufffd`` for every control character."""
+    return CONTROLS.sub("\ufffd", re.sub(r"[\t\n\r\v\f\x85\u2028\u2029]", " ", text))
 
 
 class Progress(Protocol):
@@ -47,8 +55,8 @@ class OnStderr:
             yield advance
 
     def say(self, line: str) -> None:
-        """Print one line on stderr."""
-        print(line, file=sys.stderr, flush=True)
+        """Print one line on stderr, safely."""
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _rates(done: int, tokens: int, seconds: float, unit: str) -> str:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
-from proponent.attribute.table import print_hits, printable
+from proponent.attribute.table import print_hits
 from proponent.corpus.example import Query
 
 NASTY = "\x1b[31mred\x1b]0;title\x07 \x9b2J \x00 \u202eback\ud83d"
@@ -60,9 +60,3 @@ def test_nothing_in_a_text_steers_the_terminal(capsys: pytest.CaptureFixture[str
     for shown in (repr(hits), capsys.readouterr().out):
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", shown)
         assert "[31mred" in shown
-
-
-def test_printable_keeps_text_and_makes_one_line() -> None:
-    assert printable("ä 漢 😀 עברית \u200d") == "ä 漢 😀 עברית \u200d"
-    assert printable("a\tb\nc\r\nd\u2028e\x85f") == "a b c  d e f"
-    assert printable("\x1b[0m\x7f\u202e\ud83d") == "\ufffd[0m\ufffd\ufffd\ufffd"

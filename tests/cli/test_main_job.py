@@ -35,6 +35,9 @@ def test_index_then_info_then_trace(proponent: Command, made: Made, tmp_path: Pa
     assert spectrum["crossing_rank"] == 1
     assert spectrum["largest"] == spectrum["at_crossing"]
     assert spectrum["largest"] >= spectrum["median"] >= spectrum["smallest"] > 0
+    assert (facts["codec"], facts["uncovered"]) == ("float16", {})
+    assert facts["made_with"]["threads"] >= 1
+    assert facts["made_with"]["versions"].keys() == {"proponent", "torch", "transformers", "tokenizers"}
     assert facts["fingerprints"].keys() == {"model", "tokenizer", "corpus"}
 
     answer = proponent(

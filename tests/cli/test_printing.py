@@ -12,7 +12,7 @@ from tests.cli.processes import python
 from tests.cli.running import PASSAGES, Command, Made, write_lines
 from tests.facts import fact_record
 
-from proponent.cli.printing import printable
+from proponent.cli.printing import show, show_json
 from proponent.corpus.corpus import Corpus
 
 EVIL = "\x1b[2J\x9b31m\x07\u202e\x7fname"
@@ -23,11 +23,16 @@ VERBS = (
 )
 
 
-def test_what_a_terminal_would_obey_is_replaced() -> None:
-    assert printable(EVIL) == "\ufffd[2J\ufffd31m\ufffd\ufffd\ufffdname"
-    assert printable("half \ud83d, \u2028line") == "half \ufffd, \ufffdline"
-    kept = "tabs\tand\nlines, λ → é 漢字 \u200d joined"
-    assert printable(kept) == kept
+def test_what_a_terminal_would_obey_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    show(f"{EVIL}\r\nhalf \ud83d, \u2028line")
+    assert capsys.readouterr().out == "\ufffd[2J\ufffd31m\ufffd\ufffd\ufffdname \nhalf \ufffd,  line\n"
+    show("tab\tand\n\nlines, λ → é 漢字 \u200d joined")
+    assert capsys.readouterr().out == "tab and\n\nlines, λ → é 漢字 \u200d joined\n"
+    show_json({"a": [EVIL, "\ud83d\u2028"]})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"a": [EVIL, "\ud83d\u2028"]}
+    assert not UNSAFE.search(printed)
+    assert printed.splitlines()[1] == '  "a": ['
 
 
 def test_names_prompts_and_errors_are_printed_safely(

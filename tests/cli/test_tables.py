@@ -25,6 +25,8 @@ RUN = {
     "dim": 8192,
     "blocks": 2,
     "side": 64,
+    "codec": "float16",
+    "uncovered": {f"layers.0.odd{n}.weight": 0.25 / 2**n for n in range(7)},
     "layers": {"attention 0-0": ["model.layers.0.self_attn.q_proj"]},
     "eigenvalues": {
         "largest": 9.0,
@@ -33,6 +35,7 @@ RUN = {
         "median": 2.0,
         "smallest": 1.0,
     },
+    "made_with": {"versions": {"torch": "2.9", "tokenizers": "0.22"}, "threads": 3},
     "fingerprints": {"model": "0123456789abcdef", "corpus": "fedcba9876543210"},
 }
 
@@ -72,6 +75,11 @@ def test_a_run_in_words() -> None:
     assert "chosen for each task at trace time" in words
     assert "rank 125 (σ_train = 7.5)" in words
     assert "model 0123456789ab, corpus fedcba987654" in words
+    assert "codec float16" in words
+    assert "made with 3 threads, torch 2.9, tokenizers 0.22" in words
+    assert "left out layers.0.odd0.weight: 25.0% of the squared gradient layers.0.odd1.weight: 12.5%" in words
+    assert "odd4.weight: 1.6% of the squared gradient and 2 more R_train" in words
+    assert "left out none" in " ".join(str(Info({**RUN, "uncovered": {}})).split())
     assert max(map(len, out.splitlines())) <= 80
 
 

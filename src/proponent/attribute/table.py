@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -12,17 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.progress import printable
 
 LONGEST_PASSAGE = 400  # characters of a passage on the command line
 # Of the text that Python shows for a trace: queries, passages of each side, characters of a passage.
 TEXT_QUERIES, TEXT_PASSAGES, TEXT_LONGEST = 3, 5, 120
-# What can steer a terminal or turn the order of what is read, and halves of surrogate pairs.
-CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """A text that is safe to print: on one line, with ``\ufffd`` for every control character."""
-    return CONTROLS.sub("\ufffd", re.sub(r"[\t\n\r\v\f\x85\u2028\u2029]", " ", text))
 
 
 def print_hits(hits: Attribution, rows: int) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from proponent.attribute.attribution import Hit
 from proponent.attribute.table import print_hit
-from proponent.cli.printing import printable
+from proponent.cli.printing import show
+from proponent.evaluate.text import aligned
 
 if TYPE_CHECKING:
     from proponent.demo.story import Demo
@@ -33,37 +35,32 @@ def print_demo(demo: Demo, passages: int = 3) -> None:
         f"\nDoes the top passage state the fact?  All {every:,} facts, and the {demo.known:,} known ones:",
         style="bold",
     )
-    console.print(_retrieval_table(demo))
-    console.print()
+    show(_retrieval_table(demo))
     console.print(
-        "BM25 looks for the words of a fact, so it is strong where sentences repeat them. Influence asks "
+        "\nBM25 looks for the words of a fact, so it is strong where sentences repeat them. Influence asks "
         "which sentences moved the model, and those need not state the fact. The paper, too, found BM25 "
         "ahead at finding facts and TrackStar ahead at finding what moves the model."
+        f"\n\nλ of the task mix: {demo.mix:.3f} (automatic)"
     )
-    console.print(f"\nλ of the task mix: {demo.mix:.3f} (automatic)")
-    for name, place in (("corpus", "corpus"), ("model", "model"), ("run", "run"), ("results", "hits")):
-        console.print(f"{name:<8} {demo.folder / place}", soft_wrap=True, markup=False)
-    _print_next_steps(console, demo)
+    show("\n".join(_closing_lines(demo)))
 
 
-def _print_next_steps(console: Console, demo: Demo) -> None:
-    results = [str(demo.folder / "hits" / f"{name}.jsonl") for name in ("trackstar-task-mix", "bm25")]
-    look = ("view", *results, str(demo.answers))
-    console.print(f"\nlook: proponent {shlex.join(look)}", soft_wrap=True, markup=False)
-    ask = ("view", str(demo.folder / "run"), "--task", str(demo.folder / "corpus" / "facts.jsonl"))
-    console.print(f"ask:  proponent {shlex.join(ask)}", soft_wrap=True, markup=False)
+def _closing_lines(demo: Demo) -> Iterator[str]:
+    """Where everything is, and the commands to go on with."""
+    corpus, model, run, hits = (str(demo.folder / name) for name in ("corpus", "model", "run", "hits"))
+    yield f"corpus   {corpus}\nmodel    {model}\nrun      {run}\nresults  {hits}"
+    results = [os.path.join(hits, f"{name}.jsonl") for name in ("trackstar-task-mix", "bm25")]
+    facts = os.path.join(corpus, "facts.jsonl")
     query = demo.shown[0].query
-    command = ("trace", str(demo.folder / "run"), "--prompt", query.prompt, "--target", query.target)
-    console.print(printable(f"next: proponent {shlex.join(command)}"), soft_wrap=True, markup=False)
+    yield f"\nlook: proponent {shlex.join(['view', *results, str(demo.answers)])}"
+    yield f"ask:  proponent {shlex.join(['view', run, '--task', facts])}"
+    command = ["trace", run, "--prompt", query.prompt, "--target", query.target]
+    yield f"next: proponent {shlex.join(command)}"
 
 
-def _retrieval_table(demo: Demo) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("\nmethod")
-    for group in ("all", "known"):
-        for heading in (f"{group}\ntop 1", f"{group}\nMRR", f"{group}\nRecall@10"):
-            table.add_column(heading, justify="right")
+def _retrieval_table(demo: Demo) -> str:
+    rows = [("", *["all"] * 3, *["known"] * 3), ("method", *("top 1", "MRR", "Recall@10") * 2)]
     for row in demo.retrieval:
-        cells = ((f"{s.top:.1%}", f"{s.mrr:.3f}", f"{s.recall:.3f}") for s in (row.every, row.known))
-        table.add_row(row.method, *(cell for group in cells for cell in group))
-    return table
+        cells = [(f"{s.top:.1%}", f"{s.mrr:.3f}", f"{s.recall:.3f}") for s in (row.every, row.known)]
+        rows.append((row.method, *cells[0], *cells[1]))
+    return aligned(rows)

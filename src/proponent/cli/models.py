@@ -9,8 +9,9 @@ import typer
 
 from proponent.cli import options
 from proponent.cli.options import choice, positive, verb
-from proponent.cli.printing import Terminal, resumable, show
+from proponent.cli.printing import resumable, show
 from proponent.errors import InputError
+from proponent.progress import OnStderr
 
 
 @verb()
@@ -41,7 +42,7 @@ def pretrain(
     from proponent.demo.pretrain import pretrain as pretrain_model
 
     with resumable():
-        made = pretrain_model(text, folder, size, seed=seed, epochs=epochs, progress=Terminal())
+        made = pretrain_model(text, folder, size, seed=seed, epochs=epochs, progress=OnStderr())
     show(
         f"{made.directory}: {made.parameters:,} parameters, {made.tokens:,} tokens, {made.steps:,} steps, "
         f"loss {made.loss:.3f}"
@@ -64,5 +65,5 @@ def demo(
     from proponent.demo.story import run_demo
 
     with resumable():
-        found = run_demo(directory, seed, Terminal())
+        found = run_demo(directory, seed, OnStderr())
     print_demo(found)

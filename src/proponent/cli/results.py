@@ -9,9 +9,10 @@ import typer
 
 from proponent.cli import options
 from proponent.cli.options import choice, number, option, positive, verb
-from proponent.cli.printing import Terminal, resumable, show, show_json
+from proponent.cli.printing import resumable, show, show_json
 from proponent.errors import InputError
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS, named
+from proponent.progress import OnStderr
 
 GOLD = (
     "one JSON object a line with fact_id (the query's id), relation, entity0, entity1, their _uri and "
@@ -60,7 +61,7 @@ def evaluate(
         if not (of := run or first.settings.get("run")):
             raise InputError(f"{name}: says of no run that it is from; name one with --run")
         asked = Queries.read(gold).subset(hit.query.id for hit in facts.common(first, name))
-        group = by_correctness(Tracer(of, device).model, asked, Terminal())
+        group = by_correctness(Tracer(of, device).model, asked, OnStderr())
     judged = [judge(found, facts, name, group) for name, found in read.items()]
     if as_json:
         show_json([verdict.plain() for verdict in judged])
@@ -96,7 +97,7 @@ def baseline(
     text = Corpus.read(corpus, text_as=text_as, id_field=id_field, text_field=text_field)
     asked = Queries.read(queries, limit=limit)
     retrieve(kind, text, asked, k, model=model, seed=seed).write(output)
-    Terminal().say(f"{len(asked)} queries, written to {output}")
+    OnStderr().say(f"{len(asked)} queries, written to {output}")
 
 
 @verb("tail-patch")
@@ -134,7 +135,7 @@ def tail_patch(
         device=device,
         seed=seed,
         name=str(hits),
-        progress=Terminal(),
+        progress=OnStderr(),
     )
     if as_json:
         show_json(found.plain())
@@ -172,7 +173,7 @@ def experiment(
 
     with resumable():
         table = make(
-            name, run, facts, patch_queries=patch_queries, seed=seed, device=device, progress=Terminal()
+            name, run, facts, patch_queries=patch_queries, seed=seed, device=device, progress=OnStderr()
         )
     show(table)
 

@@ -9,8 +9,9 @@ import typer
 
 from proponent.cli import options
 from proponent.cli.options import choice, number, option, verb
-from proponent.cli.printing import Terminal, resumable, show, show_json
+from proponent.cli.printing import resumable, show, show_json
 from proponent.errors import InputError
+from proponent.progress import OnStderr
 
 if TYPE_CHECKING:
     from proponent.index.run import Index
@@ -79,7 +80,7 @@ def index(
         seed=seed,
     )
     with resumable():
-        made = build_index(text, spec, run, device, Terminal(), trust_remote_code)
+        made = build_index(text, spec, run, device, OnStderr(), trust_remote_code)
     _show_summary(made)
 
 
@@ -129,10 +130,10 @@ def trace(
 
     hits = trace_queries(opened, asked, method, k, shared, mix, device, trust_remote_code)
     if (weight := hits.settings["mix"]) is not None:
-        Terminal().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")
+        OnStderr().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")
     if output is not None:
         hits.write(output)
-        Terminal().say(f"{len(hits)} queries traced, written to {output}")
+        OnStderr().say(f"{len(hits)} queries traced, written to {output}")
     if as_json:
         for record in hits.records():
             show_json(record, indent=None)

@@ -9,8 +9,8 @@ import typer
 
 from proponent.cli import options
 from proponent.cli.options import number, option, positive, verb
-from proponent.cli.printing import Terminal
 from proponent.errors import InputError
+from proponent.progress import OnStderr
 
 
 @verb()
@@ -45,10 +45,10 @@ def view(
         from proponent.viewer.results import open_results
 
         export_page(open_results(files), export)
-        Terminal().say(f"written to {export}")
+        OnStderr().say(f"written to {export}")
         return
     options.require_queries(task)
     from proponent.viewer.server import Serving, serve
 
     run = runs[0] if runs else None
-    serve(Serving(tuple(files), run, task, device, host, port, time_limit, browser), Terminal())
+    serve(Serving(tuple(files), run, task, device, host, port, time_limit, browser), OnStderr())

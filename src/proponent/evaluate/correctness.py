@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,38 +35,23 @@ class Prediction:
     share: float
 
 
-def predict(
-    model: LanguageModel, queries: Sequence[Query], samples: int = 20, seed: int = 0
-) -> Iterator[Prediction]:
-    """Generate for every query, greedily and ``samples`` times at temperature 1.
-
-    As many tokens as the longest accepted answer needs, and a few to spare.  A query's samples depend on
-    the seed and its own id alone.
-    """
-    for query in queries:
-        torch.manual_seed(zlib.crc32(f"{seed}/{query.id}".encode()))
-        yield _predict(model, query, samples)
-
-
 def predictions(
     model: LanguageModel, queries: Sequence[Query], path: Path, progress: Progress, samples: int = 20
 ) -> dict[str, Prediction]:
     """Predictions of all queries by id, from the file at ``path`` or made and written to it."""
     if not path.is_file():
-        made = _predict_all(model, queries, samples, progress)
+        made = predict(model, queries, progress, samples)
         with written_whole(path) as aside:
             aside.write_text("".join(json.dumps(asdict(p)) + "\n" for p in made), encoding="utf-8")
-    read = {}
+    read, remedy = {}, "remove the file to ask the model again"
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             prediction = Prediction(**json.loads(line))
         except (ValueError, TypeError) as error:
-            raise InputError(
-                f"{path}:{number}: no prediction; remove the file to ask the model again"
-            ) from error
+            raise InputError(f"{path}:{number}: no prediction; {remedy}") from error
         read[prediction.query_id] = prediction
     if lacking := [query.id for query in queries if query.id not in read]:
-        raise InputError(f"{path}: no prediction of '{lacking[0]}'; remove the file to ask the model again")
+        raise InputError(f"{path}: no prediction of '{lacking[0]}'; {remedy}")
     return read
 
 
@@ -74,27 +59,31 @@ def by_correctness(
     model: LanguageModel, queries: Sequence[Query], progress: Progress
 ) -> Callable[[Hit], str]:
     """The group of a hit by its query: whether the model's greedy answer is ``right`` or ``wrong``."""
-    correct = {p.query_id: p.correct for p in _predict_all(model, queries, 0, progress)}
-    return lambda hit: {True: "right", False: "wrong", None: "not asked"}[correct.get(hit.query.id)]
+    groups = {p.query_id: "right" if p.correct else "wrong" for p in predict(model, queries, progress)}
+    return lambda hit: groups.get(hit.query.id, "not asked")
 
 
-def _predict_all(
-    model: LanguageModel, queries: Sequence[Query], samples: int, progress: Progress
+def predict(
+    model: LanguageModel, queries: Sequence[Query], progress: Progress, samples: int = 0, seed: int = 0
 ) -> list[Prediction]:
+    """Generate for every query, greedily and ``samples`` times at temperature 1.
+
+    As many tokens as the longest accepted answer needs, and a few to spare.  A query's samples depend on
+    the seed and its own id alone.
+    """
     made = []
     with progress.stage("generating", len(queries), "queries") as advance:
-        for prediction in predict(model, queries, samples):
-            made.append(prediction)
+        for query in queries:
+            torch.manual_seed(zlib.crc32(f"{seed}/{query.id}".encode()))
+            made.append(_predict(model, query, samples))
             advance(1)
     return made
 
 
 def _predict(model: LanguageModel, query: Query, samples: int) -> Prediction:
     answers = accepted_answers(query)
-    encoded = [
-        model.encoder.query(Query(query.id, query.prompt, answer, place=query.place), 2**20)
-        for answer in answers
-    ]
+    asked = [Query(query.id, query.prompt, answer, place=query.place) for answer in answers]
+    encoded = [model.encoder.query(each, 2**20) for each in asked]
     prompt = encoded[0].tokens[: encoded[0].boundary]
     length = max(len(e.tokens) - e.boundary for e in encoded) + SPARE_TOKENS
     greedy = _continue(model, prompt, length, 1, sample=False)[0]
@@ -107,16 +96,9 @@ def _predict(model: LanguageModel, query: Query, samples: int) -> Prediction:
 def _continue(model: LanguageModel, prompt: Sequence[int], length: int, rows: int, sample: bool) -> list[str]:
     """Continuations of a prompt, decoded."""
     tokens = torch.tensor([list(prompt)] * rows, device=model.device)
-    made = model.causal.generate(
-        tokens,
-        attention_mask=torch.ones_like(tokens),
-        max_new_tokens=length,
-        do_sample=sample,
-        temperature=1.0 if sample else None,
-        top_p=None,
-        top_k=0 if sample else None,
-        pad_token_id=0,
-    )
+    how = {"temperature": 1.0, "top_k": 0} if sample else {"temperature": None, "top_k": None}
+    mask, limit = torch.ones_like(tokens), {"max_new_tokens": length, "pad_token_id": 0}
+    made = model.causal.generate(tokens, attention_mask=mask, do_sample=sample, top_p=None, **how, **limit)
     return [model.encoder.decode(row[len(prompt) :].tolist()) for row in made]
 
 
@@ -130,8 +112,5 @@ def accepted_answers(query: Query) -> list[str]:
 
 def begins_with_answer(text: str, answers: Sequence[str]) -> bool:
     """Whether a text begins with an answer as whole words, whatever the case and the space before it."""
-    said = " ".join(text.casefold().split())
-    return any(
-        re.match(re.escape(" ".join(answer.casefold().split())) + r"(?!\w)", said) is not None
-        for answer in answers
-    )
+    said, *starts = (" ".join(words.casefold().split()) for words in (text, *answers))
+    return any(re.match(re.escape(start) + r"(?!\w)", said) for start in starts)

@@ -37,7 +37,7 @@ class Judged:
 
     def estimates(self, queries: Sequence[str] | None = None) -> dict[str, Estimate]:
         """Each metric's mean over these queries (None: all) with its interval."""
-        wanted = list(self.groups) if queries is None else queries
+        wanted = self.groups if queries is None else queries
         return {metric: estimate([by_id[q] for q in wanted]) for metric, by_id in self.values.items()}
 
     def by_group(self) -> Iterator[tuple[str, dict[str, Estimate]]]:
@@ -69,11 +69,12 @@ class Judged:
 
 def compared(judged: Sequence[Judged]) -> str:
     """A table of each, then what each gains on the first over the queries that both have."""
-    tables = [str(verdict) for verdict in judged]
-    for verdict in judged[1:]:
-        rows = [("paired", verdict.minus(judged[0]))]
-        tables.append(estimate_table(f"{verdict.name} minus {judged[0].name}", rows))
-    return "\n\n".join(tables)
+    first, *others = judged
+    gains = (
+        estimate_table(f"{other.name} minus {first.name}", [("paired", other.minus(first))])
+        for other in others
+    )
+    return "\n\n".join([*map(str, judged), *gains])
 
 
 def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
@@ -81,16 +82,11 @@ def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
 
 def evaluate(
-    hits: Attribution,
-    gold: Gold,
-    name: str | None = None,
-    group: Callable[[Hit], str] | None = None,
+    hits: Attribution, gold: Gold, name: str | None = None, group: Callable[[Hit], str] | None = None
 ) -> Judged:
-    """Judge hits against gold passages.
+    """Judge hits against gold passages, for the queries that are facts with some; InputError for none.
 
-    name: of the method or file, for tables and messages.  group: the group of a hit's query, its relation
-    unless given.  Queries that are no facts with gold passages are left out.
-    Raises InputError where none is left.
+    name: of the method or file, for tables and messages.  group: of a hit's query; None: its relation.
     """
     called = name or str(hits.settings.get("method", "hits"))
     known = gold.common(hits, called)

@@ -27,17 +27,15 @@ class Gold:
 
         Raises InputError for facts that cannot be used, and where no fact has any passage.
         """
-        read = {fact.fact_id: fact for fact in read_facts(facts)}
+        read, name = {fact.fact_id: fact for fact in read_facts(facts)}, os.fspath(facts)
         if sentences is None:
             passages = {id: frozenset(fact.trex_sentences) for id, fact in read.items()}
+            lacking = f"{name}: no fact lists a passage that states it; give the sentences file as well"
         else:
             passages = _by_triples(read, sentences)
+            lacking = f"{os.fspath(sentences)}: no sentence states any fact of {name}"
         if not any(passages.values()):
-            if sentences is not None:
-                raise InputError(f"{os.fspath(sentences)}: no sentence states any fact of {os.fspath(facts)}")
-            raise InputError(
-                f"{os.fspath(facts)}: no fact lists a passage that states it; give the sentences file as well"
-            )
+            raise InputError(lacking)
         return cls(read, passages)
 
     def correct(self, hit: Hit) -> list[bool]:

@@ -10,26 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proponent.corpus.records import Record, kind
+from proponent.corpus.records import kind
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
 from proponent.evaluate.text import labelled
 from proponent.index.mix import crossing_rank
 from proponent.index.run import Index
 
-RESULT_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
-    **dict.fromkeys(("proponents", "opponents", "proponent_correct"), ((list,), "a list")),
-    **dict.fromkeys(("method", "run"), ((str,), "a string")),
-    "mix": ((int, float), "a number"),
-}
+LISTS = ("proponents", "opponents", "proponent_correct")
+TYPES = {**dict.fromkeys(LISTS, list), "method": str, "run": str, "mix": int | float}
+WANTED = {list: "a list", str: "a string", int | float: "a number"}
+LISTED = 5  # weights that are named in the table
 
 
 @dataclass(frozen=True)
 class Info:
-    """What a run or a result file is made of; printed, it is a table.
-
-    values: plain ones, as JSON has them.
-    """
+    """What a run or a result file is made of, as plain values; printed, it is a table."""
 
     values: Mapping[str, Any]
 
@@ -38,10 +34,7 @@ class Info:
 
 
 def info(path: str | os.PathLike[str]) -> Info:
-    """Spec, layers, counts, sizes and eigenvalues of a run; method and counts of a result file.
-
-    Raises InputError for what is neither.
-    """
+    """What a run or a result file is made of; InputError for what is neither."""
     place = Path(path)
     if not place.exists():
         raise InputError(f"{place}: no such run or result file")
@@ -55,20 +48,24 @@ def check(run: str | os.PathLike[str]) -> int:
 
 def _of_run(path: Path) -> dict[str, Any]:
     index = Index(path)
+    manifest, skipped = index.manifest, index.summary["skipped"]
     values = index.spectrum().flatten().sort(descending=True).values
     rank = crossing_rank(len(values))
+    fingerprints = {"model": manifest["model"], "tokenizer": manifest["tokenizer"]}
     return {
         "run": str(path),
-        "passages": index.manifest["corpus"]["passages"],
+        "passages": manifest["corpus"]["passages"],
         "rows": len(index),
         "tokens": index.summary["tokens"],
-        "skipped": {name: index.summary["skipped"][name] for name in ("empty", "too_short", "not_finite")},
+        "skipped": {name: skipped[name] for name in ("empty", "too_short", "not_finite")},
         "bytes": index.size(),
         "spec": dict(index.spec),
         "dim": index.dim,
         "blocks": index.blocks,
-        "side": index.manifest["side"],
-        "layers": index.manifest["blocks"],
+        "side": manifest["side"],
+        "codec": manifest["codec"],
+        "layers": manifest["blocks"],
+        "uncovered": manifest["uncovered"],
         "eigenvalues": {
             "largest": float(values[0]),
             "crossing_rank": rank,
@@ -76,14 +73,21 @@ def _of_run(path: Path) -> dict[str, Any]:
             "median": float(values.median()),
             "smallest": float(values[-1]),
         },
-        "fingerprints": {name: index.manifest[name] for name in ("model", "tokenizer")}
-        | {"corpus": index.manifest["corpus"]["fingerprint"]},
+        "made_with": manifest["made_with"],
+        "fingerprints": {**fingerprints, "corpus": manifest["corpus"]["fingerprint"]},
     }
 
 
 def _of_results(path: Path) -> dict[str, Any]:
-    """None stands for what the file does not say."""
-    records = [_checked(record) for _, record in read_records(path)]
+    """None stands for what the file does not say; InputError for a field that is not of its type."""
+    records = []
+    for _, record in read_records(path):
+        for name, type in TYPES.items():
+            value = record.fields.get(name)
+            if value is not None and not isinstance(value, type):
+                found = f"must be {WANTED[type]}, not {kind(value)}"
+                raise InputError(f"{record.place}: the field {name!r} {found}")
+        records.append(record.fields)
     if not records or "proponents" not in records[0]:
         raise InputError(f"{path}: neither a run folder nor a result file (no field 'proponents')")
     first = records[0]
@@ -91,9 +95,7 @@ def _of_results(path: Path) -> dict[str, Any]:
     return {
         "results": str(path),
         "queries": len(records),
-        "method": first.get("method"),
-        "mix": first.get("mix"),
-        "run": first.get("run"),
+        **{name: first.get(name) for name in ("method", "mix", "run")},
         "proponents": len(first["proponents"]),
         "opponents": len(first.get("opponents") or []),
         "judged": len(judged) or None,
@@ -101,32 +103,27 @@ def _of_results(path: Path) -> dict[str, Any]:
     }
 
 
-def _checked(record: Record) -> dict[str, Any]:
-    """The fields of a result record; InputError for one that is not of its type."""
-    for name, (types, wanted) in RESULT_TYPES.items():
-        value = record.fields.get(name)
-        if value is not None and not isinstance(value, types):
-            raise InputError(f"{record.place}: the field {name!r} must be {wanted}, not {kind(value)}")
-    return record.fields
-
-
 def _run_rows(facts: Mapping[str, Any]) -> dict[str, str | None]:
-    spectrum = facts["eigenvalues"]
+    spectrum, side, made_with = facts["eigenvalues"], facts["side"], facts["made_with"]
+    versions = [f"{name} {version}" for name, version in made_with["versions"].items()]
     return {
         "run": facts["run"],
         "passages": f"{facts['passages']:,}",
         "rows": f"{facts['rows']:,} (passages, or chunks of long ones)",
         "tokens": f"{facts['tokens']:,}",
-        "skipped": _skipped(facts["skipped"]),
+        "skipped": _skipped(**facts["skipped"]),
         "size on disk": f"{facts['bytes'] / 2**20:,.1f} MiB",
         "settings": "\n".join(f"{name}: {value}" for name, value in facts["spec"].items()),
-        "dimension": f"{facts['dim']:,} = {facts['blocks']} blocks x {facts['side']} x {facts['side']}",
+        "dimension": f"{facts['dim']:,} = {facts['blocks']} blocks x {side} x {side}",
+        "codec": facts["codec"],
         "layers": "\n".join(_readable_block(name, paths) for name, paths in facts["layers"].items()),
+        "left out": _left_out(facts["uncovered"]),
         "R_train": "eigenvalues, damped: "
         + ", ".join(f"{name} {spectrum[name]:.4g}" for name in ("largest", "median", "smallest")),
         "λ": "chosen for each task at trace time, where the eigenvalues of R_train and R_eval cross: "
         f"rank {spectrum['crossing_rank']:,} (σ_train = {spectrum['at_crossing']:.4g}), "
         "or lower for a small task",
+        "made with": ", ".join([f"{made_with['threads']} threads", *versions]),
         "fingerprints": ", ".join(f"{name} {hash[:12]}" for name, hash in facts["fingerprints"].items()),
     }
 
@@ -145,14 +142,17 @@ def _results_rows(facts: Mapping[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _skipped(skipped: Mapping[str, Any]) -> str:
-    broken = skipped["not_finite"]
-    parts = [
-        f"{skipped['empty']:,} empty" if skipped["empty"] else "",
-        f"{skipped['too_short']:,} too short" if skipped["too_short"] else "",
-        f"{len(broken):,} whose gradient was not finite: {', '.join(broken)}" if broken else "",
-    ]
-    return "\n".join(part for part in parts if part) or "none"
+def _skipped(empty: int, too_short: int, not_finite: Sequence[str]) -> str:
+    broken = f"{len(not_finite):,} whose gradient was not finite: {', '.join(not_finite)}"
+    parts = {f"{empty:,} empty": empty, f"{too_short:,} too short": too_short, broken: not_finite}
+    return "\n".join(part for part, some in parts.items() if some) or "none"
+
+
+def _left_out(shares: Mapping[str, float]) -> str:
+    """The first weights that have no features, largest share first, and how many more there are."""
+    lines = [f"{name}: {share:.1%} of the squared gradient" for name, share in shares.items()]
+    more = [f"and {len(lines) - LISTED:,} more"] if len(lines) > LISTED else []
+    return "\n".join(lines[:LISTED] + more) or "none"
 
 
 def _readable_block(name: str, matrices: Sequence[str]) -> str:
@@ -160,17 +160,19 @@ def _readable_block(name: str, matrices: Sequence[str]) -> str:
 
     matrices: full paths of the modules, those of one matrix joined by ``+``.
     """
-    layers: dict[str, list[list[str]]] = {}
+    layers: dict[str, list[list[list[str]]]] = {}
     for matrix in matrices:
         # the number of the layer is the first that stands alone in a path
         parts = [re.split(r"\.(\d+)\.", path, maxsplit=1) for path in matrix.split("+")]
-        layers.setdefault(parts[0][1], []).append([rest for _, _, rest in parts])
-    paths = [rest for layer in layers.values() for matrix in layer for rest in matrix]
-    cut = 0
-    while len({path[cut:].partition(".")[0] for path in paths}) == 1 and all("." in p[cut:] for p in paths):
-        cut += paths[0][cut:].index(".") + 1
+        layers.setdefault(parts[0][1], []).append([rest.split(".") for _, _, rest in parts])
+    paths = [path for layer in layers.values() for matrix in layer for path in matrix]
+    # names of modules that all paths begin with, but for the last of each, are left out
+    shared = 0
+    while len({path[shared] for path in paths}) == 1 and all(len(path) > shared + 1 for path in paths):
+        shared += 1
     kinds = Counter(
-        ", ".join("+".join(rest[cut:] for rest in matrix) for matrix in layer) for layer in layers.values()
+        ", ".join("+".join(".".join(path[shared:]) for path in matrix) for matrix in layer)
+        for layer in layers.values()
     )
     held = "; ".join(f"{n} layer{'s' * (n > 1)} x ({names})" for names, n in kinds.items())
     kind, _, span = name.partition(" ")

@@ -52,27 +52,15 @@ def mean(values: Sequence[float]) -> float:
 
 
 def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
-    """Mean of one value a query, with the percentile bootstrap's 95% interval over queries.
-
-    Raises ValueError for no values.
-    """
+    """Mean of one value a query, with the percentile bootstrap's 95% interval; ValueError for no values."""
     if not values:
         raise ValueError("nothing to take the mean of")
-    sample = np.asarray(values, dtype=np.float64)
-    draw = np.random.default_rng(seed)
-    means = np.concatenate(
-        [
-            sample[draw.integers(0, len(sample), (CHUNK, len(sample)))].mean(axis=1)
-            for _ in range(RESAMPLES // CHUNK)
-        ]
-    )
-    low, high = np.quantile(means, [0.025, 0.975])
+    sample, draw = np.asarray(values, dtype=np.float64), np.random.default_rng(seed)
+    chunks = (draw.integers(0, len(sample), (CHUNK, len(sample))) for _ in range(RESAMPLES // CHUNK))
+    low, high = np.quantile([sample[chunk].mean(axis=1) for chunk in chunks], [0.025, 0.975])
     return Estimate(float(sample.mean()), float(low), float(high), len(sample))
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Estimate:
-    """Mean of ours − theirs over the same queries, queries resampled in pairs.
-
-    Raises ValueError where the two do not have the same number of values.
-    """
+    """Mean of ours − theirs, queries resampled in pairs; ValueError where one has more values."""
     return estimate([a - b for a, b in zip(ours, theirs, strict=True)], seed)

@@ -39,12 +39,10 @@ class Patched:
     random: Mapping[int, Estimate]
 
     def __str__(self) -> str:
-        kind = " relative" if self.step.relative else ""
         rows = [(f"top {k}", points(found), points(self.random[k])) for k, found in self.hits.items()]
-        return (
-            f"change of the target's probability in percentage points, {self.queries} queries, "
-            f"learning rate {self.step.learning_rate:g}{kind}\n{aligned([('', 'hits', 'random'), *rows])}"
-        )
+        rate = f"learning rate {self.step.learning_rate:g}{' relative' if self.step.relative else ''}"
+        title = f"change of the target's probability in percentage points, {self.queries} queries, {rate}"
+        return f"{title}\n{aligned([('', 'hits', 'random'), *rows])}"
 
     def plain(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -71,33 +69,31 @@ def tail_patch(
 ) -> Patched:
     """Take one step on each of the first 10 proponents, and on as many random passages of the run.
 
-    run: the run that the proponents are of, with its model and second moments; None: the one that the
-    hits name.  learning_rate: None takes pretraining's over its batch size, or 0.001 relative.
-    limit: only the first so many queries.  output: a JSONL file that keeps every step's effect as it is
-    measured, so that an interrupted measurement goes on.  seed: of the random passages.
-    name: of the hits, for messages.
+    run: the run that the proponents are of; None: the one that the hits name.
+    learning_rate: None takes pretraining's over its batch size, or 0.001 relative.
+    limit: only the first so many queries.  seed: of the random passages.  name: of the hits, for messages.
+    output: a JSONL file that keeps every effect as it is measured, so that the same call goes on with it.
     Raises InputError for numbers out of range, a run without second moments, proponents that are not of
     the run, and an output that holds something else.
     """
     if limit is not None and limit < 1:
         raise InputError(f"a limit of {limit} queries leaves none; give 1 or more")
-    hits = Attribution(hits.hits[:limit], hits.settings)
     index = _run_of(hits, run, name)
     step = PatchStep.for_model(index.spec["model"], learning_rate)
-    rows = list(index.rows())
-    _refuse_strangers(hits, index, rows, name)
-    most = min(TOP[-1], len(rows), *(len(hit.proponents) for hit in hits))
+    rows, first = list(index.rows()), hits.hits[:limit]
+    _refuse_strangers(first, index, rows, name)
+    most = min(TOP[-1], len(rows), *(len(hit.proponents) for hit in first))
+    ours = [replace(hit, proponents=hit.proponents[:most]) for hit in first]
     corpus = Corpus.of([Example(row.id, row.text, "the run") for row in rows])
-    control = random_passages(corpus, [hit.query for hit in hits], most, seed)
-    ours = [replace(hit, proponents=hit.proponents[:most]) for hit in hits]
+    control = random_passages(corpus, [hit.query for hit in first], most, seed).hits
+    kind = "relative" if step.relative else "absolute"
+    made_with = f"{step.learning_rate:.6g} {kind}, {os.path.abspath(index.folder.path)}"
     with TemporaryDirectory() as scratch:
-        kind = "relative" if step.relative else "absolute"
-        made_with = f"{step.learning_rate:.6g} {kind}, {os.path.abspath(index.folder.path)}"
         effects = Effects.open(Path(output or Path(scratch) / "effects.jsonl"), made_with)
         t = Tracer(index, device)
         patcher = TailPatcher(t.model, t.plan.matrices, t.moments, step, t.spec.batch_tokens)
-        effects.measure(patcher, [*ours, *control.hits], t.spec.max_length, progress or Silent())
-    return Patched(len(ours), step, _means(effects, ours, most), _means(effects, control.hits, most))
+        effects.measure(patcher, [*ours, *control], t.spec.max_length, progress or Silent())
+    return Patched(len(ours), step, _means(effects, ours, most), _means(effects, control, most))
 
 
 def _means(effects: Effects, hits: Sequence[Hit], most: int) -> dict[int, Estimate]:
@@ -114,7 +110,7 @@ def _run_of(hits: Attribution, run: Index | str | os.PathLike[str] | None, name:
     return index
 
 
-def _refuse_strangers(hits: Attribution, index: Index, rows: Iterable[Passage], name: str) -> None:
+def _refuse_strangers(hits: Iterable[Hit], index: Index, rows: Iterable[Passage], name: str) -> None:
     """Refuse proponents that are not of the run, by the id of a row or of the passage it was cut from."""
     known = {id for row in rows for id in (row.id, row.source)}
     for hit in hits:

@@ -24,8 +24,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         if len(name) > first:
             lines.append(name)
             name = ""
-        columns = [cell.rjust(size) for cell, size in zip(cells, sizes, strict=True)]
-        lines.append(GAP.join([name.ljust(first), *columns]).rstrip())
+        lines.append(GAP.join([name.ljust(first), *map(str.rjust, cells, sizes)]).rstrip())
     return "\n".join(lines)
 
 
