@@ -7,19 +7,20 @@ from typing import Annotated
 
 import typer
 
+import proponent as pp
 from proponent.cli import options
 from proponent.cli.options import choice, positive, verb
 from proponent.cli.printing import resumable, show
-from proponent.errors import InputError
 from proponent.progress import OnStderr
+
+Sources = Annotated[
+    list[str], typer.Argument(help="As of 'index'; then the MODEL folder, last.", metavar="CORPUS... MODEL")
+]
 
 
 @verb()
 def pretrain(
-    corpus: Annotated[
-        list[str],
-        typer.Argument(help="As of 'index'; then the MODEL folder, last.", metavar="CORPUS... MODEL"),
-    ],
+    corpus: Sources,
     size: Annotated[str, choice("Of the model.", "tiny", "small", "medium", "base")] = "tiny",
     epochs: Annotated[float, positive("Passes over the corpus.")] = 14,
     id_field: options.IdField = None,
@@ -32,21 +33,13 @@ def pretrain(
 
     With Adafactor, checkpoints kept.  Run it again to go on after an interruption.
     """
-    if len(corpus) < 2:
-        raise InputError("give a corpus and, last, the model folder: proponent pretrain CORPUS MODEL")
-    *sources, folder = corpus
-    options.require_folder(folder)
-    from proponent.corpus.corpus import Corpus
-
-    text = Corpus.read(*sources, text_as=text_as, id_field=id_field, text_field=text_field, limit=limit)
-    from proponent.demo.pretrain import pretrain as pretrain_model
-
+    how = {"text_as": text_as, "id_field": id_field, "text_field": text_field, "limit": limit}
+    words = "give a corpus and, last, the model folder: proponent pretrain CORPUS MODEL"
+    text, folder = options.read_sources(corpus, words, **how)
     with resumable():
-        made = pretrain_model(text, folder, size, seed=seed, epochs=epochs, progress=OnStderr())
-    show(
-        f"{made.directory}: {made.parameters:,} parameters, {made.tokens:,} tokens, {made.steps:,} steps, "
-        f"loss {made.loss:.3f}"
-    )
+        made = pp.pretrain(text, folder, size, seed=seed, epochs=epochs, progress=OnStderr())
+    counts = f"{made.parameters:,} parameters, {made.tokens:,} tokens, {made.steps:,} steps"
+    show(f"{made.directory}: {counts}, loss {made.loss:.3f}")
 
 
 @verb()

@@ -7,14 +7,14 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from proponent import __version__
+import proponent as pp
 from proponent.cli.help import Verb
 from proponent.cli.printing import show
 from proponent.errors import InputError
@@ -66,7 +66,7 @@ def choice(about: str, *choices: str) -> Any:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        show(f"proponent {__version__}")
+        show(f"proponent {pp.__version__}")
         raise typer.Exit
 
 
@@ -98,9 +98,19 @@ TextAs = Annotated[str, choice("Passages of a .txt file: its lines, or itself.",
 
 def require_queries(path: Path | None) -> None:
     """Raise InputError where a file of queries is missing; globs and hub data sets are looked up later."""
-    if path is None or path.exists() or glob.has_magic(str(path)) or str(path).startswith("hf:"):
-        return
-    raise InputError(f"{path}: no such file of queries")
+    if path and not (path.exists() or glob.has_magic(str(path)) or str(path).startswith("hf:")):
+        raise InputError(f"{path}: no such file of queries")
+
+
+def read_sources(words: Sequence[str], complaint: str, **how: Any) -> tuple[pp.Corpus, str]:
+    """The corpus that all words but the last name, and the last, a folder to write; InputError for one word.
+
+    how: as of ``Corpus.read``.
+    """
+    if len(words) < 2:
+        raise InputError(complaint)
+    require_folder(words[-1])
+    return pp.Corpus.read(*words[:-1], **how), words[-1]
 
 
 def require_folder(folder: str | Path) -> None:
@@ -125,7 +135,7 @@ def require_output(output: Path | None, kind: str, inputs: Iterable[str | Path |
         if (folder / "run.json").is_file():
             raise InputError(f"{output}: lies in the run {folder}; give the name of a file outside it")
     for given in inputs:
-        if given is not None and any(_holds(Path(place), output) for place in _places(str(given))):
+        if given is not None and _holds(str(given), output):
             raise InputError(f"{output}: is an input of this command; give the name of another file")
     if output.exists() and output.stat().st_size and not _is_of(kind, output):
         raise InputError(f"{output}: is there already and is no {kind}; remove it first or give another name")
@@ -146,16 +156,14 @@ def _require_writable(output: Path) -> None:
         raise InputError(f"{output}: cannot be written in {folder}: {error.strerror}") from error
 
 
-def _places(given: str) -> list[str]:
-    """The files and folders that a word of the command names."""
-    return [given] if os.path.exists(given) else glob.glob(given, recursive=True)
-
-
-def _holds(given: Path, output: Path) -> bool:
-    """Whether the output is this file or lies in this folder, whatever links lead there."""
-    if given.is_dir():
-        return given.resolve() in output.resolve().parents
-    return output.exists() and given.exists() and given.samefile(output)
+def _holds(given: str, output: Path) -> bool:
+    """Whether the output is a file that is given or lies in a folder that is, whatever links lead there."""
+    for place in map(Path, [given] if os.path.exists(given) else glob.glob(given, recursive=True)):
+        if place.resolve() in output.resolve().parents:
+            return True
+        if output.exists() and place.exists() and place.samefile(output):
+            return True
+    return False
 
 
 def _is_of(kind: str, path: Path) -> bool:

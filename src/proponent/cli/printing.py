@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from proponent.progress import CONTROLS, printable
 
 
-def show(value: object) -> None:
-    """Print a text of several lines, or what a result prints as, on stdout."""
-    print("\n".join(map(printable, str(value).split("\n"))))
+def show(value: object, plain: object = None) -> None:
+    """Print a text of several lines, or what a result prints as, on stdout; plain values instead as JSON."""
+    if plain is not None:
+        show_json(plain)
+    else:
+        print("\n".join(map(printable, str(value).split("\n"))))
 
 
 def show_json(value: object, indent: int | None = 2) -> None:

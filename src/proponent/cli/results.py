@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+import proponent as pp
 from proponent.cli import options
 from proponent.cli.options import choice, number, option, positive, verb
-from proponent.cli.printing import resumable, show, show_json
+from proponent.cli.printing import resumable, show
 from proponent.errors import InputError
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS, named
 from proponent.progress import OnStderr
@@ -18,21 +21,21 @@ GOLD = (
     "one JSON object a line with fact_id (the query's id), relation, entity0, entity1, their _uri and "
     "predicate_uri, prompt0 and trex_sentences, a list of the ids of the passages that state the fact"
 )
+SENTENCES = option("Annotated sentences, where the facts list none.", metavar="SENTENCES")
+SPLIT = choice("Groups: by relation, or by whether the model is right.", "relation", "correct")
+ASKED_RUN = option("Run whose model '--split correct' asks; by itself that of HITS.", metavar="RUN")
+PATCHED_RUN = option("Run whose model and second moments to use; by itself that of HITS.", metavar="RUN")
+RATE = positive("By itself pretraining's over its batch size, or 0.001 relative.")
+OUTPUT = option("Keep the effect of every step here (JSONL).", "--output", "-o")
 
 
 @verb(epilog=f"FACTS hold {GOLD}. SENTENCES hold sentence_id and fact_triples, lists of three URIs.")
 def evaluate(
     hits: Annotated[list[Path], typer.Argument(help="Result files.", metavar="HITS...")],
     gold: Annotated[Path, option("Facts with the ids of their gold passages.", metavar="FACTS")],
-    sentences: Annotated[
-        Path | None, option("Annotated sentences, where the facts list none.", metavar="SENTENCES")
-    ] = None,
-    split: Annotated[
-        str, choice("Groups: by relation, or by whether the model is right.", "relation", "correct")
-    ] = "relation",
-    run: Annotated[
-        Path | None, option("Run whose model '--split correct' asks; by itself that of HITS.", metavar="RUN")
-    ] = None,
+    sentences: Annotated[Path | None, SENTENCES] = None,
+    split: Annotated[str, SPLIT] = "relation",
+    run: Annotated[Path | None, ASKED_RUN] = None,
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
@@ -40,33 +43,30 @@ def evaluate(
 
     With 95% bootstrap intervals, and paired differences from the first file.
     """
-    from proponent.attribute.attribution import Attribution
     from proponent.evaluate.evaluation import compared
-    from proponent.evaluate.evaluation import evaluate as judge
-    from proponent.evaluate.gold import Gold
 
-    read = {str(path): Attribution.read(path) for path in hits}
+    read = {str(path): pp.Attribution.read(path) for path in hits}
     try:
-        facts = Gold.read(gold, sentences)
+        facts = pp.Gold.read(gold, sentences)
     except InputError as error:
         about = f"; --gold takes {GOLD}" if str(error).startswith(str(gold)) else ""
         raise InputError(f"{error}{about}") from error
-    group = None
-    if split == "correct":
-        from proponent.attribute.tracing import Tracer
-        from proponent.corpus.queries import Queries
-        from proponent.evaluate.correctness import by_correctness
+    group = _by_correctness(read, gold, facts, run, device) if split == "correct" else None
+    judged = [pp.evaluate(found, facts, name, group) for name, found in read.items()]
+    show(compared(judged), [verdict.plain() for verdict in judged] if as_json else None)
 
-        name, first = next(iter(read.items()))
-        if not (of := run or first.settings.get("run")):
-            raise InputError(f"{name}: says of no run that it is from; name one with --run")
-        asked = Queries.read(gold).subset(hit.query.id for hit in facts.common(first, name))
-        group = by_correctness(Tracer(of, device).model, asked, OnStderr())
-    judged = [judge(found, facts, name, group) for name, found in read.items()]
-    if as_json:
-        show_json([verdict.plain() for verdict in judged])
-    else:
-        show(compared(judged))
+
+def _by_correctness(
+    read: Mapping[str, pp.Attribution], gold: Path, facts: pp.Gold, run: Path | None, device: str | None
+) -> Callable[[Any], str]:
+    """Ask the model of a run, or of the first file's run, for the facts that this file has."""
+    from proponent.evaluate.correctness import by_correctness
+    from proponent.evaluate.patching import run_of
+
+    name, first = next(iter(read.items()))
+    index = run_of(first, run, name)
+    asked = pp.Queries.read(gold).subset(hit.query.id for hit in facts.common(first, name))
+    return by_correctness(pp.Tracer(index, device).model, asked, OnStderr())
 
 
 @verb()
@@ -86,34 +86,24 @@ def baseline(
     seed: options.Seed = 0,
 ) -> None:
     """Retrieve without gradients, into the same result files."""
-    from proponent.attribute.baselines import baseline as retrieve
     from proponent.attribute.baselines import require_kind
-    from proponent.corpus.corpus import Corpus
-    from proponent.corpus.queries import Queries
 
     require_kind(kind)
     options.require_output(output, options.RESULTS, [corpus, queries])
     options.require_queries(queries)
-    text = Corpus.read(corpus, text_as=text_as, id_field=id_field, text_field=text_field)
-    asked = Queries.read(queries, limit=limit)
-    retrieve(kind, text, asked, k, model=model, seed=seed).write(output)
+    text = pp.Corpus.read(corpus, text_as=text_as, id_field=id_field, text_field=text_field)
+    asked = pp.Queries.read(queries, limit=limit)
+    pp.baseline(kind, text, asked, k, model=model, seed=seed).write(output)
     OnStderr().say(f"{len(asked)} queries, written to {output}")
 
 
 @verb("tail-patch")
 def tail_patch(
     hits: Annotated[Path, typer.Argument(help="A result file.", metavar="HITS")],
-    run: Annotated[
-        Path | None,
-        option("Run whose model and second moments to use; by itself that of HITS.", metavar="RUN"),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, positive("By itself pretraining's over its batch size, or 0.001 relative.")
-    ] = None,
+    run: Annotated[Path | None, PATCHED_RUN] = None,
+    learning_rate: Annotated[float | None, RATE] = None,
     limit: options.Limit = None,
-    output: Annotated[
-        Path | None, option("Keep the effect of every step here (JSONL).", "--output", "-o")
-    ] = None,
+    output: Annotated[Path | None, OUTPUT] = None,
     device: options.Device = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,
@@ -123,24 +113,9 @@ def tail_patch(
     The change of the target's probability, beside that by random passages of the run.
     """
     options.require_output(output, options.EFFECTS, [hits, run])
-    from proponent.attribute.attribution import Attribution
-    from proponent.evaluate.patching import tail_patch as patch
-
-    found = patch(
-        Attribution.read(hits),
-        run,
-        learning_rate=learning_rate,
-        limit=limit,
-        output=output,
-        device=device,
-        seed=seed,
-        name=str(hits),
-        progress=OnStderr(),
-    )
-    if as_json:
-        show_json(found.plain())
-    else:
-        show(found)
+    patch = partial(pp.tail_patch, learning_rate=learning_rate, limit=limit, output=output, device=device)
+    found = patch(pp.Attribution.read(hits), run, seed=seed, name=str(hits), progress=OnStderr())
+    show(found, found.plain() if as_json else None)
 
 
 LIST = "\n".join(["Experiments:", *(f"  {name:<12} {e.about}" for name, e in EXPERIMENTS.items())])
@@ -169,18 +144,13 @@ def experiment(
     named(name)
     if run is None or facts is None:
         raise InputError(f"give the run and its facts: proponent experiment {name} RUN --facts FACTS")
-    from proponent.evaluate.experiments.runner import experiment as make
-
+    make = partial(pp.experiment, patch_queries=patch_queries, seed=seed, device=device)
     with resumable():
-        table = make(
-            name, run, facts, patch_queries=patch_queries, seed=seed, device=device, progress=OnStderr()
-        )
+        table = make(name, run, facts, progress=OnStderr())
     show(table)
 
 
 @verb()
 def report(run: options.Run) -> None:
     """One self-contained HTML page of all experiments of a run."""
-    from proponent.evaluate.experiments.report import report as write
-
-    show(write(run))
+    show(pp.report(run))

@@ -37,9 +37,8 @@ def view(
         raise InputError("--task is for live tracing; name a run folder as well")
     if export is not None:
         if runs:
-            raise InputError(
-                f"{runs[0]}: a page holds result files only; give files that 'proponent trace' wrote"
-            )
+            wanted = "a page holds result files only; give files that 'proponent trace' wrote"
+            raise InputError(f"{runs[0]}: {wanted}")
         options.require_output(export, options.PAGE, paths)
         from proponent.viewer.export import export_page
         from proponent.viewer.results import open_results

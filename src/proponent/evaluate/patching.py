@@ -78,10 +78,10 @@ def tail_patch(
     """
     if limit is not None and limit < 1:
         raise InputError(f"a limit of {limit} queries leaves none; give 1 or more")
-    index = _run_of(hits, run, name)
+    index = run_of(hits, run, name)
     step = PatchStep.for_model(index.spec["model"], learning_rate)
     rows, first = list(index.rows()), hits.hits[:limit]
-    _refuse_strangers(first, index, rows, name)
+    _refuse_foreign(first, index, rows, name)
     most = min(TOP[-1], len(rows), *(len(hit.proponents) for hit in first))
     ours = [replace(hit, proponents=hit.proponents[:most]) for hit in first]
     corpus = Corpus.of([Example(row.id, row.text, "the run") for row in rows])
@@ -100,18 +100,17 @@ def _means(effects: Effects, hits: Sequence[Hit], most: int) -> dict[int, Estima
     return {k: estimate(list(effects.of(hits, k).values())) for k in TOP if k <= most}
 
 
-def _run_of(hits: Attribution, run: Index | str | os.PathLike[str] | None, name: str) -> Index:
-    """The run that is given, or the one that the hits name; InputError where it has no second moments."""
+def run_of(hits: Attribution, run: Index | str | os.PathLike[str] | None, name: str) -> Index:
+    """The run that is given, or the one that the hits name; InputError where they name none."""
     if run is None and not (run := hits.settings.get("run")):
         raise InputError(f"{name}: says of no run that it is from; name one with --run")
-    index = run if isinstance(run, Index) else Index(Path(run))
+    return run if isinstance(run, Index) else Index(Path(run))
+
+
+def _refuse_foreign(hits: Iterable[Hit], index: Index, rows: Iterable[Passage], name: str) -> None:
+    """Refuse a run without second moments, and proponents that are not of it, by their id or source."""
     if index.spec["second_moment"] == "none":
         raise InputError(f"{index.folder.path}: tail-patch needs second moments; name another --run")
-    return index
-
-
-def _refuse_strangers(hits: Iterable[Hit], index: Index, rows: Iterable[Passage], name: str) -> None:
-    """Refuse proponents that are not of the run, by the id of a row or of the passage it was cut from."""
     known = {id for row in rows for id in (row.id, row.source)}
     for hit in hits:
         for passage in hit.proponents:
