@@ -73,9 +73,9 @@ def pretrain(
 
     size: a name in SIZES, which also gives learning_rate and batch (passages a step) unless they are
     given.  steps: overrides epochs.  max_length: longer passages are cut into chunks of so many tokens.
-    Killed and called again, it goes on from its last checkpoint and ends with the same model; a finished run is
-    left as it is.  Raises InputError for settings that cannot be used, for a ``directory`` that holds something
-    else or that another process trains into, and where the package accelerate is missing.
+    Killed and called again, it goes on from its last checkpoint and ends with the same model; a finished run
+    is left as it is.  Raises InputError for settings that cannot be used, for a ``directory`` of other
+    things or that another process trains into, and where the package accelerate is missing.
     """
     choices = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "batch": batch}
     shape = _checked_size(size, max_length, **choices)
