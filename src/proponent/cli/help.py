@@ -25,14 +25,11 @@ class Verb(TyperCommand):
         """Arguments, then options, each with its help."""
         arguments, options = [], []
         for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is None:
-                continue
-            name, about = record
+            name, about = param.get_help_record(ctx) or ("", "")
             about = re.sub(r"\s*\[required\]$", "", about).replace("[default: ", "[default:\xa0")
             if param.param_type_name == "argument":
                 arguments.append((_name(param), about))
-            else:
+            elif name:
                 options.append((re.sub(r"<(\w+)>", lambda type: TYPES.get(type[1], type[1]), name), about))
         for title, rows in (("Arguments", arguments), ("Options", options)):
             if rows:

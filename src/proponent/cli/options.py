@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -103,10 +104,7 @@ def require_queries(path: Path | None) -> None:
 
 
 def read_sources(words: Sequence[str], complaint: str, **how: Any) -> tuple[pp.Corpus, str]:
-    """The corpus that all words but the last name, and the last, a folder to write; InputError for one word.
-
-    how: as of ``Corpus.read``.
-    """
+    """The corpus of all words but the last, read as ``how`` says, and the last word, a folder to write."""
     if len(words) < 2:
         raise InputError(complaint)
     require_folder(words[-1])
@@ -124,7 +122,7 @@ _FIELDS = {RESULTS: {"example_id", "proponents"}, EFFECTS: {"query", "passage", 
 
 
 def require_output(output: Path | None, kind: str, inputs: Iterable[str | Path | None]) -> None:
-    """Raise InputError for a file that cannot be written, or that must not be: said before any work.
+    """Raise InputError, before any work, for an output that cannot be written or that must not be.
 
     It must be no input, lie in no run, and hold nothing already or something of the same kind.
     """
@@ -142,10 +140,9 @@ def require_output(output: Path | None, kind: str, inputs: Iterable[str | Path |
 
 
 def _require_writable(output: Path) -> None:
-    if output.is_dir():
-        raise InputError(f"{output}: is a folder; give the name of a file to write")
     if output.exists() and not output.is_file():
-        raise InputError(f"{output}: is not an ordinary file; give the name of a file to write")
+        found = "a folder" if output.is_dir() else "not an ordinary file"
+        raise InputError(f"{output}: is {found}; give the name of a file to write")
     if output.exists() and not os.access(output, os.W_OK):
         raise InputError(f"{output}: is read-only; give the name of another file to write")
     folder = next(parent for parent in output.absolute().parents if parent.exists())
@@ -158,12 +155,9 @@ def _require_writable(output: Path) -> None:
 
 def _holds(given: str, output: Path) -> bool:
     """Whether the output is a file that is given or lies in a folder that is, whatever links lead there."""
-    for place in map(Path, [given] if os.path.exists(given) else glob.glob(given, recursive=True)):
-        if place.resolve() in output.resolve().parents:
-            return True
-        if output.exists() and place.exists() and place.samefile(output):
-            return True
-    return False
+    places = [given] if os.path.exists(given) else filter(os.path.exists, glob.glob(given, recursive=True))
+    there, folders = output.exists(), output.resolve().parents
+    return any(Path(p).resolve() in folders or (there and output.samefile(p)) for p in places)
 
 
 def _is_of(kind: str, path: Path) -> bool:
@@ -171,8 +165,7 @@ def _is_of(kind: str, path: Path) -> bool:
     with path.open("rb") as file:
         if kind == PAGE:
             return b"<title>proponent" in file.read(4096)
-        try:
+        with suppress(ValueError, RecursionError):
             record = json.loads(file.readline())
-        except (ValueError, RecursionError):
-            return False
-    return isinstance(record, dict) and _FIELDS[kind] <= record.keys()
+            return isinstance(record, dict) and _FIELDS[kind] <= record.keys()
+    return False

@@ -8,51 +8,46 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
-# Prepared products that oneDNN, and torch's bridge to it, keep: a thousand shapes each if not told, which is
-# hundreds of megabytes.  One batch has some twenty.  Both are read when the first product is made.
-CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-KEPT = "32"
+# Shapes that oneDNN and torch's bridge to it keep: by default a thousand each, hundreds of megabytes.
+# One batch has some twenty.
+CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "LRU_CACHE_CAPACITY": "32"}
 M_ARENA_MAX = -8  # of GNU's malloc.h
-# Objects that are made before Python looks for garbage among them, 700 by itself: the libraries make hundreds
-# of thousands that stay, and looking through them again and again takes a quarter of the start.
-MADE_BEFORE_COLLECTING = 20_000
+# New objects before a garbage collection, by default 700: with the hundreds of thousands of objects that the
+# libraries make and keep, collecting takes a quarter of the start.
+COLLECT_AFTER = 20_000
 
 
 def settle() -> None:
-    """Settle memory and garbage collection, before torch is imported and threads start.
+    """Set up memory and garbage collection, before torch is imported and threads start.
 
-    What the environment says already stays.  All threads share one store of free memory: what a batch leaves,
-    the next finds on any thread.
+    Environment variables that are set already stay.  All threads share one arena, so that memory that a batch
+    frees is used again by the next on any thread.
     """
-    for name in CACHES:
-        os.environ.setdefault(name, KEPT)
-    gc.set_threshold(MADE_BEFORE_COLLECTING, 10, 10)
+    for name, shapes in CACHES.items():
+        os.environ.setdefault(name, shapes)
+    gc.set_threshold(COLLECT_AFTER, 10, 10)
     if "MALLOC_ARENA_MAX" not in os.environ:
-        try:
+        with suppress(AttributeError, OSError, TypeError):  # the C library is not GNU's
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-        except (AttributeError, OSError, TypeError):
-            return  # the C library is not GNU's
 
 
 def run_alone(main: Callable[[], None]) -> None:
-    """Run `main` as all that this process does.
+    """Run `main` as all that this process does, and end the process with its exit code.
 
-    The process ends, with `main`'s exit code, when what `main` registered with :mod:`atexit` has run: the
-    interpreter is not taken apart.  An exception that nobody caught ends it in Python's own way.
+    Functions registered with :mod:`atexit` run; the teardown of the interpreter is skipped, but for an
+    exception that nobody caught.
     """
     settle()
     status: int | None = None
 
     def leave() -> None:
-        if status is None:
-            return
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except OSError:
-            return  # what could not be written Python tells in its own way, with an exit code of its own
-        os._exit(status)
+        if status is not None:
+            with suppress(OSError):  # where output cannot be written, Python reports it as it ends
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
 
     atexit.register(leave)  # what is registered after it runs before it
     try:

@@ -117,13 +117,11 @@ def check(run: options.Run) -> None:
 
 def _show_summary(index: pp.Index) -> None:
     """What was indexed and where, in a line, then a line for each passage that has no finite gradient."""
-    skipped = index.summary["skipped"]
+    skipped, tokens = index.summary["skipped"], index.summary["tokens"]
     dropped = skipped["empty"] + skipped["too_short"] + len(skipped["not_finite"])
     notes = f", {dropped:,} skipped" if dropped else ""
-    show(
-        f"{index.folder.path}: {len(index):,} rows, {index.summary['tokens']:,} tokens{notes}, "
-        f"{index.size() / 2**20:,.1f} MiB"
-    )
+    size = f"{index.size() / 2**20:,.1f} MiB"
+    show(f"{index.folder.path}: {len(index):,} rows, {tokens:,} tokens{notes}, {size}")
     for name in skipped["not_finite"]:
         show(f"skipped: '{name}' gave a gradient that is not finite")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
 
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+STATUS: dict[type[Exception], int] = {InputError: 400, BusyError: 503, StoppedError: 409}
 STREAM_CHARACTERS = 2**18
 
 Text = Annotated[str, Field(min_length=1, max_length=8000)]
@@ -89,7 +90,7 @@ def create_app(shown: Shown, guard: Guard | None = None, limits: Limits | None =
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, telemetry=silent)
     app.add_exception_handler(RequestValidationError, _refuse_body)
-    for kind in (InputError, BusyError, StoppedError):
+    for kind in STATUS:
         app.add_exception_handler(kind, _refuse)
     _add_state(app, shown)
     if desk is not None:
@@ -172,12 +173,10 @@ def _add_live(app: FastAPI, desk: Desk) -> None:
 
 async def _refuse(_: Request, error: Exception) -> Response:
     """One line for a request that cannot be answered."""
-    status = 400 if isinstance(error, InputError) else 503 if isinstance(error, BusyError) else 409
-    return JSONResponse({"detail": str(error)}, status)
+    return JSONResponse({"detail": str(error)}, STATUS[type(error)])
 
 
 async def _refuse_body(_: Request, error: Any) -> Response:
     """One line for a body that does not fit its model."""
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][1:2])
-    return JSONResponse({"detail": f"{place}: {first['msg']}" if place else first["msg"]}, 400)
+    return JSONResponse({"detail": ": ".join(map(str, [*first["loc"][1:2], first["msg"]]))}, 400)

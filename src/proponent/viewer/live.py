@@ -21,11 +21,7 @@ class LiveRun:
     """A run with its model, loaded once, with the arguments of ``LiveTracer``."""
 
     def __init__(
-        self,
-        run: Path,
-        task: Queries | None = None,
-        device: str | None = None,
-        progress: Progress | None = None,
+        self, run: Path, task: Queries | None, device: str | None = None, progress: Progress | None = None
     ) -> None:
         self._live = LiveTracer(run, task, device, progress)
         self.name = _short(run.resolve())
@@ -37,8 +33,7 @@ class LiveRun:
     @property
     def keeps(self) -> int:
         """How many traces there is memory for, at least 1."""
-        numbers = 3 * len(self._live.outputs) * len(self.tracer.index)
-        return max(1, TRACES_BYTES // (4 * numbers))
+        return max(1, TRACES_BYTES // (4 * 3 * len(self._live.outputs) * len(self.tracer.index)))
 
     def facts(self) -> dict[str, Any]:
         """What the page has to know of the run, as plain values."""

@@ -66,11 +66,9 @@ def _check(record: Record) -> None:
     if "query_id" in fields and isinstance(fields.get("correct"), bool):
         return
     if not isinstance(fields.get("proponents"), list) or not isinstance(fields.get("inputs_plaintext"), str):
-        found = ", ".join(fields) or "none"
-        raise InputError(
-            f"{record.place}: no result: it needs the fields 'inputs_plaintext' and 'proponents' (or, for "
-            f"answers, 'query_id' and 'correct'); its fields are: {found}"
-        )
+        needed = "'inputs_plaintext' and 'proponents' (or, for answers, 'query_id' and 'correct')"
+        found = f"its fields are: {', '.join(fields) or 'none'}"
+        raise InputError(f"{record.place}: no result: it needs the fields {needed}; {found}")
     for name in sorted(RESULT_FIELDS & fields.keys()):
         if fields[name] is not None and not isinstance(fields[name], list):
             raise InputError(f"{record.place}: the field {name!r} must be a list, not {kind(fields[name])}")

@@ -134,12 +134,10 @@ def _headers(scope: MutableMapping[str, Any]) -> dict[str, str]:
     """Headers by lower-case name; those that are checked here must not be given twice."""
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
-        name = raw_name.decode("latin-1").lower()
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         if name in found and name in ("host", "origin", "authorization", "content-type", "content-length"):
             raise RefusedError(400, f"the header '{name}' is given twice")
-        found[name] = (
-            f"{found[name]}; {raw_value.decode('latin-1')}" if name in found else raw_value.decode("latin-1")
-        )
+        found[name] = f"{found[name]}; {value}" if name in found else value
     return found
 
 
@@ -150,10 +148,10 @@ def _check_site(scope: MutableMapping[str, Any], headers: dict[str, str], guard:
         raise RefusedError(405, f"the method {method} is not used here")
     if not guard.knows_host(host):
         raise RefusedError(403, "this server does not go by that name; use the address that it printed")
-    if headers.get("origin", f"http://{host}").lower() not in (f"http://{host}", f"https://{host}"):
-        raise RefusedError(403, "requests from another site are not answered")
+    origin, site = headers.get("origin", f"http://{host}").lower(), headers.get("sec-fetch-site", "none")
     navigates = method == "GET" and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
-    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not navigates:
+    other_site = site not in ("same-origin", "none") and not navigates
+    if other_site or origin not in (f"http://{host}", f"https://{host}"):
         raise RefusedError(403, "requests from another site are not answered")
     kind = headers.get("content-type", "").split(";")[0].strip().lower()
     if method == "POST" and kind != "application/json":
@@ -185,18 +183,17 @@ async def _whole_body(headers: dict[str, str], receive: Receive, limit: int) -> 
     claimed = headers.get("content-length", "0").lstrip("0")
     if claimed.isdecimal() and (len(claimed) > len(str(limit)) or int(claimed) > limit):
         raise RefusedError(413, f"the request is longer than {limit} bytes")
-    body = bytearray()
+    body, more = bytearray(), True
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            while True:
+            while more:
                 message = await receive()
                 if message["type"] != "http.request":
                     raise RefusedError(400, "the request ended before its body")
                 body += message.get("body", b"")
                 if len(body) > limit:
                     raise RefusedError(413, f"the request is longer than {limit} bytes")
-                if not message.get("more_body", False):
-                    break
+                more = message.get("more_body", False)
     except TimeoutError as error:
         raise RefusedError(408, f"the request took longer than {BODY_SECONDS:g} seconds to arrive") from error
     waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]

@@ -15,17 +15,12 @@ from proponent.corpus.queries import Queries
 from proponent.errors import InputError
 from proponent.progress import Progress
 
-PORT = 8321
-EVERYWHERE = ("0.0.0.0", "::", "")
-
 
 @dataclass(frozen=True)
 class Serving:
-    """What a server shows and where.
+    """What a server shows and where: result files, and a run for live tracing with the queries of its task.
 
-    files: result files.  run: a run folder for live tracing.  task: queries of its task mix.
-    device: of the model.  host, port: to bind to; port 0 takes any that is free.
-    seconds: that a request may take.  browser: whether to open one.
+    port: 0 takes any that is free.  seconds: that a request may take.  browser: whether to open one.
     """
 
     files: tuple[Path, ...] = ()
@@ -33,7 +28,7 @@ class Serving:
     task: Path | None = None
     device: str | None = None
     host: str = "127.0.0.1"
-    port: int = PORT
+    port: int = 8321
     seconds: float = 300.0
     browser: bool = True
 
@@ -57,8 +52,8 @@ def serve(serving: Serving, progress: Progress) -> None:
 
     files = open_results(serving.files)
     with bound(serving.host, serving.port) as listening:
-        task = Queries.read(serving.task) if serving.task is not None else None
-        run = LiveRun(serving.run, task, serving.device, progress) if serving.run is not None else None
+        task = Queries.read(serving.task) if serving.task else None
+        run = LiveRun(serving.run, task, serving.device, progress) if serving.run else None
         guard = Guard.of(serving.host)
         app = create_app(Shown(files, run), guard, Limits(seconds=serving.seconds))
         address = address_of(serving.host, listening.getsockname()[1], guard.token)
@@ -91,15 +86,14 @@ def bound(host: str, port: int) -> socket.socket:
         listening.listen()
     except OSError as error:
         listening.close()
-        raise InputError(
-            f"host '{host}', port {port}: {error.strerror}; give another --port, or 0 for any that is free"
-        ) from error
+        remedy = "give another --port, or 0 for any that is free"
+        raise InputError(f"host '{host}', port {port}: {error.strerror}; {remedy}") from error
     return listening
 
 
 def address_of(host: str, port: int, token: str | None) -> str:
     """The address to open in a browser."""
-    name = socket.gethostname() if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}/" + (f"?token={token}" if token is not None else "")
 
 

@@ -143,9 +143,9 @@ class Worker:
         """Cancel everything and let the thread end."""
         with self._changed:
             self._closed = True
-            everything = [*self._queue, *([self._current] if self._current else [])]
             self._changed.notify()
-        for work in everything:
+            everything = [*self._queue, self._current]
+        for work in filter(None, everything):
             self.cancel(work)
 
     def _work(self) -> None:
