@@ -97,6 +97,9 @@ def test_one_error_line(
     if spoil is unreadable and not os.path.exists("/proc/self/mem"):
         pytest.skip("no /proc")
     monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HF_HUB_OFFLINE", True
+    )  # or a missing model is asked for there
     spoil(Path("bad.jsonl"))
     for verb, command in VERBS.items():
         try:
