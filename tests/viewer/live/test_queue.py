@@ -15,7 +15,7 @@ from tests.viewer.live.conftest import TASK
 
 from proponent.attribute.live import Ranking, Traced
 from proponent.progress import Advance, Progress, Silent
-from proponent.viewer.app import Shown, create_app
+from proponent.viewer.app import create_app
 from proponent.viewer.desk import Limits
 from proponent.viewer.live import LiveRun
 
@@ -43,7 +43,7 @@ def slow(live_run: LiveRun) -> Iterator[Callable[[Limits], tuple[SlowRun, TestCl
 
     def make(limits: Limits) -> tuple[SlowRun, TestClient]:
         run = SlowRun(live_run)
-        client = TestClient(create_app(Shown(run=run), limits=limits), base_url="http://localhost")
+        client = TestClient(create_app(run=run, limits=limits), base_url="http://localhost")
         client.__enter__()
         opened.append((run, client))
         return run, client
@@ -93,7 +93,7 @@ def test_a_trace_that_takes_too_long_ends(slow: Any) -> None:
 
 
 def test_the_oldest_traces_are_forgotten(live_run: LiveRun) -> None:
-    app = create_app(Shown(run=live_run), limits=Limits(kept=2))
+    app = create_app(run=live_run, limits=Limits(kept=2))
     with TestClient(app, base_url="http://localhost") as client:
         ids = [traced(client, ASKED)[0] for _ in range(4)]
         found = [client.get(f"/api/traces/{id}").status_code for id in ids]
@@ -148,7 +148,7 @@ def test_an_error_inside_the_server_is_told_without_its_words(
         raise RuntimeError("/secret/path")
 
     monkeypatch.setattr(LiveRun, "rank", broken)
-    with TestClient(create_app(Shown(run=live_run)), base_url="http://localhost") as client:
+    with TestClient(create_app(run=live_run), base_url="http://localhost") as client:
         status = finished(client, client.post("/api/traces", json=ASKED).json()["id"])
     assert status["state"] == "failed"
     assert status["message"] == "the server failed (RuntimeError); its terminal says more"
