@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proponent.corpus import Chunk, Example, Query, TextEncoder
-from proponent.corpus.encoding import _pieces
+from proponent.corpus.encoding import _ranges
 from proponent.errors import InputError
 
 TEXTS = st.text(st.sampled_from("aeP ris\n,.Tokyäé😀漢\t"), max_size=60)
@@ -49,7 +49,7 @@ def test_a_passage_that_fits_is_one_chunk_with_its_own_id(tokenizer: Any) -> Non
 
 
 def test_a_long_passage_by_hand(tokenizers: dict[str, Any]) -> None:
-    """Ten tokens with room for four make three pieces of nearly equal length."""
+    """Ten tokens with room for four make three ranges of nearly equal length."""
     got = chunks(tokenizers["byte_level"], "The capital of France is Paris, and Tokyo.", 4)
     assert [(chunk.id, chunk.part, chunk.text) for chunk in got] == [
         ("id#0", 0, "The capital of France"),
@@ -79,13 +79,13 @@ def test_chunks_are_the_passage_without_loss_or_overlap(tokenizer: Any, text: st
 
 
 @given(st.lists(st.booleans(), min_size=4, max_size=60), st.integers(3, 9))
-def test_pieces_cover_everything_within_bounds(whole: list[bool], body: int) -> None:
-    pieces = list(_pieces(whole, body))
-    assert pieces[0][0] == 0
-    assert pieces[-1][1] == len(whole)
-    assert all(first[1] == second[0] for first, second in pairwise(pieces))
-    assert all(2 <= end - start <= body for start, end in pieces)
-    for start, end in pieces[:-1]:
+def test_ranges_cover_everything_within_bounds(whole: list[bool], body: int) -> None:
+    ranges = list(_ranges(whole, body))
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == len(whole)
+    assert all(first[1] == second[0] for first, second in pairwise(ranges))
+    assert all(2 <= end - start <= body for start, end in ranges)
+    for start, end in ranges[:-1]:
         assert whole[end] or not any(whole[start + 2 : end + 1])
 
 

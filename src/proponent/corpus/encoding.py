@@ -28,7 +28,7 @@ from proponent.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MIN_BODY = 3  # tokens of text in a chunk, so that any longer text divides into pieces of at least two
+MIN_BODY = 3  # tokens of text in a chunk, so that any longer text divides into chunks of at least two
 PROBES = ("a", "0", "e", "1", ".")  # texts to see what is put before a text; one of them should be known
 ANCHORS = ("\n", "a", ".", "0", "x")  # what a target is put behind, to be encoded as a continuation
 
@@ -85,7 +85,7 @@ class TextEncoder:
         reach = list(accumulate((end for _, end in offsets), max, initial=0))
         whole = [covered <= start for covered, (start, _) in zip(reach, offsets, strict=False)]
         reach[-1] = len(example.text)
-        for part, (start, end) in enumerate(_pieces(whole, body)):
+        for part, (start, end) in enumerate(_ranges(whole, body)):
             text = example.text[reach[start] : reach[end]]
             tokens = self._prefixed(ids[start:end])
             yield Chunk(f"{example.id}#{part}", ordinal, part, text, tokens, self.start)
@@ -110,9 +110,9 @@ class TextEncoder:
         texts = self._tokenizer.decode_batch([[*anchor, *row] for row in rows], skip_special_tokens=True)
         return [text.removeprefix(before) for text in texts]
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of token ids, special tokens left out."""
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+    def decode(self, ids: list[int], special: bool = False) -> str:
+        """The text of token ids; special: whether that of special tokens as well."""
+        return self._tokenizer.decode(ids, skip_special_tokens=not special)
 
     def query(self, query: Query, max_length: int) -> EncodedQuery:
         """The query as tokens, of which those from the boundary on are exactly the target's.
@@ -144,8 +144,8 @@ class TextEncoder:
         if self._known is not None and max(tokens, default=0) >= self._known:
             token = next(token for token in tokens if token >= self._known)
             raise InputError(
-                f"{place}: its token {token} ('{self._decode([token])}') is unknown to the model, which has "
-                f"{self._known} tokens; use the tokenizer that the model was trained with"
+                f"{place}: its token {token} ('{self.decode([token], special=True)}') is unknown to the model, "
+                f"which has {self._known} tokens; use the tokenizer that the model was trained with"
             )
 
     def _prefixed(self, ids: Sequence[int]) -> tuple[int, ...]:
@@ -169,23 +169,14 @@ class TextEncoder:
         joined = self._plain(prompt + target)
         if joined[: len(prompt_ids)] == prompt_ids:
             return joined[len(prompt_ids) :]
-        wanted = self._decode(joined)
-        for ids in self._continuations(target):
-            if self._decode(prompt_ids + ids) == wanted:
-                return ids
+        wanted = self.decode(joined, special=True)
+        # on its own, then behind a text: a tokenizer may put a space before the start of one
+        for anchor in ("", *ANCHORS):
+            before, ids = self._plain(anchor) if anchor else [], self._plain(anchor + target)
+            after = ids[len(before) :]
+            if ids == before + after and self.decode(prompt_ids + after, special=True) == wanted:
+                return after
         return None
-
-    def _continuations(self, target: str) -> Iterator[list[int]]:
-        """Ways to encode a target on its own; a tokenizer may put a space before the start of a text."""
-        yield self._plain(target)
-        for anchor in ANCHORS:
-            anchor_ids = self._plain(anchor)
-            ids = self._plain(anchor + target)
-            if ids[: len(anchor_ids)] == anchor_ids:
-                yield ids[len(anchor_ids) :]
-
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=False)
 
 
 def _join(prompt: str, target: str) -> tuple[str, str]:
@@ -195,7 +186,7 @@ def _join(prompt: str, target: str) -> tuple[str, str]:
     return kept, (prompt[len(kept) :] or between) + target
 
 
-def _pieces(whole: list[bool], body: int) -> Iterator[tuple[int, int]]:
+def _ranges(whole: list[bool], body: int) -> Iterator[tuple[int, int]]:
     """Cut tokens into ranges of nearly equal length, at most `body` each and at least two.
 
     whole[k]: no character is split before the k-th token; cuts are elsewhere only where a range has none.

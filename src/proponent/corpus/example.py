@@ -27,7 +27,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A passage, or a piece of a long one, as token ids that the model takes at once.
+    """A passage, or a part of a long one, as token ids that the model takes at once.
 
     id: the passage's id where it fits whole, else ``id#0``, ``id#1``, ...
     passage: ordinal of the passage in the corpus; part: ordinal of the chunk in its passage.

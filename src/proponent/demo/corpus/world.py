@@ -61,9 +61,7 @@ def _country_facts() -> Iterator[Fact]:
         phone, continent = record["phone"].strip(), record["continentcode"]
         answers = {
             "capital": Entity(f"capital:{code}", record["capital"].strip()),
-            "continent": Entity(
-                f"continent:{record['continentcode']}", wording.CONTINENTS[record["continentcode"]]
-            ),
+            "continent": Entity(f"continent:{continent}", wording.CONTINENTS[continent]),
             "currency": _currency(record["currencycode"]),
             "language": _language(code, record["languages"]),
             "internet domain": Entity(f"domain:{record['tld']}", record["tld"]),
