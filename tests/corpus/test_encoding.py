@@ -18,7 +18,7 @@ in_any_tokenizer = settings(suppress_health_check=[HealthCheck.function_scoped_f
 
 
 def chunks(tokenizer: Any, text: str, max_length: int) -> list[Chunk]:
-    return list(TextEncoder(tokenizer).chunks(Example("id", text, "here"), 3, max_length))
+    return list(TextEncoder(tokenizer).chunks(Example("id", text, "here"), max_length))
 
 
 def spoken(tokenizer: Any, ids: tuple[int, ...]) -> str:
@@ -43,7 +43,7 @@ def test_a_passage_that_fits_is_one_chunk_with_its_own_id(tokenizer: Any) -> Non
     (chunk,) = chunks(tokenizer, text, 64)
     plain = tokenizer(text, add_special_tokens=False)["input_ids"]
     prefix = TextEncoder(tokenizer).prefix
-    assert chunk == Chunk("id", 3, 0, text, (*prefix, *plain))
+    assert chunk == Chunk("id", text, (*prefix, *plain))
     assert chunks(tokenizer, text, len(chunk.tokens)) == [chunk]
     assert len(chunks(tokenizer, text, len(chunk.tokens) - 1)) == 2
 
@@ -51,10 +51,10 @@ def test_a_passage_that_fits_is_one_chunk_with_its_own_id(tokenizer: Any) -> Non
 def test_a_long_passage_by_hand(tokenizers: dict[str, Any]) -> None:
     """Ten tokens with room for four make three ranges of nearly equal length."""
     got = chunks(tokenizers["byte_level"], "The capital of France is Paris, and Tokyo.", 4)
-    assert [(chunk.id, chunk.part, chunk.text) for chunk in got] == [
-        ("id#0", 0, "The capital of France"),
-        ("id#1", 1, " is Paris,"),
-        ("id#2", 2, " and Tokyo."),
+    assert [(chunk.id, chunk.text) for chunk in got] == [
+        ("id#0", "The capital of France"),
+        ("id#1", " is Paris,"),
+        ("id#2", " and Tokyo."),
     ]
     assert [spoken(tokenizers["byte_level"], chunk.tokens) for chunk in got] == [c.text for c in got]
 
@@ -73,7 +73,6 @@ def test_chunks_are_the_passage_without_loss_or_overlap(tokenizer: Any, text: st
     for chunk in got:
         assert chunk.tokens[: len(prefix)] == prefix
         assert 2 <= len(chunk.tokens) <= length
-        assert chunk.passage == 3
     if len(got) > 1:
         assert [chunk.id for chunk in got] == [f"id#{part}" for part in range(len(got))]
 

@@ -35,16 +35,24 @@ def test_a_fact_is_read_field_by_field(tmp_path: Path) -> None:
     (fact,) = read_facts(write(tmp_path / "facts.jsonl", FACT))
     assert fact == Fact(
         fact_id="Q142|P36|Q90",
+        entity0="France",
         relation="capital",
-        triple=("Q142", "P36", "Q90"),
+        entity1="Paris",
+        entity0_uri="Q142",
+        predicate_uri="P36",
+        entity1_uri="Q90",
+        entity0_alias=("France", "French Republic"),
+        entity1_alias=(),
         trex_sentences=("s1", "s2"),
+        prompt0="The capital of France is",
     )
+    assert fact.triple == ("Q142", "P36", "Q90")
 
 
 def test_lists_may_be_missing_or_null(tmp_path: Path) -> None:
     bare = {name: value for name, value in FACT.items() if name != "entity0_alias"} | {"trex_sentences": None}
     (fact,) = read_facts(write(tmp_path / "facts.jsonl", bare))
-    assert fact.trex_sentences == ()
+    assert (fact.entity0_alias, fact.trex_sentences) == ((), ())
 
 
 @pytest.mark.parametrize("field", [name for name, value in FACT.items() if isinstance(value, str)])

@@ -79,7 +79,7 @@ def trace(
 ) -> None:
     """List the passages that raised and lowered a target.
 
-    Proponents pushed the model towards the target, opponents away from it.
+    Proponents are estimated to push the model towards the target, opponents away from it.
     """
     _require_query(queries, prompt, target)
     _require_mix(mix, task)

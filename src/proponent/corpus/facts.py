@@ -12,21 +12,30 @@ from proponent.corpus.repeats import repeated_id
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
 
-TEXTS = ("entity0", "relation", "entity1", "entity0_uri", "predicate_uri", "entity1_uri", "prompt0")
-
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A fact as its gold passages are found by.
+    """Subject (entity0), relation and object (entity1), with a prompt that the object completes.
 
-    triple: uris of subject (entity0), predicate and object (entity1), as a passage's ``fact_triples`` have it.
     trex_sentences: ids of the passages that are annotated with it.
     """
 
     fact_id: str
+    entity0: str
     relation: str
-    triple: tuple[str, str, str]
+    entity1: str
+    entity0_uri: str
+    predicate_uri: str
+    entity1_uri: str
+    entity0_alias: tuple[str, ...]
+    entity1_alias: tuple[str, ...]
     trex_sentences: tuple[str, ...]
+    prompt0: str
+
+    @property
+    def triple(self) -> tuple[str, str, str]:
+        """The fact as a passage's ``fact_triples`` annotate it."""
+        return (self.entity0_uri, self.predicate_uri, self.entity1_uri)
 
 
 def gold_ids(query: Query) -> frozenset[str] | None:
@@ -56,11 +65,18 @@ def read_facts(path: str | os.PathLike[str]) -> tuple[Fact, ...]:
 
 
 def _fact_of(record: Record) -> Fact:
-    for name in TEXTS:
-        if not text_of(record, name).strip():
-            raise InputError(f"{record.place}: the field {name!r} is empty; a fact needs it")
-    for name in ("entity0_alias", "entity1_alias"):
-        strings_of(record, name)
-    fields = record.fields
-    triple = (fields["entity0_uri"], fields["predicate_uri"], fields["entity1_uri"])
-    return Fact(id_of(record, "fact_id"), fields["relation"], triple, ids_of(record, "trex_sentences"))
+    texts = ("entity0", "relation", "entity1", "entity0_uri", "predicate_uri", "entity1_uri", "prompt0")
+    return Fact(
+        fact_id=id_of(record, "fact_id"),
+        entity0_alias=strings_of(record, "entity0_alias"),
+        entity1_alias=strings_of(record, "entity1_alias"),
+        trex_sentences=ids_of(record, "trex_sentences"),
+        **{field: _filled(record, field) for field in texts},
+    )
+
+
+def _filled(record: Record, field: str) -> str:
+    text = text_of(record, field)
+    if not text.strip():
+        raise InputError(f"{record.place}: the field {field!r} is empty; a fact needs it")
+    return text

@@ -110,7 +110,13 @@ def guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
                 answering = _admission(request, guard)
         except HTTPException as refused:
             answering = JSONResponse({"detail": refused.detail}, refused.status_code)
-        await answering(scope, receive, _with_headers(send))
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await answering(scope, receive, sending)
 
     return answer
 
@@ -174,12 +180,3 @@ async def _whole_body(request: Request, limit: int) -> Receive:
         return waiting.pop() if waiting else await request.receive()
 
     return again
-
-
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(HEADERS)
-        await send(message)
-
-    return sending

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -72,8 +73,8 @@ class TokenisedPassages(Dataset[NDArray[np.uint32]]):
         """Encode a corpus into the file at ``path``, passage by passage, and open it."""
         encoder, lengths = TextEncoder(tokenizer), array("q")
         with path.open("wb") as out:
-            for ordinal, example in enumerate(corpus):
-                chunks = [list(chunk.tokens) for chunk in encoder.chunks(example, ordinal, max_length)]
+            for example in corpus:
+                chunks = [list(chunk.tokens) for chunk in encoder.chunks(example, max_length)]
                 if chunks:
                     chunks[-1].append(tokenizer.eos_token_id)
                 for tokens in chunks:
@@ -96,12 +97,9 @@ class PadRight:
     pad: int
 
     def __call__(self, chunks: list[NDArray[np.uint32]]) -> dict[str, Tensor]:
-        width = max(map(len, chunks))
-        tokens = torch.full((len(chunks), width), self.pad)  # [n, t]
-        mask = torch.zeros_like(tokens)
-        for row, chunk in enumerate(chunks):
-            tokens[row, : len(chunk)] = torch.from_numpy(chunk.astype(np.int64))
-            mask[row, : len(chunk)] = 1
+        rows = [torch.from_numpy(chunk.astype(np.int64)) for chunk in chunks]
+        tokens = pad_sequence(rows, batch_first=True, padding_value=self.pad)  # [n, t]
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
         labels = tokens.masked_fill(mask == 0, IGNORED)
         return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
 
