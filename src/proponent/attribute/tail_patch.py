@@ -6,7 +6,7 @@ One Adafactor step on the passage alone changes the weight W [o, i] of a linear 
 
 (Shazeer & Stern, 2018, algorithm 4), which has the rank of the passage's tokens.  So the stepped model is
 never built: ``x ΔWᵀ`` is added to the module's output, for many passages and queries in one forward.
-``tail_patch_reference.py`` really steps and restores the weights, for comparison.
+The tests compare it with a loop that really steps and restores the weights.
 """
 
 from __future__ import annotations
