@@ -59,11 +59,7 @@ class LiveTracer:
     """
 
     def __init__(
-        self,
-        run: Path,
-        task: Queries | None = None,
-        device: str | None = None,
-        progress: Progress | None = None,
+        self, run: Path, task: Queries | None, device: str | None, progress: Progress | None
     ) -> None:
         progress = progress or Silent()
         index = Index(run)
@@ -71,17 +67,14 @@ class LiveTracer:
         self.tracer = Tracer(index, device)
         corrected = self.tracer.spec.second_moment != "none"
         self.methods = {m.name: m for m in METHODS.values() if m.fits(corrected)}
+        # output functions that the methods differentiate
+        self.outputs = list(dict.fromkeys(method.output for method in self.methods.values()))
         self.mixes: dict[str, TaskMix] = {}  # the automatic one of each output function that has a mix
         if task:
             progress.say(f"gradients of the {len(task):,} queries of the task")
             mixed = dict.fromkeys(m.output for m in self.methods.values() if m.hessian == "mixed")
             self.mixes = {output: self.tracer.task_mix(task, "auto", output) for output in mixed}
         self._passages = {output: self._terms(output, progress) for output in self.outputs}
-
-    @property
-    def outputs(self) -> list[str]:
-        """Output functions that the methods differentiate."""
-        return list(dict.fromkeys(method.output for method in self.methods.values()))
 
     def _terms(self, output: str, progress: Progress) -> PassageTerms:
         """All passages' terms for an output function: without its task where that would not fit."""

@@ -50,11 +50,9 @@ class Tracer:
         self.index = index if isinstance(index, Index) else Index(index)
         self.spec = FeatureSpec.from_dict(self.index.spec)
         self.model = load_model(self.spec.model, device, trust_remote_code)
-        for part, found in (
-            ("model", self.model.fingerprint()),
-            ("tokenizer", self.model.encoder.fingerprint()),
-        ):
-            if found != self.index.manifest[part]:
+        found = {"model": self.model.fingerprint(), "tokenizer": self.model.encoder.fingerprint()}
+        for part, fingerprint in found.items():
+            if fingerprint != self.index.manifest[part]:
                 raise InputError(
                     f"{self.index.folder.path}: the {part} in '{self.spec.model}' is not the one that this "
                     "run was made with; restore it or build the run again"
