@@ -22,7 +22,7 @@ PASSES, ROWS = 24, 16
 LONGEST = 16  # tokens of a continuation
 BRANCHES = 32  # tokens that a beginning is followed up with
 JOINERS = "-‐‑'’_\ufffd"  # with letters, digits and their marks: what does not end a word
-# Token ids, and the probability of that beginning.
+# The probability of a beginning, negative so that the likeliest is a heap's first, and its token ids.
 Beginning = tuple[float, tuple[int, ...]]
 
 
@@ -83,8 +83,9 @@ class Continuer:
                         word = text.strip()
                         found[word] = found.get(word, 0.0) - p * float(after[ends].sum())
                     if len(ids) < LONGEST:
-                        for child in _likeliest(p, ids, after * goes_on):
-                            heapq.heappush(open_, child)
+                        top = (after * goes_on).topk(min(BRANCHES, len(after)))
+                        for value, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+                            heapq.heappush(open_, (p * value, (*ids, token)))
                 advance(1)
         best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]
         return [Continuation(text, p) for text, p in best if p > 0]
@@ -121,16 +122,6 @@ class Continuer:
             last = hidden[torch.arange(len(members)), [len(rows[n]) - 1 for n in members]]  # [m, h]
             following[members] = self.model.logits(last).double().softmax(-1).cpu()
         return following
-
-
-def _likeliest(p: float, ids: tuple[int, ...], after: Tensor) -> list[Beginning]:
-    """The beginnings that are one token longer.  p: of this one, negative.  after: of its tokens [v]."""
-    top = after.topk(min(BRANCHES, len(after)))
-    return [
-        (p * value, (*ids, token))
-        for value, token in zip(top.values.tolist(), top.indices.tolist(), strict=True)
-        if value > 0
-    ]
 
 
 def _joins(letter: str) -> bool:

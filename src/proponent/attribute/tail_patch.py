@@ -104,7 +104,7 @@ class _Updates:
     """
 
     def __init__(self, patcher: TailPatcher, passages: Sequence[Tokens]) -> None:
-        self._patcher, self._passages = patcher, passages
+        self._patcher, self.passages = patcher, passages
         none = [torch.empty(0)] * len(passages)
         self.inner = {matrix.name: list(none) for matrix in patcher.matrices}
         self.outer = {path: list(none) for matrix in patcher.matrices for path in matrix.modules}
@@ -115,11 +115,11 @@ class _Updates:
 
     def take(self, members: Sequence[int], captured: _Factors) -> None:
         """Take the updates by the passages of a batch."""
-        positions = [len(self._passages[n]) - 1 for n in members]  # those that predict
+        positions = [len(self.passages[n]) - 1 for n in members]  # those that predict
         for matrix in self._patcher.matrices:
             x, moments = captured.inputs.pop(matrix.name), self._patcher.moments[matrix.name]
             gram = x @ x.transpose(1, 2)  # [n, t, t]
-            scored = [len(self._passages[n]) - self._patcher.model.encoder.start for n in members]
+            scored = [len(self.passages[n]) - self._patcher.model.encoder.start for n in members]
             share = 1 / torch.tensor(scored if moments.of_mean else [1] * len(members), device=x.device)
             for path in matrix.modules:
                 d = captured.outputs.pop(path).mul_(share[:, None, None])
@@ -177,12 +177,13 @@ class TailPatcher:
         asked: dict[int, list[int]] = {}
         for number, (_, passage) in enumerate(pairs):
             asked.setdefault(passage, []).append(number)
-        stepped = sorted(asked)
+        stepped, sweep = sorted(asked), Sweep(self.model, self.matrices, self.batch_tokens)
         for members in batches([len(passages[n]) for n in stepped], self.batch_tokens):
             group = [stepped[n] for n in members]
             if not any(number in chosen for n in group for number in asked[n]):
                 continue
-            updates = self._updates([passages[n] for n in group])
+            updates = _Updates(self, [passages[n] for n in group])
+            sweep(updates.passages, [self.model.encoder.start] * len(group), [updates])
             numbers = [(number, row) for row, n in enumerate(group) for number in asked[n]]
             lengths = [len(pairs[number][0].tokens) for number, _ in numbers]
             for part in plain_batches(self.model, lengths, self.batch_tokens):
@@ -192,13 +193,6 @@ class TailPatcher:
                 for (number, _), value in zip(rows, values, strict=True):
                     if number in chosen:
                         yield number, value
-
-    def _updates(self, passages: Sequence[Tokens]) -> _Updates:
-        """The update of every matrix by each passage."""
-        updates = _Updates(self, passages)
-        sweep = Sweep(self.model, self.matrices, self.batch_tokens)
-        sweep(passages, [self.model.encoder.start] * len(passages), [updates])
-        return updates
 
     @contextmanager
     def _stepped(self, updates: _Updates, rows: Sequence[int]) -> Iterator[None]:
