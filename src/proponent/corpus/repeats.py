@@ -32,10 +32,7 @@ def stem_of(id: str) -> str:
 
 
 class IdDigests(ExitStack):
-    """Collects the digests of ids; finds those added twice and those that a chunk of another would have.
-
-    A context that closes its files at the end.
-    """
+    """Digests of ids, in files open in its context; finds those added twice and those of others' chunks."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
-from proponent.demo.corpus import generate
+from proponent.demo.corpus.drawing import generate
 from proponent.demo.pretrain import pretrain
 from proponent.errors import InputError
 from proponent.evaluate.correctness import predictions

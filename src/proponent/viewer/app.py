@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from proponent.attribute.live import Ranking
 from proponent.errors import InputError
-from proponent.viewer.desk import Desk, Limits
+from proponent.viewer.desk import Desk
 from proponent.viewer.live import LiveRun
 from proponent.viewer.results import ResultFile
 from proponent.viewer.security import Guard, guarded
@@ -69,13 +69,16 @@ def create_app(
     files: Sequence[ResultFile] = (),
     run: LiveRun | None = None,
     guard: Guard | None = None,
-    limits: Limits | None = None,
+    seconds: float = 300.0,
 ) -> ASGIApp:
-    """The application of result files and a live run, behind its guard; docs/viewer.md has its addresses."""
+    """The application of result files and a live run, behind its guard; docs/viewer.md has its addresses.
+
+    seconds: that a request to the run may take.
+    """
     from fastapi import FastAPI
     from fastapi.exceptions import RequestValidationError
 
-    desk = Desk(run, limits or Limits()) if run is not None else None
+    desk = Desk(run, seconds) if run is not None else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

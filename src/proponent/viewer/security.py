@@ -25,7 +25,7 @@ HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII) 
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 # Headers that are checked here, and so must not be given twice.
 ONCE = ("host", "origin", "sec-fetch-site", "authorization", "content-type", "content-length")
-BODY_SECONDS = 10.0
+BODY_BYTES, BODY_SECONDS = 2**16, 10.0
 # The last two: no text becomes markup, whatever a script tries.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -55,14 +55,12 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """What a request must show.
 
-    hosts: names that the Host header may have, without port.  addresses: whether any IP address may be there.
-    token: of a cookie or an Authorization header, None for none.  body_limit: bytes of a body.
+    hosts: names that the Host header may have, without port; with a token, any IP address as well.
+    token: of a cookie or an Authorization header, None for none.
     """
 
     hosts: frozenset[str] = LOOPBACK_NAMES
-    addresses: bool = False
     token: str | None = None
-    body_limit: int = 2**16
 
     @classmethod
     def of(cls, host: str) -> Guard:
@@ -70,7 +68,7 @@ class Guard:
         if is_loopback(host):
             return cls(LOOPBACK_NAMES | {host})
         names = {host, socket.gethostname(), socket.getfqdn()}
-        return cls(LOOPBACK_NAMES | {name.lower() for name in names}, True, secrets.token_urlsafe(24))
+        return cls(LOOPBACK_NAMES | {name.lower() for name in names}, secrets.token_urlsafe(24))
 
     @property
     def cookie(self) -> str:
@@ -84,7 +82,7 @@ class Guard:
         if name in self.hosts:
             return True
         try:
-            return self.addresses and bool(ipaddress.ip_address(name))
+            return self.token is not None and bool(ipaddress.ip_address(name))
         except ValueError:
             return False
 
@@ -105,7 +103,7 @@ def guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
         try:
             _check_site(request, guard)
             if guard.token is None or _has_token(request, guard):
-                receive = await _whole_body(request, guard.body_limit)
+                receive = await _whole_body(request)
             else:
                 answering = _admission(request, guard)
         except HTTPException as refused:
@@ -157,18 +155,18 @@ def _admission(request: Request, guard: Guard) -> RedirectResponse:
     return RedirectResponse("/", 303, {"set-cookie": cookie})
 
 
-async def _whole_body(request: Request, limit: int) -> Receive:
+async def _whole_body(request: Request) -> Receive:
     """Read the whole body, within limits of size and time; returns a ``receive`` that yields it."""
     claimed = request.headers.get("content-length", "0").lstrip("0")
-    if claimed.isdecimal() and (len(claimed) > len(str(limit)) or int(claimed) > limit):
-        raise HTTPException(413, f"the request is longer than {limit} bytes")
+    if claimed.isdecimal() and (len(claimed) > len(str(BODY_BYTES)) or int(claimed) > BODY_BYTES):
+        raise HTTPException(413, f"the request is longer than {BODY_BYTES} bytes")
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for part in request.stream():
                 body += part
-                if len(body) > limit:
-                    raise HTTPException(413, f"the request is longer than {limit} bytes")
+                if len(body) > BODY_BYTES:
+                    raise HTTPException(413, f"the request is longer than {BODY_BYTES} bytes")
     except TimeoutError as error:
         late = f"the request took longer than {BODY_SECONDS:g} seconds to arrive"
         raise HTTPException(408, late) from error

@@ -45,7 +45,6 @@ def serve(serving: Serving, progress: Progress) -> None:
     except ImportError as error:
         raise InputError("the viewer needs FastAPI; install it: pip install 'proponent[viewer]'") from error
     from proponent.viewer.app import create_app
-    from proponent.viewer.desk import Limits
     from proponent.viewer.live import LiveRun
     from proponent.viewer.results import open_results
     from proponent.viewer.security import Guard
@@ -55,7 +54,7 @@ def serve(serving: Serving, progress: Progress) -> None:
         task = Queries.read(serving.task) if serving.task else None
         run = LiveRun(serving.run, task, serving.device, progress) if serving.run else None
         guard = Guard.of(serving.host)
-        app = create_app(files, run, guard, Limits(seconds=serving.seconds))
+        app = create_app(files, run, guard, serving.seconds)
         address = address_of(serving.host, listening.getsockname()[1], guard.token)
         print(address, flush=True)
         if guard.token is not None:

@@ -122,7 +122,10 @@ def _city_facts() -> Iterator[Fact]:
         # Names in other scripts cannot be confused with one in Latin letters.
         for name in (_plain(city["name"]), *(n.lower() for n in city["alternatenames"] if n.isascii())):
             homes.setdefault(name, set()).add(city["countrycode"])
-    for city in _best_known_first(cities):
+    # the largest city of every country, then every country's second, and so on
+    by_size = sorted(cities, key=lambda city: (-city["population"], city["geonameid"]))
+    ranks: defaultdict[str, Iterator[int]] = defaultdict(count)
+    for city in sorted(by_size, key=lambda city: next(ranks[city["countrycode"]])):
         name, plain = city["name"], _plain(city["name"])
         readable = re.fullmatch(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*", name) and len(name) > 3
         alone = named[plain] == 1 and len(homes[plain]) == 1
@@ -131,13 +134,6 @@ def _city_facts() -> Iterator[Fact]:
             # Sentences about a capital, under any of its names, would state its country as well.
             if record["capital"] not in city["alternatenames"]:
                 yield Fact(wording.RELATIONS["city"], Entity(f"city:{city['geonameid']}", name), country)
-
-
-def _best_known_first(cities: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The largest city of every country, then every country's second, and so on."""
-    by_size = sorted(cities, key=lambda city: (-city["population"], city["geonameid"]))
-    ranks: defaultdict[str, Iterator[int]] = defaultdict(count)
-    return sorted(by_size, key=lambda city: next(ranks[city["countrycode"]]))  # asks once for each, in order
 
 
 def _county_facts() -> Iterator[Fact]:
