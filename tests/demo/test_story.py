@@ -115,7 +115,7 @@ def test_it_makes_corpus_model_run_and_results(made: Demo) -> None:
     assert list(made.probabilities) == [f"f{n}" for n in range(len(COUNTRIES))]
     assert all(0 <= p < 0.5 for p in made.probabilities.values()), "a random model knows nothing"
     assert made.known == 0
-    assert 0 <= made.mix < 1
+    assert 0 <= made.shown.settings["mix"] < 1
     answers = [
         json.loads(line) for line in (made.folder / "predictions.jsonl").read_text("utf-8").splitlines()
     ]

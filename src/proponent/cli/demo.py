@@ -40,7 +40,7 @@ def print_demo(demo: Demo) -> None:
         "\nBM25 looks for the words of a fact, so it is strong where sentences repeat them. Influence asks "
         "which sentences moved the model, and those need not state the fact. The paper, too, found BM25 "
         "ahead at finding facts and TrackStar ahead at finding what moves the model."
-        f"\n\nλ of the task mix: {demo.mix:.3f} (automatic)"
+        f"\n\nλ of the task mix: {demo.shown.settings['mix']:.3f} (automatic)"
     )
     show("\n".join(_closing_lines(demo)))
 

@@ -61,14 +61,14 @@ class Scores:
 class Demo:
     """What the demo made.
 
-    shown: hits of a dozen facts.  probabilities: p(target) of every fact, by id.  mix: λ of the task mix.
+    shown: hits of a dozen facts, with λ of the task mix in their settings.
+    probabilities: p(target) of every fact, by id.
     retrieval: each method's scores over all facts, and over those that the model knows.
     """
 
     folder: Path
     shown: Attribution
     probabilities: Mapping[str, float]
-    mix: float
     retrieval: Mapping[str, tuple[Scores, Scores]]
 
     @property
@@ -110,7 +110,6 @@ def run_demo(folder: Path, seed: int, progress: Progress) -> Demo:
         folder,
         Attribution(shown, best.settings),
         {query.id: p for query, p in zip(queries, probabilities, strict=True)},
-        best.settings["mix"],
         {name: (Scores.of(h), Scores.of([h[n] for n in known])) for name, h in hits.items()},
     )
 

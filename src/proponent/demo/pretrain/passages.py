@@ -100,8 +100,7 @@ class PadRight:
         rows = [torch.from_numpy(chunk.astype(np.int64)) for chunk in chunks]
         tokens = pad_sequence(rows, batch_first=True, padding_value=self.pad)  # [n, t]
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        labels = tokens.masked_fill(mask == 0, IGNORED)
-        return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+        return {"input_ids": tokens, "attention_mask": mask, "labels": tokens.masked_fill(mask == 0, IGNORED)}
 
 
 class GroupedByLength(Sampler[int]):
