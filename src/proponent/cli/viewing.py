@@ -37,8 +37,7 @@ def view(
         raise InputError("--task is for live tracing; name a run folder as well")
     if export is not None:
         if runs:
-            wanted = "a page holds result files only; give files that 'proponent trace' wrote"
-            raise InputError(f"{runs[0]}: {wanted}")
+            raise InputError(f"{runs[0]}: a page holds result files only; give those of 'proponent trace'")
         options.require_output(export, options.PAGE, paths)
         from proponent.viewer.export import export_page
         from proponent.viewer.results import open_results
@@ -46,7 +45,6 @@ def view(
         export_page(open_results(files), export)
         OnStderr().say(f"written to {export}")
         return
-    options.require_queries(task)
     from proponent.viewer.server import Serving, serve
 
     run = runs[0] if runs else None
