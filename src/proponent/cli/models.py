@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -38,8 +39,8 @@ def pretrain(
     words = "give a corpus and, last, the model folder: proponent pretrain CORPUS MODEL"
     text, folder = options.read_sources(corpus, words, **how)
     with resumable():
-        own = {"seed": seed, "epochs": epochs, "checkpoints": checkpoints}
-        made = pp.pretrain(text, folder, size, **own, progress=OnStderr())
+        train = partial(pp.pretrain, text, folder, size, seed=seed, epochs=epochs, progress=OnStderr())
+        made = train(checkpoints=checkpoints)
     counts = f"{made.parameters:,} parameters, {made.tokens:,} tokens, {made.steps:,} steps"
     show(f"{made.directory}: {counts}, loss {made.loss:.3f}")
 
