@@ -42,7 +42,7 @@ VIEW = "view run"
         ("tail-patch hits --learning-rate nan", "--learning-rate is nan"),
         ("evaluate hits --gold facts --split size", "--split is 'size'; choose one of relation, correct"),
         ("experiment table9 run --facts facts", "no experiment 'table9'; choose one of table1"),
-        ("experiment table1", "give the run and its facts: proponent experiment table1 RUN --facts FACTS"),
+        ("experiment table1", "give the run: proponent experiment table1 RUN"),
         ("experiment table1 run --facts facts --patch-queries 0", "--patch-queries is 0"),
         (f"{VIEW} --port 70000", "--port is 70000; give 0 to 65535"),
         (f"{VIEW} --port -1", "--port is -1"),

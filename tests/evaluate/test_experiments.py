@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example
 from proponent.errors import InputError
 from proponent.evaluate.experiments import comparisons, study, sweeps
-from proponent.evaluate.experiments.catalogue import EXPERIMENTS, run_experiment
+from proponent.evaluate.experiments.catalogue import EXPERIMENTS, experiment, run_experiment
+from proponent.evaluate.experiments.closed_set import ClosedSet
+from proponent.evaluate.experiments.given import Given
 from proponent.evaluate.experiments.report import report
-from proponent.evaluate.experiments.study import Study
 from proponent.gradients.spec import FeatureSpec
 
 PLACES = {"Oslo": "Norway", "Rome": "Italy", "Lima": "Peru", "Cairo": "Egypt"}
@@ -60,6 +62,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "run", facts
 
 
+def closed(run: Path, facts: Path) -> ClosedSet:
+    """The closed set of a run, with few tail-patches."""
+    return ClosedSet(Given(run, facts, patch_queries=4, device="cpu"))
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few settings, few proponents, and no sentence model."""
@@ -89,7 +96,7 @@ def test_each_writes_its_table_and_figures(
     name: str, rows: int, figures: list[str], made: tuple[Path, Path]
 ) -> None:
     run, facts = made
-    table = run_experiment(name, Study(run, facts, patch_queries=4, device="cpu"))
+    table = run_experiment(name, closed(run, facts))
     folder = run / "experiments" / name
     with (folder / "table.csv").open(newline="") as file:
         head, *body = csv.reader(file)
@@ -119,7 +126,7 @@ def test_what_is_there_is_not_made_again(made: tuple[Path, Path], monkeypatch: p
     run, facts = made
     for left_by_others in (run / "experiments").glob("effects-*.jsonl"):
         left_by_others.unlink()
-    first = run_experiment("table1", Study(run, facts, patch_queries=4, device="cpu"))
+    first = run_experiment("table1", closed(run, facts))
     (effects,) = (run / "experiments").glob("effects-*.jsonl")
     measured = effects.read_bytes()
     effects.write_bytes(measured[:-3])  # killed in the middle of a line
@@ -128,7 +135,7 @@ def test_what_is_there_is_not_made_again(made: tuple[Path, Path], monkeypatch: p
         raise AssertionError("hits are traced again")
 
     monkeypatch.setattr(Tracer, "trace", refused)
-    again = run_experiment("table1", Study(run, facts, patch_queries=4, device="cpu"))
+    again = run_experiment("table1", closed(run, facts))
     assert again == first
     assert effects.read_bytes() == measured
 
@@ -137,18 +144,18 @@ def test_a_killed_measurement_ends_with_the_same_bytes(made: tuple[Path, Path]) 
     run, facts = made
     for left_by_others in (run / "experiments").glob("effects-*.jsonl"):
         left_by_others.unlink()
-    run_experiment("table1", Study(run, facts, patch_queries=4, device="cpu"))
+    run_experiment("table1", closed(run, facts))
     (effects,) = (run / "experiments").glob("effects-*.jsonl")
     whole = effects.read_bytes()
     lines = whole.splitlines(keepends=True)
     for kept in (0, 1, len(lines) // 3, len(lines) - 2):
         effects.write_bytes(b"".join(lines[:kept]) + lines[kept][:9])
-        run_experiment("table1", Study(run, facts, patch_queries=4, device="cpu"))
+        run_experiment("table1", closed(run, facts))
         assert effects.read_bytes() == whole
 
 
 def test_relations_to_choose_on_are_not_reported_on(made: tuple[Path, Path]) -> None:
-    made_of = Study(*made, device="cpu")
+    made_of = closed(*made)
     chosen, reported = made_of.ids(reported=False), made_of.ids(reported=True)
     assert len(chosen) == len(reported) == 8
     relations = [{id.split("|")[1] for id in ids} for ids in (chosen, reported)]
@@ -158,7 +165,7 @@ def test_relations_to_choose_on_are_not_reported_on(made: tuple[Path, Path]) -> 
 
 def test_the_report_holds_every_table_and_figure(made: tuple[Path, Path]) -> None:
     run, facts = made
-    run_experiment("lambda", Study(run, facts, device="cpu"))
+    run_experiment("lambda", closed(run, facts))
     page = report(run).read_text()
     assert "<h2>lambda</h2>" in page
     assert page.count("data:image/png;base64,") >= 1
@@ -168,12 +175,25 @@ def test_the_report_holds_every_table_and_figure(made: tuple[Path, Path]) -> Non
 def test_bad_input(made: tuple[Path, Path], tmp_path: Path) -> None:
     run, facts = made
     with pytest.raises(InputError, match="no experiment 'table9'; choose one of table1"):
-        run_experiment("table9", Study(run, facts))
+        run_experiment("table9", closed(run, facts))
     with pytest.raises(InputError, match="no such file of facts"):
-        Study(run, tmp_path / "none.jsonl")
+        closed(run, tmp_path / "none.jsonl")
     other = tmp_path / "other.jsonl"
     other.write_text("".join(facts.read_text().splitlines(keepends=True)[:3]))
-    with pytest.raises(InputError, match="other facts or another seed"):
-        Study(run, other)
+    with pytest.raises(InputError, match="made with other facts"):
+        closed(run, other)
     with pytest.raises(InputError, match="not a run"):
-        Study(tmp_path, facts)
+        closed(tmp_path, facts)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "'table1' needs --facts FACTS: proponent experiment table1 RUN --facts FACTS"),
+        ({"facts": "facts.jsonl", "nli": "some/model"}, "'table1' takes no --nli MODEL: proponent"),
+        ({"facts": "facts.jsonl", "queries": ["q.jsonl"]}, "'table1' takes no QUERIES: proponent"),
+    ],
+)
+def test_what_an_experiment_lacks_or_does_not_take_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        experiment("table1", "run", **given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 import proponent as pp
 from proponent.cli import options
-from proponent.cli.options import choice, positive, verb
+from proponent.cli.options import choice, number, positive, verb
 from proponent.cli.printing import resumable, show
 from proponent.progress import OnStderr
 
@@ -23,6 +24,7 @@ def pretrain(
     corpus: Sources,
     size: Annotated[str, choice("Of the model.", "tiny", "small", "medium", "base")] = "tiny",
     epochs: Annotated[float, positive("Passes over the corpus.")] = 14,
+    checkpoints: Annotated[int, number("Evenly spaced checkpoints to keep.")] = 4,
     id_field: options.IdField = None,
     text_field: options.TextField = None,
     text_as: options.TextAs = "lines",
@@ -37,7 +39,8 @@ def pretrain(
     words = "give a corpus and, last, the model folder: proponent pretrain CORPUS MODEL"
     text, folder = options.read_sources(corpus, words, **how)
     with resumable():
-        made = pp.pretrain(text, folder, size, seed=seed, epochs=epochs, progress=OnStderr())
+        train = partial(pp.pretrain, text, folder, size, seed=seed, epochs=epochs, progress=OnStderr())
+        made = train(checkpoints=checkpoints)
     counts = f"{made.parameters:,} parameters, {made.tokens:,} tokens, {made.steps:,} steps"
     show(f"{made.directory}: {counts}, loss {made.loss:.3f}")
 

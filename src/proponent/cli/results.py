@@ -126,10 +126,17 @@ def experiment(
         str | None, typer.Argument(help="Its name; without one they are listed.", metavar="[NAME]")
     ] = None,
     run: Annotated[Path | None, typer.Argument(help="Folder of a finished run.", metavar="[RUN]")] = None,
-    facts: Annotated[
-        Path | None, option("Facts with the ids of their gold passages; needed.", metavar="FACTS")
+    queries: Annotated[
+        list[Path] | None, typer.Argument(help="Prompts and targets, for 'tasks'.", metavar="[QUERIES...]")
     ] = None,
-    patch_queries: Annotated[int, number("Facts that tail-patch samples.")] = 60,
+    facts: Annotated[
+        Path | None, option("Facts, with the ids of their gold passages for most.", metavar="FACTS")
+    ] = None,
+    nli: Annotated[str | None, option("Judges entailment; by itself a rule.", metavar="MODEL")] = None,
+    model: Annotated[
+        list[str] | None, option("A model to compare; give it several times.", metavar="MODEL")
+    ] = None,
+    patch_queries: Annotated[int, number("Queries that tail-patch samples.")] = 60,
     device: options.Device = None,
     seed: options.Seed = 0,
 ) -> None:
@@ -141,11 +148,11 @@ def experiment(
         show(LIST)
         return
     named(name)
-    if run is None or facts is None:
-        raise InputError(f"give the run and its facts: proponent experiment {name} RUN --facts FACTS")
-    make = partial(pp.experiment, patch_queries=patch_queries, seed=seed, device=device)
+    if run is None:
+        raise InputError(f"give the run: proponent experiment {name} RUN; --help says what else it needs")
+    make = partial(pp.experiment, patch_queries=patch_queries, seed=seed, device=device, progress=OnStderr())
     with resumable():
-        table = make(name, run, facts, progress=OnStderr())
+        table = make(name, run, facts, nli=nli, models=model or (), queries=queries or ())
     show(table)
 
 

@@ -67,20 +67,23 @@ def pretrain(
     learning_rate: float | None = None,
     batch: int | None = None,
     max_length: int = 256,
+    checkpoints: int = 4,
     progress: Progress | None = None,
 ) -> Pretrained:
     """Train a Llama-shaped model and its tokenizer from scratch with Adafactor; leave a model folder.
 
     size: a name in SIZES, which also gives learning_rate and batch (passages a step) unless they are
     given.  steps: overrides epochs.  max_length: longer passages are cut into chunks of so many tokens.
+    checkpoints: evenly spaced ones to keep, each a model folder, the last at the end.
     Killed and called again, it goes on from its last checkpoint and ends with the same model; a finished run
     is left as it is.  Raises InputError for settings that cannot be used, for a ``directory`` of other
     things or that another process trains into, and where the package accelerate is missing.
     """
     choices = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "batch": batch}
-    shape = _checked_size(size, max_length, **choices)
+    shape = _checked_size(size, max_length, **choices, checkpoints=checkpoints)
     began, progress, folder = time.monotonic(), progress or Silent(), Path(directory)
     own = {"seed": seed, "epochs": None if steps else epochs, "steps": steps, "max_length": max_length}
+    own["checkpoints"] = checkpoints
     with _alone(folder):
         survey = corpus.survey(sample=0)
         settings = {**dataclasses.asdict(shape), **OPTIMIZATION, **own, "corpus": survey.fingerprint}
@@ -111,7 +114,8 @@ def _train_in(
     steps = settings["steps"] or math.ceil(settings["epochs"] * math.ceil(len(passages) / shape.batch))
     set_seed(seed)
     model = LlamaForCausalLM(shape.config(tokenizer, max_length))
-    arguments = training_arguments(folder / CHECKPOINTS, steps, shape.batch, shape.learning_rate, seed)
+    kept, pace = settings["checkpoints"], (steps, shape.batch, shape.learning_rate)
+    arguments = training_arguments(folder / CHECKPOINTS, kept, *pace, seed)
     last = train(model, tokenizer, passages, arguments, progress)
     _copy_files(last, folder, without=NOT_MODEL)
     for leftover in (folder / TOKENS, *folder.glob(".*.part")):

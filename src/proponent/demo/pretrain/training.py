@@ -33,7 +33,6 @@ OPTIMIZATION: dict[str, Any] = {
     "max_grad_norm": 0.0,
 }
 RECORD = "pretrain.json"
-KEPT_CHECKPOINTS = 4
 LOSSES = 50  # mean losses that a run logs
 COMPLETE = "trainer_state.json"  # the Trainer writes this file of a checkpoint last
 
@@ -105,9 +104,9 @@ def logged_losses(checkpoint: Path) -> list[float]:
 
 
 def training_arguments(
-    checkpoints: Path, steps: int, batch: int, learning_rate: float, seed: int
+    checkpoints: Path, kept: int, steps: int, batch: int, learning_rate: float, seed: int
 ) -> TrainingArguments:
-    """The Trainer's settings, with KEPT_CHECKPOINTS evenly spaced checkpoints, the last at the end."""
+    """The Trainer's settings, with ``kept`` evenly spaced checkpoints, the last at the end."""
     return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
@@ -120,7 +119,7 @@ def training_arguments(
         max_grad_norm=OPTIMIZATION["max_grad_norm"],
         seed=seed,
         save_strategy="steps",
-        save_steps=math.ceil(steps / KEPT_CHECKPOINTS),
+        save_steps=math.ceil(steps / kept),
         logging_strategy="steps",
         logging_steps=max(1, steps // LOSSES),
         report_to="none",

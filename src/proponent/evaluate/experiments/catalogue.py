@@ -6,24 +6,36 @@ An experiment's code is imported when it is run, so that they can be listed at o
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proponent.errors import InputError
+from proponent.evaluate.experiments.given import Given
 from proponent.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from proponent.evaluate.experiments.study import Study
     from proponent.evaluate.experiments.tables import Table
 
+# What an experiment may be given besides a run, and how a command line gives it.
+INPUTS = {"facts": "--facts FACTS", "nli": "--nli MODEL", "models": "--model MODEL", "queries": "QUERIES"}
+
 
 class Experiment(NamedTuple):
-    """about: what its table shows, in a line.  module, function: where it is."""
+    """about: what its table shows, in a line.  module, function: where it is.
+
+    takes: the fields of ``Given`` that it needs.  may_take: those that it can do without.
+    study: module and class of the study that it is made on.
+    """
 
     about: str
     module: str
     function: str
+    takes: tuple[str, ...] = ("facts",)
+    may_take: tuple[str, ...] = ()
+    study: tuple[str, str] = ("closed_set", "ClosedSet")
 
 
 EXPERIMENTS = {
@@ -49,31 +61,59 @@ def named(name: str) -> Experiment:
 def experiment(
     name: str,
     run: str | os.PathLike[str],
-    facts: str | os.PathLike[str],
+    facts: str | os.PathLike[str] | None = None,
     *,
+    nli: str | None = None,
+    models: Sequence[str | os.PathLike[str]] = (),
+    queries: Sequence[str | os.PathLike[str]] = (),
     patch_queries: int = 60,
     seed: int = 0,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Table:
-    """One of the paper's tables from a finished run; called again, it goes on; see ``Study``.
+    """One of the paper's tables or figures from a finished run; called again, it goes on; see ``Given``.
 
-    Raises InputError for an unknown name and for facts that do not fit the run.
+    Raises InputError for an unknown name, for what the experiment does not take or lacks, and for facts or
+    queries that do not fit the run.
     """
-    from proponent.evaluate.experiments.study import Study
+    given = Given(
+        Path(run),
+        None if facts is None else Path(facts),
+        nli,
+        tuple(os.fspath(model) for model in models),
+        tuple(Path(path) for path in queries),
+        patch_queries,
+        seed,
+        device,
+        progress or Silent(),
+    )
+    require_inputs(name, given)
+    require_inputs(name, given)
+    return run_experiment(name, _imported(*named(name).study)(given))
 
-    named(name)
-    study = Study(Path(run), Path(facts), patch_queries, seed, device, progress or Silent())
-    return run_experiment(name, study)
+
+def require_inputs(name: str, given: Given) -> None:
+    """Raise InputError where an experiment lacks what it needs or is given what it does not take."""
+    found = named(name)
+    usage = "".join(f" {INPUTS[field]}" for field in found.takes)
+    usage += "".join(f" [{INPUTS[field]}]" for field in found.may_take)
+    for field, how in INPUTS.items():
+        has = bool(getattr(given, field))
+        if has != (field in found.takes) and field not in found.may_take:
+            what = f"takes no {how}" if has else f"needs {how}"
+            raise InputError(f"experiment '{name}' {what}: proponent experiment {name} RUN{usage}")
 
 
 def run_experiment(name: str, study: Study) -> Table:
     """Run one experiment and write its table and figures to a folder of its own, beside those of the others.
 
     What earlier runs and other experiments of the study made is used again.
-    Raises InputError for an unknown name and for facts that do not fit the run.
     """
     found = named(name)
-    table: Table = getattr(import_module(f"{__package__}.{found.module}"), found.function)(study)
-    table.write(study.folder / name)
+    table: Table = _imported(found.module, found.function)(study)
+    table.write(study.home / name)
     return table
+
+
+def _imported(module: str, name: str) -> Any:
+    return getattr(import_module(f"{__package__}.{module}"), name)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import bm25, embedding
 from proponent.evaluate.correctness import predictions
+from proponent.evaluate.experiments.closed_set import ClosedSet
 from proponent.evaluate.experiments.figures import Figure, Line
-from proponent.evaluate.experiments.study import RANDOM, RETRIEVED, TRACKSTAR, Study
+from proponent.evaluate.experiments.study import RANDOM, RETRIEVED, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.metrics import estimate, paired_difference
 from proponent.evaluate.text import points
@@ -19,7 +20,7 @@ COMPARED = ("BM25", "TRAK", "gradient cosine, V", "TrackStar, R_train only", TRA
 RATES = (1e-5, 1e-4, 1e-3, 1e-2)
 
 
-def table1_methods(study: Study) -> dict[str, Attribution]:
+def table1_methods(study: ClosedSet) -> dict[str, Attribution]:
     """Every method of the paper's Table 1, and each correction of TrackStar left out alone."""
     (no_v,) = study.variants([{"second_moment": "none"}])
     k = min(RETRIEVED, len(study.index))
@@ -38,7 +39,7 @@ def table1_methods(study: Study) -> dict[str, Attribution]:
     }
 
 
-def table1(study: Study) -> Table:
+def table1(study: ClosedSet) -> Table:
     """MRR, Recall@10 and tail-patch of every method."""
     hits = table1_methods(study)
     scores, effects = study.scores(hits), study.patched(hits)
@@ -56,7 +57,7 @@ def table1(study: Study) -> Table:
     return Table("Retrieval and tail-patch of every method", columns, tuple(rows), notes)
 
 
-def topk(study: Study) -> Table:
+def topk(study: ClosedSet) -> Table:
     """Tail-patch over the top 1, 3, 5 and 10."""
     hits = table1_methods(study)
     lines = _lines({float(k): study.patched(hits, k=k) for k in TOP})
@@ -67,11 +68,11 @@ def topk(study: Study) -> Table:
     return _line_table(lines, [f"top {k}" for k in TOP], figure, note)
 
 
-def correctness(study: Study) -> Table:
+def correctness(study: ClosedSet) -> Table:
     """Everything split by whether the model gets the fact right."""
     reported = study.ids(reported=True)
     asked = study.queries.subset(reported)
-    said = predictions(study.tracer.model, asked, study.folder / "predictions.jsonl", study.progress)
+    said = predictions(study.tracer.model, asked, study.folder / "predictions.jsonl", study.given.progress)
     hits = table1_methods(study)
     right = [id for id in reported if said[id].correct]
     wrong = [id for id in reported if not said[id].correct]
@@ -100,7 +101,7 @@ def correctness(study: Study) -> Table:
     return Table("Facts that the model gets right, and wrong", columns, tuple(rows), (note,))
 
 
-def specificity(study: Study) -> Table:
+def specificity(study: ClosedSet) -> Table:
     """Tail-patch of a query's proponents on that query, and on the next one of the same relation.
 
     What helps the neighbour as much is of the relation, or of the prompt's form, and not of the fact.
@@ -120,7 +121,7 @@ def specificity(study: Study) -> Table:
     return Table("Tail-patch on a query's own and its neighbour's proponents", columns, tuple(rows), (note,))
 
 
-def _swapped(study: Study, hits: Attribution) -> Attribution:
+def _swapped(study: ClosedSet, hits: Attribution) -> Attribution:
     """Hits of the tail-patch's queries as if each were of the next query of its relation, in a ring."""
     by_relation: dict[str, list[Hit]] = {}
     for hit in study.cut(hits):
@@ -134,7 +135,7 @@ def _swapped(study: Study, hits: Attribution) -> Attribution:
     return Attribution(tuple(swapped), hits.settings)
 
 
-def rates(study: Study) -> Table:
+def rates(study: ClosedSet) -> Table:
     """Tail-patch against the learning rate of the step."""
     hits = {name: h for name, h in table1_methods(study).items() if name in (RANDOM, "BM25", TRACKSTAR)}
     default = study.step

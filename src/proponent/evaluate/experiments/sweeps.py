@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from proponent.attribute.attribution import Attribution
+from proponent.evaluate.experiments.closed_set import ClosedSet, Scores
 from proponent.evaluate.experiments.figures import Figure
-from proponent.evaluate.experiments.study import TRACKSTAR, Scores, Study
+from proponent.evaluate.experiments.study import TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.metrics import Estimate
 from proponent.index.damping import RULES
@@ -17,7 +18,7 @@ DAMPINGS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 DIMENSIONS = tuple(2**power for power in range(10, 17))
 
 
-def lambdas(study: Study) -> Table:
+def lambdas(study: ClosedSet) -> Table:
     """MRR and Recall@10 against λ, and the automatic choice."""
     found = {f"{mix:g}": study.traced("trackstar", task=True, mix=mix) for mix in LAMBDAS}
     automatic = study.traced("trackstar", task=True)
@@ -26,7 +27,7 @@ def lambdas(study: Study) -> Table:
     return _both_halves(study, found, "λ", Figure("MRR against λ of the task mix", "λ", "MRR", {}))
 
 
-def damping(study: Study) -> Table:
+def damping(study: ClosedSet) -> Table:
     """MRR and Recall@10 against the damping of R_train, and the rules that read it off the data."""
     settings: tuple[float | str, ...] = (*DAMPINGS, *RULES)
     found = {str(d): study.traced("trackstar", task=True, damping=d) for d in settings}
@@ -34,7 +35,7 @@ def damping(study: Study) -> Table:
     return _both_halves(study, found, "damping", figure)
 
 
-def dimension(study: Study) -> Table:
+def dimension(study: ClosedSet) -> Table:
     """MRR and tail-patch against the feature dimension, each from a projection of its own."""
     own = int(study.index.spec["dim"])
     changed = [d for d in DIMENSIONS if d != own]
@@ -52,7 +53,7 @@ def dimension(study: Study) -> Table:
     return _score_table("Feature dimension", "d", scores, figures)
 
 
-def outputs(study: Study) -> Table:
+def outputs(study: ClosedSet) -> Table:
     """Loss, margin and logit as the output function of queries, and of passages and queries."""
     cases = {}
     variants = {o: study.variants([{"output": o}])[0] for o in ("margin", "logit")}
@@ -71,7 +72,7 @@ def _score_table(
     return Table(title, (column, "MRR", "Recall@10", "tail-patch"), rows, figures=figures)
 
 
-def _both_halves(study: Study, found: Mapping[str, Attribution], column: str, figure: Figure) -> Table:
+def _both_halves(study: ClosedSet, found: Mapping[str, Attribution], column: str, figure: Figure) -> Table:
     """A table and lines of MRR on the relations to choose on and on those to report on.
 
     Labels that are no numbers are rules, which the figure leaves out.
