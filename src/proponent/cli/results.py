@@ -21,7 +21,7 @@ GOLD = (
     "one JSON object a line with fact_id (the query's id), relation, entity0, entity1, their _uri and "
     "predicate_uri, prompt0 and trex_sentences, a list of the ids of the passages that state the fact"
 )
-SENTENCES = option("Annotated sentences, where the facts list none.", metavar="SENTENCES")
+SENTENCES = option("Sentences annotated with triples.", metavar="SENTENCES")
 SPLIT = choice("Groups: by relation, or by whether the model is right.", "relation", "correct")
 ASKED_RUN = option("Run whose model '--split correct' asks; by itself that of HITS.", metavar="RUN")
 PATCHED_RUN = option("Run whose model and second moments to use; by itself that of HITS.", metavar="RUN")
@@ -132,6 +132,7 @@ def experiment(
     facts: Annotated[
         Path | None, option("Facts, with the ids of their gold passages for most.", metavar="FACTS")
     ] = None,
+    sentences: Annotated[Path | None, SENTENCES] = None,
     nli: Annotated[str | None, option("Judges entailment; by itself a rule.", metavar="MODEL")] = None,
     model: Annotated[
         list[str] | None, option("A model to compare; give it several times.", metavar="MODEL")
@@ -152,7 +153,9 @@ def experiment(
         raise InputError(f"give the run: proponent experiment {name} RUN; --help says what else it needs")
     make = partial(pp.experiment, patch_queries=patch_queries, seed=seed, device=device, progress=OnStderr())
     with resumable():
-        table = make(name, run, facts, nli=nli, models=model or (), queries=queries or ())
+        table = make(
+            name, run, facts, sentences=sentences, nli=nli, models=model or (), queries=queries or ()
+        )
     show(table)
 
 

@@ -14,6 +14,7 @@ import torch
 from proponent.attribute.attribution import Hit
 from proponent.corpus.example import Query
 from proponent.errors import InputError
+from proponent.evaluate.answers import answer_in
 from proponent.files import written_whole
 from proponent.gradients.model import LanguageModel
 from proponent.progress import Progress
@@ -33,6 +34,11 @@ class Prediction:
     text: str
     correct: bool
     share: float
+
+    @property
+    def answer(self) -> str:
+        """The word or name that the text begins with; see ``answer_in``."""
+        return answer_in(self.text)
 
 
 def predictions(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from proponent.attribute.attribution import Attribution, Hit
@@ -11,6 +11,8 @@ from proponent.corpus.facts import Fact, read_facts
 from proponent.corpus.fields import id_of, list_of
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
+
+Triple = tuple[str, str, str]  # URIs of subject, relation and object
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,33 @@ class Gold:
 
 
 def _by_triples(facts: Mapping[str, Fact], sentences: str | os.PathLike[str]) -> dict[str, frozenset[str]]:
-    by_triple: dict[tuple[str, ...], str] = {fact.triple: fact.fact_id for fact in facts.values()}
+    by_triple = {fact.triple: fact.fact_id for fact in facts.values()}
     found: dict[str, set[str]] = {fact_id: set() for fact_id in facts}
-    for _, record in read_records(sentences):
-        for triple in list_of(record, "fact_triples", lambda value: isinstance(value, list), "lists of URIs"):
-            if (fact_id := by_triple.get(tuple(map(str, triple)))) is not None:
-                found[fact_id].add(id_of(record, "sentence_id"))
+    for sentence_id, triples in annotated_triples(sentences):
+        for triple in triples & by_triple.keys():
+            found[by_triple[triple]].add(sentence_id)
     return {fact_id: frozenset(ids) for fact_id, ids in found.items()}
+
+
+def passage_triples(
+    facts: Iterable[Fact], sentences: str | os.PathLike[str] | None = None
+) -> dict[str, frozenset[Triple]]:
+    """Triples of the passages that have any, by passage id: the facts that list a passage, and a sentences
+    file's; errors as `annotated_triples`.
+    """
+    found: dict[str, frozenset[Triple]] = {}
+    listed = ((id, frozenset({fact.triple})) for fact in facts for id in fact.trex_sentences)
+    for id, triples in (*listed, *(annotated_triples(sentences) if sentences is not None else ())):
+        found[id] = found.get(id, frozenset()) | triples
+    return {id: triples for id, triples in found.items() if triples}
+
+
+def annotated_triples(sentences: str | os.PathLike[str]) -> Iterator[tuple[str, frozenset[Triple]]]:
+    """Id and triples of every sentence of a file; InputError, naming file and line, for what is no triple."""
+    for _, record in read_records(sentences):
+        triples = list_of(record, "fact_triples", _is_triple, "lists of three URIs")
+        yield id_of(record, "sentence_id"), frozenset((s, p, o) for s, p, o in triples)
+
+
+def _is_triple(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(uri, str) for uri in value)

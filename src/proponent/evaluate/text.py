@@ -55,6 +55,11 @@ def points(found: Estimate) -> str:
     return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
+def percent(found: Estimate) -> str:
+    """A share in percent with its interval."""
+    return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
 def _short(value: float, digits: int) -> str:
     """A number of at most 1 in size, without the zero before its point."""
     text = f"{value:z.{digits}f}"

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from proponent.evaluate.experiments.tables import Table
 
 # What an experiment may be given besides a run, and how a command line gives it.
-INPUTS = {"facts": "--facts FACTS", "nli": "--nli MODEL", "models": "--model MODEL", "queries": "QUERIES"}
+INPUTS = {
+    "facts": "--facts FACTS",
+    "sentences": "--sentences SENTENCES",
+    "nli": "--nli MODEL",
+    "models": "--model MODEL",
+    "queries": "QUERIES",
+}
 
 
 class Experiment(NamedTuple):
@@ -48,6 +54,13 @@ EXPERIMENTS = {
     "outputs": Experiment("loss, margin and logit as the output function", "sweeps", "outputs"),
     "rate": Experiment("tail-patch against the learning rate of its step", "comparisons", "rates"),
     "specificity": Experiment("tail-patch on the query and on another one", "comparisons", "specificity"),
+    "headroom": Experiment(
+        "what proponents that do not state the fact are about",
+        "headroom",
+        "headroom",
+        may_take=("sentences",),
+        study=("headroom", "Headroom"),
+    ),
 }
 
 
@@ -63,6 +76,7 @@ def experiment(
     run: str | os.PathLike[str],
     facts: str | os.PathLike[str] | None = None,
     *,
+    sentences: str | os.PathLike[str] | None = None,
     nli: str | None = None,
     models: Sequence[str | os.PathLike[str]] = (),
     queries: Sequence[str | os.PathLike[str]] = (),
@@ -79,6 +93,7 @@ def experiment(
     given = Given(
         Path(run),
         None if facts is None else Path(facts),
+        None if sentences is None else Path(sentences),
         nli,
         tuple(os.fspath(model) for model in models),
         tuple(Path(path) for path in queries),

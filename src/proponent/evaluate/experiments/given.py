@@ -13,13 +13,15 @@ from proponent.progress import Progress, Silent
 class Given:
     """A finished run, and what an experiment needs besides; the catalogue says which takes what.
 
-    facts: a facts file.  nli: a model that judges entailment, folder or hub id; None for the rule by names.
-    models: model folders or hub ids, in the order of a table's rows.  queries: files of prompts and targets.
-    patch_queries: how many queries tail-patch samples.  seed: of every sample.
+    facts: a facts file.  sentences: a file of annotated passages.  nli: a model that judges entailment, its
+    folder or hub id; None for the rule by names.  models: model folders or hub ids, in the order of a table's
+    rows.  queries: files of prompts and targets.  patch_queries: how many queries tail-patch samples.
+    seed: of every sample.
     """
 
     run: Path
     facts: Path | None = None
+    sentences: Path | None = None
     nli: str | None = None
     models: tuple[str, ...] = ()
     queries: tuple[Path, ...] = ()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import random_passages
@@ -30,6 +30,7 @@ from proponent.files import read_json, write_json
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Index
 
+T = TypeVar("T")
 RETRIEVED = 100
 PATCHED = 10
 TRACKSTAR, RANDOM = "TrackStar", "random"
@@ -193,13 +194,7 @@ class Study(ABC):
 
     def spread(self, ids: Sequence[str], wanted: int) -> list[str]:
         """``wanted`` of the ids, by turns from each group, each group's in random order."""
-        draw, by_group = random.Random(self.given.seed), dict[str, list[str]]()
-        for id in ids:
-            by_group.setdefault(self.group(id), []).append(id)
-        for members in by_group.values():
-            draw.shuffle(members)
-        turns = (m[n] for n in range(len(ids)) for m in by_group.values() if n < len(m))
-        return [id for _, id in zip(range(wanted), turns, strict=False)]
+        return spread(ids, self.group, wanted, self.given.seed)
 
     def cut(self, hits: Attribution) -> list[Hit]:
         """The hits of the tail-patch's queries, with the proponents that it takes steps on."""
@@ -210,6 +205,17 @@ class Study(ABC):
         """Passages drawn by chance, beside which every tail-patch is read."""
         k = min(RETRIEVED, len(self.index))
         return self.hits("random", lambda: random_passages(self.corpus, self.queries, k, self.given.seed))
+
+
+def spread(items: Sequence[T], group: Callable[[T], str], wanted: int, seed: int) -> list[T]:
+    """``wanted`` of the items, by turns from each group, each group's in random order."""
+    draw, by_group = random.Random(seed), dict[str, list[T]]()
+    for item in items:
+        by_group.setdefault(group(item), []).append(item)
+    for members in by_group.values():
+        draw.shuffle(members)
+    turns = (m[n] for n in range(len(items)) for m in by_group.values() if n < len(m))
+    return [item for _, item in zip(range(wanted), turns, strict=False)]
 
 
 def file_name(name: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proponent.evaluate.experiments.figures import Figure
+from proponent.evaluate.experiments.figures import Drawing
 from proponent.files import written_whole
 
 
@@ -20,7 +20,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    figures: Mapping[str, Drawing] = field(default_factory=dict)
 
     def markdown(self) -> str:
         """The table as Markdown, first column to the left and the others to the right, notes below."""
