@@ -48,6 +48,16 @@ EXPERIMENTS = {
     "outputs": Experiment("loss, margin and logit as the output function", "sweeps", "outputs"),
     "rate": Experiment("tail-patch against the learning rate of its step", "comparisons", "rates"),
     "specificity": Experiment("tail-patch on the query and on another one", "comparisons", "specificity"),
+    "scaling": Experiment(
+        "several models, and checkpoints of one training", "scaling", "scaling", ("facts", "models")
+    ),
+    "tasks": Experiment(
+        "any prompts and targets, with R_train alone",
+        "tasks",
+        "tasks",
+        ("queries",),
+        study=("tasks", "Tasks"),
+    ),
 }
 
 
@@ -87,7 +97,6 @@ def experiment(
         device,
         progress or Silent(),
     )
-    require_inputs(name, given)
     require_inputs(name, given)
     return run_experiment(name, _imported(*named(name).study)(given))
 

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,6 +105,13 @@ class Study(ABC):
         return Corpus.of([Example(row.id, row.text, "the run") for row in self.index.rows()])
 
     @cached_property
+    def passages(self) -> Corpus:
+        """The run's passages as a corpus, those that were cut joined again, for another run to cut."""
+        by_source = groupby(self.index.rows(), key=lambda row: row.source)
+        joined = ((source, "".join(row.text for row in rows)) for source, rows in by_source)
+        return Corpus.of([Example(source, text, "the run") for source, text in joined])
+
+    @cached_property
     def tracer(self) -> Tracer:
         """The run with its model."""
         return Tracer(self.index, self.given.device)
@@ -174,7 +182,7 @@ class Study(ABC):
         return self._opened[1]
 
     def variants(self, changes: Sequence[dict[str, Any]]) -> list[Path]:
-        """Folders of runs over the same rows with a changed spec; those not there are built in one pass."""
+        """Folders of runs of the same passages with a changed spec; those not there are built in one pass."""
         spec = FeatureSpec.from_dict(self.index.spec)
         folders = [self.run / "variants" / file_name(str(change)) for change in changes]
         missing = {
@@ -183,7 +191,7 @@ class Study(ABC):
             if not (folder / "done.json").is_file()
         }
         if missing:
-            build_indexes(self.corpus, missing, self.given.device, self.given.progress)
+            build_indexes(self.passages, missing, self.given.device, self.given.progress)
         return folders
 
     @cached_property
