@@ -71,19 +71,19 @@ def test_nats_are_those_of_real_steps(made: tuple[Path, Path], files: list[Path]
     study = Tasks(Given(made[0], queries=tuple(files), patch_queries=4, device="cpu"))
     hits, t = study.traced("trackstar"), study.tracer
     effects = study.patched({"TrackStar": hits})["TrackStar"]
-    for task in ("places", "sums"):
-        for id, nats in study.nats(effects, task).items():
-            (query,) = study.queries.subset([id])
-            encoded = t.model.encoder.query(query, t.spec.max_length)
-            (hit,) = [h for h in study.cut(hits) if h.query.id == id]
-            passages = [t.model.encoder.passage(p.text, t.spec.max_length) for p in hit.proponents]
-            after = [
-                stepped_probability(t.model, t.plan.matrices, t.moments, study.step, passage, encoded)
-                for passage in passages
-            ]
-            assert nats == pytest.approx(
-                math.log(mean(after) / target_probability(t.model, encoded)), abs=1e-4
-            )
+    found = study.nats(effects)
+    assert set(map(study.group, found)) == {"places", "sums"}
+    for id, nats in found.items():
+        (query,) = study.queries.subset([id])
+        encoded = t.model.encoder.query(query, t.spec.max_length)
+        (hit,) = [h for h in study.cut(hits) if h.query.id == id]
+        passages = [t.model.encoder.passage(p.text, t.spec.max_length) for p in hit.proponents]
+        after = [
+            stepped_probability(t.model, t.plan.matrices, t.moments, study.step, passage, encoded)
+            for passage in passages
+        ]
+        expected = math.log(mean(after) / target_probability(t.model, encoded))
+        assert nats == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_target_too_improbable_for_a_logarithm_is_left_out(
@@ -91,7 +91,7 @@ def test_a_target_too_improbable_for_a_logarithm_is_left_out(
 ) -> None:
     study = Tasks(Given(made[0], queries=tuple(files), patch_queries=4, device="cpu"))
     study.probabilities = {"places/0": 0.0, "places/1": 0.5}
-    found = study.nats({"places/0": 0.0, "places/1": 50.0}, "places")
+    found = study.nats({"places/0": 0.0, "places/1": 50.0})
     assert found == {"places/1": pytest.approx(math.log(2))}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from proponent.attribute.baselines import bm25
@@ -23,7 +24,7 @@ from proponent.evaluate.text import points
 from proponent.gradients.loading import load_tokenizer
 
 BM25, KNOWN = "BM25", "facts known"
-COLUMNS = ("model", "parameters", "tokens read", "d", "step", KNOWN, "MRR", "Recall@10")
+COLUMNS = ("model", "parameters", "tokens read", "d", "step", KNOWN, "MRR", "Recall@10", "tail-patch")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Measured:
     """One model on the facts and passages that all have in common.
 
     training: None where there is no record of it.  dim: of its features.  step: of its tail-patch.
-    known: share of the facts that its greedy answer gets right.  scores: by method.
+    known: share of the facts that its greedy answer gets right.  scores, nats: retrieval and tail-patch by
+    method, and the latter as the change of log p(target).
     """
 
     model: str
@@ -41,6 +43,7 @@ class Measured:
     step: PatchStep
     known: Estimate
     scores: dict[str, Scores]
+    nats: dict[str, Estimate]
 
     @property
     def name(self) -> str:
@@ -68,8 +71,8 @@ class Measured:
             f"{self.dim:,}",
             f"{rate} relative" if self.step.relative else rate,
             str(self.known),
-            *self.scores[TRACKSTAR].cells[:2],
-            *(points(scores.patch) for scores in self.scores.values()),
+            *self.scores[TRACKSTAR].cells,
+            *(points(nats) for nats in self.nats.values()),
         )
 
 
@@ -77,16 +80,17 @@ def scaling(study: ClosedSet) -> Table:
     """MRR, Recall@10 and tail-patch of several models, against their size and the tokens that they read."""
     found = sorted(_measured(study), key=lambda m: (not m.finished, m.parameters, m.tokens or 0))
     text = found[0].scores[BM25].cells[:2]
-    rows = [m.cells for m in found] + [(BM25, *["—"] * 5, *text, *["—"] * len(found[0].scores))]
+    rows = [m.cells for m in found] + [(BM25, *["—"] * 5, *text, *["—"] * (1 + len(found[0].nats)))]
     reported = study.ids(reported=True)
     notes = (
         f"TrackStar with its task mix. MRR, Recall@10 and the facts known over {len(reported)} facts of "
-        f"{study.relations(reported)} relations; tail-patch of the top 10, in percentage points, over "
-        f"{len(study.patch_ids)} of them; 95% bootstrap intervals. The step of a tail-patch is each "
+        f"{study.relations(reported)} relations; tail-patch of the top 10 over {len(study.patch_ids)} of "
+        "them, in percentage points, and as the change of log p(target) in nats, which also shows it for "
+        "facts that a model does not know; 95% bootstrap intervals. The step of a tail-patch is each "
         "model's own, so that it compares methods within a row: pretraining's rate over its batch where "
         "that is recorded, else relative to each matrix's size. Tokens read within a pass are approximate.",
     )
-    columns = (*COLUMNS, *(f"tail-patch, {method}" for method in found[0].scores))
+    columns = (*COLUMNS, *(f"nats, {method}" for method in found[0].nats))
     figures = {**_against_size(found), **_against_tokens(found)}
     return Table("Models of several sizes and trainings", columns, tuple(rows), notes, figures)
 
@@ -113,17 +117,22 @@ def _measure(run: Path, study: ClosedSet) -> Measured:
     asked, model = each.queries.subset(each.ids(reported=True)), each.tracer.model
     said = predictions(model, asked, each.folder / "greedy.jsonl", each.given.progress, samples=0)
     k = min(RETRIEVED, len(each.index))
-    scores = each.scores(
-        {
-            TRACKSTAR: each.traced("trackstar", task=True),
-            BM25: each.hits("bm25", lambda: bm25(each.corpus, each.queries, k)),
-            RANDOM: each.control(),
-        }
+    hits = {
+        TRACKSTAR: each.traced("trackstar", task=True),
+        BM25: each.hits("bm25", lambda: bm25(each.corpus, each.queries, k)),
+        RANDOM: each.control(),
+    }
+    scores, effects, name = each.scores(hits), each.patched(hits), str(each.index.spec["model"])
+    return Measured(
+        model=name,
+        training=training_of(name),
+        parameters=sum(p.numel() for p in model.causal.parameters()),
+        dim=each.index.dim,
+        step=each.step,
+        known=estimate([float(said[query.id].correct) for query in asked]),
+        scores=scores,
+        nats={method: estimate(list(each.nats(of).values())) for method, of in effects.items()},
     )
-    known = estimate([float(said[query.id].correct) for query in asked])
-    name = str(each.index.spec["model"])
-    parameters = sum(p.numel() for p in model.causal.parameters())
-    return Measured(name, training_of(name), parameters, each.index.dim, each.step, known, scores)
 
 
 def _against_size(found: Sequence[Measured]) -> dict[str, Figure]:
@@ -166,17 +175,15 @@ def _figures(
             KNOWN: lambda m: m.known,
         }
     )
-    patched = drawn(
-        {
-            TRACKSTAR: lambda m: m.scores[TRACKSTAR].patch,
-            BM25: lambda m: m.scores[BM25].patch,
-            RANDOM: lambda m: m.scores[RANDOM].patch,
-        }
-    )
+    patched = drawn({method: partial(_nats, method) for method in (TRACKSTAR, BM25, RANDOM)})
     return {
         name: Figure(f"Attribution against {x}", x, "MRR; share of facts", found, log),
-        f"{name}-tail-patch": Figure(f"Tail-patch against {x}", x, "points", patched, log),
+        f"{name}-tail-patch": Figure(f"Tail-patch against {x}", x, "change of log p (nats)", patched, log),
     }
+
+
+def _nats(method: str, measured: Measured) -> Estimate:
+    return measured.nats[method]
 
 
 def _absolute(model: str) -> str:

@@ -6,6 +6,7 @@ variants of the run are runs of their own.  So every experiment resumes where it
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from abc import ABC, abstractmethod
@@ -18,6 +19,7 @@ from typing import Any, ClassVar
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import random_passages
+from proponent.attribute.probability import target_probabilities
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
 from proponent.attribute.tracing import Tracer
 from proponent.build.indexing import build_indexes
@@ -33,6 +35,7 @@ from proponent.index.run import Index
 
 RETRIEVED = 100
 PATCHED = 10
+IMPROBABLE = 1e-280
 TRACKSTAR, RANDOM = "TrackStar", "random"
 
 
@@ -142,6 +145,23 @@ class Study(ABC):
         patcher = TailPatcher(t.model, t.plan.matrices, t.moments, step, t.spec.batch_tokens)
         effects.measure(patcher, hits, t.spec.max_length, self.given.progress)
         return effects
+
+    @cached_property
+    def probabilities(self) -> dict[str, float]:
+        """p(target) of the queries that tail-patch is measured on, by id."""
+        asked, t = self.queries.subset(self.patch_ids), self.tracer
+        encoded = [t.model.encoder.query(query, t.spec.max_length) for query in asked]
+        found = target_probabilities(t.model, encoded, t.spec.batch_tokens)
+        return {query.id: p for query, p in zip(asked, found, strict=True)}
+
+    def nats(self, effects: Mapping[str, float]) -> dict[str, float]:
+        """Change of log p(target) by mean effects, in nats, by query id.
+
+        effects: in percentage points, which say nothing where p is 1e-9.  A target that is too improbable
+        for a logarithm is left out.
+        """
+        known = {id: self.probabilities[id] for id in effects if self.probabilities[id] > IMPROBABLE}
+        return {id: math.log(max(p + effects[id] / 100, IMPROBABLE) / p) for id, p in known.items()}
 
     def hits(self, name: str, make: Callable[[], Attribution]) -> Attribution:
         """The hits called ``name``, from their result file or made and written to it."""

@@ -7,7 +7,6 @@ how many of them text search finds as well; what they are, a reader has to judge
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +19,6 @@ from rich.console import Console
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import bm25
-from proponent.attribute.probability import target_probabilities
 from proponent.attribute.table import print_hit
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
@@ -33,7 +31,6 @@ from proponent.files import checksum, written_whole
 
 TOP = (1, 3, 5, 10)
 BM25 = "BM25"
-LEAST = 1e-280  # a less probable target has no logarithm worth taking
 # Of the examples: queries a task, passages of each side, characters of a passage, columns of a line.
 QUERIES, PASSAGES, LONGEST, WIDTH = 4, 3, 400, 110
 
@@ -72,22 +69,6 @@ class Tasks(Study):
         """The task of a query."""
         return query_id.partition("/")[0]
 
-    @cached_property
-    def probabilities(self) -> dict[str, float]:
-        """p(target) of the queries that tail-patch is measured on, by id."""
-        asked, t = self.queries.subset(self.patch_ids), self.tracer
-        encoded = [t.model.encoder.query(query, t.spec.max_length) for query in asked]
-        found = target_probabilities(t.model, encoded, t.spec.batch_tokens)
-        return {query.id: p for query, p in zip(asked, found, strict=True)}
-
-    def nats(self, effects: Mapping[str, float], task: str) -> dict[str, float]:
-        """Change of log p(target) by the mean effect, in nats, by query of a task.
-
-        effects: in percentage points, which say nothing where p is 1e-9.
-        """
-        known = {id: p for id, p in self.probabilities.items() if self.group(id) == task and p > LEAST}
-        return {id: math.log(max(p + effects[id] / 100, LEAST) / p) for id, p in known.items()}
-
 
 def tasks(study: Tasks) -> Table:
     """Tail-patch of each task by method, and what TrackStar and BM25 have in common; writes examples."""
@@ -117,22 +98,28 @@ def _rows(
 ) -> Iterator[tuple[str, ...]]:
     ids = [id for id in study.patch_ids if study.group(id) == task]
     likely = f"{median(study.probabilities[id] for id in ids):.2g}" if ids else "—"
-    text = _first(study, task, hits[BM25])
+    text, best = _first(study, task, hits[BM25]), _nats(study, task, effects[TRACKSTAR])
     for method, found in hits.items():
         first = _first(study, task, found)
         shared = mean([len(first[id] & text[id]) / max(1, len(first[id])) for id in first])
-        ours, theirs = (study.nats(effects[name], task) for name in (TRACKSTAR, method))
-        beside = [paired_difference(list(ours.values()), list(theirs.values()))] if ours else []
+        nats = _nats(study, task, effects[method])
         yield (
             task,
             method,
             f"{len(first):,}",
             likely,
-            _shown([effects[method][id] for id in ids]),
-            _shown(list(theirs.values())),
-            points(beside[0]) if beside else "—",
+            points(estimate([effects[method][id] for id in ids])) if ids else "—",
+            points(estimate(nats)) if nats else "—",
+            points(paired_difference(best, nats)) if nats else "—",
             f"{shared:.2f}",
         )
+
+
+def _nats(study: Tasks, task: str, effects: Mapping[str, float]) -> list[float]:
+    """Change of log p(target) of the queries of a task."""
+    return list(
+        study.nats({id: effect for id, effect in effects.items() if study.group(id) == task}).values()
+    )
 
 
 def _first(study: Tasks, task: str, hits: Attribution) -> dict[str, set[str]]:
@@ -140,16 +127,12 @@ def _first(study: Tasks, task: str, hits: Attribution) -> dict[str, set[str]]:
     return {h.query.id: {p.id for p in h.proponents[:10]} for h in hits if study.group(h.query.id) == task}
 
 
-def _shown(values: Sequence[float]) -> str:
-    return points(estimate(values)) if values else "—"
-
-
 def _figure(study: Tasks, task: str, measured: Mapping[int, Mapping[str, Mapping[str, float]]]) -> Figure:
     """Change of log p(target) against the number of proponents, a line a method."""
     lines: dict[str, list[tuple[float, Estimate]]] = {}
     for k, by_method in measured.items():
         for method, effects in by_method.items():
-            if values := list(study.nats(effects, task).values()):
+            if values := _nats(study, task, effects):
                 lines.setdefault(method, []).append((float(k), estimate(values)))
     return Figure(f"Tail-patch of the first k proponents: {task}", "k", "change of log p (nats)", lines)
 
