@@ -97,7 +97,7 @@ def test_a_record_tells_the_tokens_read_until_a_checkpoint(trained: Path, tmp_pa
         assert found.tokens == pytest.approx(sum(batches[:step]), abs=slack)
     whole = training_of(str(made.directory))
     assert whole is not None
-    assert (whole.tokens, whole.step) == (3 * made.tokens, None)
+    assert (whole.tokens, whole.step, whole.loss) == (3 * made.tokens, None, made.loss)
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(

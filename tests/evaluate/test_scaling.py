@@ -27,6 +27,7 @@ from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Index
 
 SETTINGS = {"learning_rate": 0.0016, "batch": 32, "corpus": "abcdef0123"}
+LOSSES = [{"loss": 5.0, "step": 5}, {"loss": 2.5, "step": 10}, {"train_runtime": 1.0}]
 COUNTS = {"tokens": 1000, "steps": 40}
 
 
@@ -36,7 +37,7 @@ def pretrained(folder: Path, layers: int) -> Path:
         checkpoint = make_model(
             folder / "checkpoints" / f"checkpoint-{steps}", seed=steps, num_hidden_layers=layers
         )
-        (checkpoint / "trainer_state.json").write_text(json.dumps({"epoch": passes}))
+        (checkpoint / "trainer_state.json").write_text(json.dumps({"epoch": passes, "log_history": LOSSES}))
         (checkpoint / "pretrain.json").write_text(json.dumps({"settings": SETTINGS}))
     make_model(folder, seed=40, num_hidden_layers=layers)
     (folder / "pretrain.json").write_text(json.dumps({"settings": SETTINGS, "result": COUNTS}))
@@ -77,6 +78,7 @@ def test_a_row_a_model_and_figures_against_size_and_tokens(
         "other": "—",
         "BM25": "—",
     }
+    assert [row["loss"] for row in rows] == [{"small": "2.50"}.get(row["model"][:5], "—") for row in rows]
     assert (by_name["model"]["step"], by_name["small"]["step"]) == ("0.001 relative", "5e-05")
     drawn = {path.name for path in (run / "experiments" / "scaling").iterdir()}
     figures = {
@@ -99,7 +101,7 @@ def test_a_row_is_what_a_run_of_that_model_alone_gives(
     build_index(ClosedSet(Given(run, facts)).passages, spec, tmp_path / "alone", "cpu")
     alone = ClosedSet(Given(tmp_path / "alone", facts, patch_queries=3, device="cpu"))
     scores = alone.scores({"TrackStar": alone.traced("trackstar", task=True)})["TrackStar"]
-    assert rows["small"][6:9] == scores.cells
+    assert rows["small"][7:10] == scores.cells
 
 
 def test_it_goes_on_where_it_was(
@@ -122,11 +124,11 @@ def test_what_files_do_not_tell_is_unknown(tmp_path: Path) -> None:
     checkpoint = folder / "checkpoints" / "checkpoint-15"
     found = training_of(str(checkpoint))
     assert found is not None
-    assert (found.tokens, found.step, found.folder) == (1500, 15, folder)
+    assert (found.tokens, found.step, found.loss, found.folder) == (1500, 15, 2.5, folder)
     (folder / "pretrain.json").write_text(json.dumps({"settings": SETTINGS}))  # still training
     unfinished = training_of(str(checkpoint))
     assert unfinished is not None
-    assert unfinished.tokens is None
+    assert (unfinished.tokens, unfinished.loss) == (None, None)
     (folder / "pretrain.json").write_text("[]")
     assert training_of(str(folder)) is None
     assert training_of("some/model") is None

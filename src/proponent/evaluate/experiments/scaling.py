@@ -24,7 +24,7 @@ from proponent.evaluate.text import points
 from proponent.gradients.loading import load_tokenizer
 
 BM25, KNOWN = "BM25", "facts known"
-COLUMNS = ("model", "parameters", "tokens read", "d", "step", KNOWN, "MRR", "Recall@10", "tail-patch")
+COLUMNS = ("model", "parameters", "tokens read", "loss", "d", "step", KNOWN, "MRR", "Recall@10", "tail-patch")
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,12 @@ class Measured:
     def cells(self) -> tuple[str, ...]:
         """Its row of the table."""
         tokens, rate = self.tokens, f"{self.step.learning_rate:.2g}"
+        loss = self.training.loss if self.training else None
         return (
             self.name,
             f"{self.parameters:,}",
             "—" if tokens is None else f"{tokens:,}",
+            "—" if loss is None else f"{loss:.2f}",
             f"{self.dim:,}",
             f"{rate} relative" if self.step.relative else rate,
             str(self.known),
@@ -80,7 +82,7 @@ def scaling(study: ClosedSet) -> Table:
     """MRR, Recall@10 and tail-patch of several models, against their size and the tokens that they read."""
     found = sorted(_measured(study), key=lambda m: (not m.finished, m.parameters, m.tokens or 0))
     text = found[0].scores[BM25].cells[:2]
-    rows = [m.cells for m in found] + [(BM25, *["—"] * 5, *text, *["—"] * (1 + len(found[0].nats)))]
+    rows = [m.cells for m in found] + [(BM25, *["—"] * 6, *text, *["—"] * (1 + len(found[0].nats)))]
     reported = study.ids(reported=True)
     notes = (
         f"TrackStar with its task mix. MRR, Recall@10 and the facts known over {len(reported)} facts of "
@@ -88,7 +90,8 @@ def scaling(study: ClosedSet) -> Table:
         "them, in percentage points, and as the change of log p(target) in nats, which also shows it for "
         "facts that a model does not know; 95% bootstrap intervals. The step of a tail-patch is each "
         "model's own, so that it compares methods within a row: pretraining's rate over its batch where "
-        "that is recorded, else relative to each matrix's size. Tokens read within a pass are approximate.",
+        "that is recorded, else relative to each matrix's size. The loss is of the training; tokens read "
+        "within a pass are approximate.",
     )
     columns = (*COLUMNS, *(f"nats, {method}" for method in found[0].nats))
     figures = {**_against_size(found), **_against_tokens(found)}

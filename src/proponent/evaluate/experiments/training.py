@@ -16,13 +16,15 @@ class Training:
 
     folder: where it was trained.  step: of a checkpoint; None for the finished model.  text: fingerprint of
     the corpus.  tokens: read until then, every pass counted: exact at the end of a pass, within a pass as if
-    all its batches had as many; None where the files do not tell, as before the training is finished.
+    all its batches had as many.  loss: on the text, the last mean a token that was logged, in nats.  Both are
+    None where the files do not tell, as before the training is finished.
     """
 
     folder: Path
     step: int | None
     text: str
     tokens: int | None
+    loss: float | None
 
     @property
     def name(self) -> str:
@@ -40,15 +42,18 @@ def training_of(model: str) -> Training | None:
         text = str(record["settings"]["corpus"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Training(folder, step, text, _tokens(folder, step, record))
+    return Training(folder, step, text, *_until(folder, step, record))
 
 
-def _tokens(folder: Path, step: int | None, record: dict[str, dict[str, int]]) -> int | None:
-    """Passes over the corpus until a step, or the last one, times its tokens."""
+def _until(
+    folder: Path, step: int | None, record: dict[str, dict[str, int]]
+) -> tuple[int | None, float | None]:
+    """Tokens and loss until a step, or the last one: passes over the corpus times its tokens."""
     try:
         result = record["result"]
         last = folder / CHECKPOINTS / f"checkpoint-{result['steps'] if step is None else step}"
-        passes = float(json.loads((last / STATE).read_text(encoding="utf-8"))["epoch"])
-        return round(passes * result["tokens"])
+        state = json.loads((last / STATE).read_text(encoding="utf-8"))
+        losses = [float(entry["loss"]) for entry in state["log_history"] if "loss" in entry]
+        return round(float(state["epoch"]) * result["tokens"]), losses[-1] if losses else None
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return None, None
