@@ -116,6 +116,19 @@ def test_an_experiment_and_its_report(proponent: Command, made: Made, facts: Pat
     assert "<h2>lambda</h2>" in page.read_text()
 
 
+def test_an_experiment_on_tasks_takes_files_of_queries(
+    proponent: Command, made: Made, facts: Path, tmp_path: Path
+) -> None:
+    sums = write_lines(tmp_path / "sums.jsonl", {"prompt": "One and one is", "target": "two"})
+    answer = proponent("experiment", "tasks", made.run, sums, facts, "--device", "cpu")
+    assert answer.code == 0
+    rows = [line.split(" | ")[0] for line in answer.out.splitlines() if line.startswith("| ")]
+    assert rows[2:] == ["| sums"] * 4 + ["| facts"] * 4
+    assert (made.run / "experiments" / "tasks" / "examples.md").is_file()
+    refused = proponent("experiment", "tasks", made.run, sums, tmp_path / "none.jsonl")
+    refused.assert_refused("none.jsonl: no such file of queries")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

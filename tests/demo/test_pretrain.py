@@ -27,6 +27,7 @@ from proponent.demo.pretrain.passages import (
     train_tokenizer,
 )
 from proponent.errors import InputError
+from proponent.evaluate.experiments.training import training_of
 
 
 def losses(folder: Path) -> list[float]:
@@ -68,6 +69,35 @@ def test_checkpoints_keep_second_moments(trained: Path) -> None:
         state = torch.load(path / "optimizer.pt", weights_only=True)
         assert any("exp_avg_sq_row" in entry for entry in state["state"].values())
     assert not [path.name for path in trained.iterdir() if "partial" in path.name or "tokens" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"), [(1, [12]), (3, [4, 8, 12]), (5, [3, 6, 9, 12]), (50, range(1, 13))]
+)
+def test_as_many_checkpoints_as_are_asked_for(count: int, kept: list[int], tmp_path: Path) -> None:
+    pretrain(CORPUS, tmp_path / "model", steps=12, batch=8, checkpoints=count)
+    found = {path.name for path in (tmp_path / "model" / "checkpoints").iterdir()}
+    assert found == {f"checkpoint-{step}" for step in kept}
+
+
+def test_a_record_tells_the_tokens_read_until_a_checkpoint(trained: Path, tmp_path: Path) -> None:
+    made = pretrain(CORPUS, tmp_path / "model", steps=12, batch=8, checkpoints=6)
+    tokenizer = AutoTokenizer.from_pretrained(made.directory)
+    lengths = TokenisedPassages.write(CORPUS, tokenizer, 256, tmp_path / "tokens").lengths
+    order, batches = GroupedByLength(lengths, batch=8, seed=0), list[int]()
+    for epoch in range(3):  # 30 passages are 4 batches
+        order.set_epoch(epoch)
+        shuffled = list(order)
+        batches += [int(lengths[shuffled[at : at + 8]].sum()) for at in range(0, 30, 8)]
+    for step in (2, 4, 6, 8, 10, 12):
+        found = training_of(str(made.directory / "checkpoints" / f"checkpoint-{step}"))
+        assert found is not None
+        assert (found.folder, found.step) == (made.directory, step)
+        slack = 0 if step % 4 == 0 else 0.2 * made.tokens  # within a pass: batches are not of one size
+        assert found.tokens == pytest.approx(sum(batches[:step]), abs=slack)
+    whole = training_of(str(made.directory))
+    assert whole is not None
+    assert (whole.tokens, whole.step, whole.loss) == (3 * made.tokens, None, made.loss)
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
@@ -121,6 +151,7 @@ def test_a_run_killed_before_its_last_line_finishes_without_training(trained: Pa
         ({"seed": 1}, "seed 0 \\(asked for 1\\)"),
         ({"steps": 13}, "steps 12 \\(asked for 13\\)"),
         ({"learning_rate": 0.5}, "learning_rate 0.00\\d+ \\(asked for 0.5\\)"),
+        ({"checkpoints": 8}, "checkpoints 4 \\(asked for 8\\)"),
     ],
 )
 def test_other_settings_are_refused(trained: Path, change: dict[str, Any], said: str) -> None:
@@ -148,6 +179,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         ({"steps": -3}, "steps is -3"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"batch": 0}, "batch is 0"),
+        ({"checkpoints": 0}, "checkpoints is 0; it must be more than 0"),
         ({"max_length": 2}, "max_length is 2; it must be at least 8"),
     ],
 )

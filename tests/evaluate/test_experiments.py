@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.facts import fact_record
-from tests.models import make_model
 
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.baselines import bm25
 from proponent.attribute.tracing import Tracer
-from proponent.build.indexing import build_index
-from proponent.corpus.corpus import Corpus
-from proponent.corpus.example import Example
 from proponent.errors import InputError
 from proponent.evaluate.experiments import comparisons, study, sweeps
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS, experiment, run_experiment
 from proponent.evaluate.experiments.closed_set import ClosedSet
 from proponent.evaluate.experiments.given import Given
 from proponent.evaluate.experiments.report import report
-from proponent.gradients.spec import FeatureSpec
-
-PLACES = {"Oslo": "Norway", "Rome": "Italy", "Lima": "Peru", "Cairo": "Egypt"}
-
-
-def write_facts(path: Path) -> Path:
-    records = [
-        fact_record(
-            f"{subject}|{relation}|{thing}",
-            (subject, relation, thing),
-            [f"{relation}-{subject}"],
-            f"{subject} is a {relation} of",
-        )
-        for relation in ("capital", "city", "seat", "port")
-        for subject, thing in PLACES.items()
-    ]
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run of 16 gold sentences, and its facts."""
-    folder = tmp_path_factory.mktemp("experiments")
-    facts = write_facts(folder / "facts.jsonl")
-    corpus = Corpus.of(
-        [
-            Example(f"{relation}-{subject}", f"The {relation} {subject}: {thing}.", "here")
-            for relation in ("capital", "city", "seat", "port")
-            for subject, thing in PLACES.items()
-        ]
-    )
-    model = make_model(folder / "model", bos_token_id=0)
-    spec = FeatureSpec(model=str(model), dim=6 * 16, max_length=48, batch_tokens=500, moment_sample=8)
-    build_index(corpus, spec, folder / "run", "cpu")
-    return folder / "run", facts
 
 
 def closed(run: Path, facts: Path) -> ClosedSet:
@@ -108,8 +66,9 @@ def test_each_writes_its_table_and_figures(
     assert drawn == sorted(f"{figure}{form}" for figure in figures for form in (".png", ".svg"))
 
 
-def test_every_experiment_is_tested_here_or_in_a_file_of_its_own() -> None:
-    assert set(EXPERIMENTS) == {
+def test_every_experiment_is_tested() -> None:
+    elsewhere = {"headroom", "scaling", "tasks"}  # files of their own
+    assert set(EXPERIMENTS) - elsewhere == {
         "table1",
         "topk",
         "correctness",
@@ -119,7 +78,6 @@ def test_every_experiment_is_tested_here_or_in_a_file_of_its_own() -> None:
         "outputs",
         "rate",
         "specificity",
-        "headroom",  # in test_headroom_experiment.py
     }
 
 

@@ -61,6 +61,16 @@ EXPERIMENTS = {
         may_take=("sentences",),
         study=("headroom", "Headroom"),
     ),
+    "scaling": Experiment(
+        "several models, and checkpoints of one training", "scaling", "scaling", ("facts", "models")
+    ),
+    "tasks": Experiment(
+        "any prompts and targets, with R_train alone",
+        "tasks",
+        "tasks",
+        ("queries",),
+        study=("tasks", "Tasks"),
+    ),
 }
 
 
@@ -102,7 +112,6 @@ def experiment(
         device,
         progress or Silent(),
     )
-    require_inputs(name, given)
     require_inputs(name, given)
     return run_experiment(name, _imported(*named(name).study)(given))
 

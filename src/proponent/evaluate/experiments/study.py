@@ -6,17 +6,20 @@ variants of the run are runs of their own.  So every experiment resumes where it
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import random_passages
+from proponent.attribute.probability import target_probabilities
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
 from proponent.attribute.tracing import Tracer
 from proponent.build.indexing import build_indexes
@@ -33,6 +36,7 @@ from proponent.index.run import Index
 T = TypeVar("T")
 RETRIEVED = 100
 PATCHED = 10
+IMPROBABLE = 1e-280
 TRACKSTAR, RANDOM = "TrackStar", "random"
 
 
@@ -105,6 +109,13 @@ class Study(ABC):
         return Corpus.of([Example(row.id, row.text, "the run") for row in self.index.rows()])
 
     @cached_property
+    def passages(self) -> Corpus:
+        """The run's passages as a corpus, those that were cut joined again, for another run to cut."""
+        by_source = groupby(self.index.rows(), key=lambda row: row.source)
+        joined = ((source, "".join(row.text for row in rows)) for source, rows in by_source)
+        return Corpus.of([Example(source, text, "the run") for source, text in joined])
+
+    @cached_property
     def tracer(self) -> Tracer:
         """The run with its model."""
         return Tracer(self.index, self.given.device)
@@ -135,6 +146,23 @@ class Study(ABC):
         patcher = TailPatcher(t.model, t.plan.matrices, t.moments, step, t.spec.batch_tokens)
         effects.measure(patcher, hits, t.spec.max_length, self.given.progress)
         return effects
+
+    @cached_property
+    def probabilities(self) -> dict[str, float]:
+        """p(target) of the queries that tail-patch is measured on, by id."""
+        asked, t = self.queries.subset(self.patch_ids), self.tracer
+        encoded = [t.model.encoder.query(query, t.spec.max_length) for query in asked]
+        found = target_probabilities(t.model, encoded, t.spec.batch_tokens)
+        return {query.id: p for query, p in zip(asked, found, strict=True)}
+
+    def nats(self, effects: Mapping[str, float]) -> dict[str, float]:
+        """Change of log p(target) by mean effects, in nats, by query id.
+
+        effects: in percentage points, which say nothing where p is 1e-9.  A target that is too improbable
+        for a logarithm is left out.
+        """
+        known = {id: self.probabilities[id] for id in effects if self.probabilities[id] > IMPROBABLE}
+        return {id: math.log(max(p + effects[id] / 100, IMPROBABLE) / p) for id, p in known.items()}
 
     def hits(self, name: str, make: Callable[[], Attribution]) -> Attribution:
         """The hits called ``name``, from their result file or made and written to it."""
@@ -175,7 +203,7 @@ class Study(ABC):
         return self._opened[1]
 
     def variants(self, changes: Sequence[dict[str, Any]]) -> list[Path]:
-        """Folders of runs over the same rows with a changed spec; those not there are built in one pass."""
+        """Folders of runs of the same passages with a changed spec; those not there are built in one pass."""
         spec = FeatureSpec.from_dict(self.index.spec)
         folders = [self.run / "variants" / file_name(str(change)) for change in changes]
         missing = {
@@ -184,7 +212,7 @@ class Study(ABC):
             if not (folder / "done.json").is_file()
         }
         if missing:
-            build_indexes(self.corpus, missing, self.given.device, self.given.progress)
+            build_indexes(self.passages, missing, self.given.device, self.given.progress)
         return folders
 
     @cached_property
