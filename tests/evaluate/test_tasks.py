@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from tests.evaluate.conftest import PLACES
+from tests.references.tail_patch import stepped_probability, target_probability
 
 from proponent.attribute.attribution import Attribution
-from proponent.attribute.tail_patch_reference import stepped_probability, target_probability
 from proponent.attribute.tracing import Tracer
 from proponent.errors import InputError
 from proponent.evaluate.experiments.catalogue import experiment
