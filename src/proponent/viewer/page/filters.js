@@ -56,7 +56,8 @@ function facetFilters(app) {
   return (lead ? facetsOf(app.library, lead) : []).map(([name, values]) => {
     const options = values.map(([value, count]) => [String(value), `${value} (${plain(count)})`]);
     const patch = (value) => ({ is: withFacet(app.state, name, value) });
-    return select(app, `is-${name}`, name.replaceAll("_", " "), [["", "Any"], ...options], chosen.get(name) ?? "", patch);
+    const label = name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
+    return select(app, `is-${name}`, label, [["", "Any"], ...options], chosen.get(name) ?? "", patch);
   });
 }
 

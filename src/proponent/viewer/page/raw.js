@@ -8,9 +8,11 @@ import { textNodes } from "./passage.js";
 
 const opened = new Set(); // names of files whose records are unfolded, so that they stay so
 
+/** Copy the record; a page that may not is left with it selected. */
 async function copy(button, text) {
   const done = await navigator.clipboard?.writeText(text).then(() => true, () => false);
-  button.textContent = done ? "Copied" : "The browser does not let this be copied";
+  if (!done) getSelection().selectAllChildren(button.nextElementSibling);
+  button.textContent = done ? "Copied" : "Selected";
   notice(button.textContent);
   setTimeout(() => (button.textContent = "Copy"), 1500);
 }

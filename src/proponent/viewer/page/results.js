@@ -29,6 +29,12 @@ function aisOf({ ais, window }) {
   return el("span", { class: "ais", title: `entailment score of ${of}; above 0.5 it states the fact` }, `AIS ${plain(ais, 2)}`);
 }
 
+/** The rank in the list that the file's was taken from, where it is another one. */
+function givenRank({ rank, given }) {
+  if (given === null || given === rank) return null;
+  return el("span", { title: "rank in the list that the file's was taken from" }, `was #${plain(given)}`);
+}
+
 function badges(passage, terms) {
   const category = categoryOf(passage, terms);
   if (passage.gold) return [el("span", { class: "badge gold", title: "states the fact" }, "✓ gold"), ownCategory(passage)];
@@ -54,7 +60,7 @@ export function passageCard(passage, context, ...more) {
       "div",
       { class: "passage-head" },
       el("span", { class: "rank" }, el("span", { class: "visually-hidden" }, "rank "), String(passage.rank)),
-      passage.given === null ? null : el("span", { title: "rank in the list that this one was cut from" }, `was ${plain(passage.given)}`),
+      givenRank(passage),
       scoreText ? el("span", { class: "score" }, el("span", { class: "visually-hidden" }, "score "), scoreText) : null,
       aisOf(passage),
       badges(passage, context.terms),

@@ -21,12 +21,12 @@ function inWords({ message, at }, text) {
   const after = text.slice(at, at + 24);
   return [
     el("strong", {}, `Not applied. Character ${at + 1}: `),
-    `${message}. `,
+    `${message}${/[?]$/.test(message) ? "" : "."} `,
     el("code", {}, at > 24 ? "…" : "", before, el("mark", { class: "here" }, after || "⏎")),
   ];
 }
 
-/** Show the state's filter in its box, unless one is typing there, and say what is wrong with it. */
+/** Show the state's filter in its box, unless one is typing there, and say what is wrong with it, unfolded. */
 export function showWhere(app, input, line) {
   const { where } = app.state;
   if (document.activeElement !== input) input.value = where;
@@ -35,6 +35,7 @@ export function showWhere(app, input, line) {
   if (error) {
     show(line, inWords(error, where));
     input.setAttribute("aria-invalid", "true");
+    input.closest("details").open = true;
   } else {
     show(line);
     input.removeAttribute("aria-invalid");
