@@ -44,7 +44,12 @@ def error(page: Page, text: str) -> tuple[int, str]:
     found = page.evaluate(
         """async (text) => {
           const { parse, LanguageError } = await import("/language.js");
-          try { parse(text); } catch (e) { if (e instanceof LanguageError) return [e.at, e.message]; throw e; }
+          try {
+            parse(text);
+          } catch (error) {
+            if (error instanceof LanguageError) return [error.at, error.message];
+            throw error;
+          }
           return null;
         }""",
         text,

@@ -1,4 +1,4 @@
-"""Names of fields in result files: the older ones of the paper's release, and those of columns of passages."""
+"""Names of fields in result files: the older ones of the paper's release, and columns of passages."""
 
 from __future__ import annotations
 
