@@ -38,8 +38,9 @@ class Fact:
     more: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def fields(self) -> dict[str, Any]:
-        """The names, URIs and prompt of the fact, and its other fields."""
-        return {name: getattr(self, name) for name in TEXTS} | dict(self.more)
+        """The fields of its line but for the passages: what is known of the fact itself."""
+        aliases = {"entity0_alias": list(self.entity0_alias), "entity1_alias": list(self.entity1_alias)}
+        return {name: getattr(self, name) for name in TEXTS} | aliases | dict(self.more)
 
     @property
     def triple(self) -> tuple[str, str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from proponent.attribute.attribution import Attribution, Hit
+from proponent.corpus.example import Query
 from proponent.corpus.facts import Fact, read_facts
 from proponent.corpus.fields import id_of, list_of
 from proponent.corpus.sources import read_records
@@ -71,6 +72,13 @@ class Gold:
         """The fields of a hit's fact, none where there are only pairs."""
         fact = self.facts.get(self.id_of(hit))
         return {} if fact is None else fact.fields()
+
+    def query_of(self, hit: Hit) -> Query:
+        """A hit's query as its fact asks it, with aliases of the target; as it is where there is no fact."""
+        fact = self.facts.get(self.id_of(hit))
+        if fact is None:
+            return hit.query
+        return replace(hit.query, prompt=fact.prompt0, target=fact.entity1, fields=fact.fields())
 
     def correct(self, hit: Hit) -> list[bool]:
         """Whether each proponent of a hit is right for its query, best first."""
