@@ -1,11 +1,11 @@
 """Tail-patch: the batched low-rank path against a loop that steps, measures and restores.
 
-    python benchmarks/tail_patch.py RUN HITS... --queries 12 --loop 10
+    PYTHONPATH=. python benchmarks/tail_patch.py RUN HITS... --queries 12 --loop 10
 
 measures the top ten proponents of some queries of result files both ways, in one run, and prints
-steps a second, their ratio, and the largest disagreement of the probabilities.  A pair of query and passage
-that several files hold is measured once, a passage that several queries retrieved gives its gradient once;
-the loop gains from neither, so the table says how many pairs and passages there were.
+steps a second, their ratio, and the largest disagreement of the probabilities.  The loop is the tests' own.
+A pair of query and passage that several files hold is measured once, a passage that several queries retrieved
+gives its gradient once; the loop gains from neither, so the table says how many pairs and passages it is of.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import statistics
 import time
 
 from side_by_side import machine
+from tests.references.tail_patch import stepped_probability
 
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
-from proponent.attribute.tail_patch_reference import stepped_probability
 from proponent.attribute.tracing import Tracer
 from proponent.corpus.example import EncodedQuery, Query
 

@@ -16,10 +16,10 @@ from proponent.corpus import Corpus, Example, Query
 from proponent.gradients.layers import LayerPlan, plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.moments import unpack_moments
-from proponent.gradients.reference import exact_feature, weight_gradients
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Index
 from tests.models import byte_tokenizer, make_model
+from tests.references.gradients import exact_feature, weight_gradients
 
 LONG = (
     "A passage that is much longer than the forty-eight tokens of a chunk, and so is cut into three of them."

@@ -13,9 +13,9 @@ from proponent.build.indexing import build_index
 from proponent.corpus import Corpus, Queries
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
-from proponent.gradients.reference import exact_feature, weight_gradients
 from proponent.gradients.spec import FeatureSpec
 from tests.features import extractor
+from tests.references.gradients import exact_feature, weight_gradients
 
 pytestmark = pytest.mark.slow
 SENTENCES = 60

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from proponent.demo.pretrain import pretrain as pretrain
     from proponent.errors import InputError as InputError
     from proponent.evaluate.evaluation import evaluate as evaluate
+    from proponent.evaluate.experiments.catalogue import experiment as experiment
     from proponent.evaluate.experiments.report import report as report
-    from proponent.evaluate.experiments.runner import experiment as experiment
     from proponent.evaluate.gold import Gold as Gold
     from proponent.evaluate.info import check as check
     from proponent.evaluate.info import info as info
@@ -47,7 +47,7 @@ _HOMES = {
     "build_index": "proponent.build.indexing",
     "check": "proponent.evaluate.info",
     "evaluate": "proponent.evaluate.evaluation",
-    "experiment": "proponent.evaluate.experiments.runner",
+    "experiment": "proponent.evaluate.experiments.catalogue",
     "info": "proponent.evaluate.info",
     "pretrain": "proponent.demo.pretrain",
     "report": "proponent.evaluate.experiments.report",

@@ -64,6 +64,8 @@ def test_queries_and_passages_are_shown_beside_each_other() -> None:
     assert "-0.5000" in shown.text
     assert shown.text.count("✓ gold") == 2
     assert shown.text.endswith("trackstar, task mix λ = 0.2500")
+    plain = Attribution(hits.hits, {"method": "trackstar", "mix": None, "run": "runs/one"})
+    assert Reader(plain._repr_html_()).text.endswith("trackstar, no task mix")
 
 
 def test_words_are_marked_by_what_they_are() -> None:

@@ -11,10 +11,10 @@ import torch
 from tests.features import sampled_moments
 from tests.folders import save_random
 from tests.models import COMMON, GROUPED, tiny_model
+from tests.references.tail_patch import stepped_probability, target_probability
 from transformers import AutoModelForCausalLM, OPTConfig, Phi3Config
 
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
-from proponent.attribute.tail_patch_reference import stepped_probability, target_probability
 from proponent.corpus.example import EncodedQuery, Query
 from proponent.errors import InputError
 from proponent.gradients.layers import plan_layers

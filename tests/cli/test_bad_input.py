@@ -370,6 +370,6 @@ def test_an_output_is_checked_before_the_work(
 def test_info_of_what_is_neither_run_nor_result(proponent: Command, made: Made, tmp_path: Path) -> None:
     proponent("info", tmp_path).assert_refused("not a run (no run.json)")
     proponent("info", tmp_path / "nothing").assert_refused("nothing: no such run or result file")
-    proponent("info", made.facts).assert_refused("neither a run folder nor a result file")
+    proponent("info", made.facts).assert_refused("not a result of a trace (no field 'proponents')")
     (tmp_path / "broken.jsonl").write_text("{")
     proponent("info", tmp_path / "broken.jsonl").assert_refused("broken.jsonl:1: not JSON")

@@ -64,6 +64,9 @@ def test_hits_have_a_gold_column_only_where_there_is_gold(capsys: pytest.Capture
     assert marked.count("✓") == 1
     assert marked.splitlines()[-1] == "trackstar, task mix λ = 0.2500, 1,200 rows searched"
     assert max(map(len, (plain + marked).splitlines())) <= 80
+    first, second = hits({})[0], hits(GOLD)[0]
+    print_hits(Attribution((first, second)), 1200)
+    assert capsys.readouterr().out.count("gold") == 1, "each query has its own table"
 
 
 def test_a_run_in_words() -> None:

@@ -19,9 +19,8 @@ from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example
 from proponent.errors import InputError
 from proponent.evaluate.experiments import comparisons, study, sweeps
-from proponent.evaluate.experiments.catalogue import EXPERIMENTS
+from proponent.evaluate.experiments.catalogue import EXPERIMENTS, run_experiment
 from proponent.evaluate.experiments.report import report
-from proponent.evaluate.experiments.runner import run_experiment
 from proponent.evaluate.experiments.study import Study
 from proponent.gradients.spec import FeatureSpec
 

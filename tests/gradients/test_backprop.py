@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.features import extractor
+from tests.references.gradients import weight_gradients
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -15,7 +16,6 @@ from proponent.gradients.backprop import Batch, backpropagate, slice_rows
 from proponent.gradients.layers import Matrix, find_matrices, plan_layers
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import SecondMoments
-from proponent.gradients.reference import weight_gradients
 from proponent.gradients.sweep import captured
 
 Shared = Callable[[str], LanguageModel]

@@ -8,12 +8,12 @@ import pytest
 import torch
 from tests.features import extractor, sampled_moments
 from tests.models import FAMILIES, make_model, tiny_model
+from tests.references.gradients import exact_feature, full_second_moments, weight_gradients
 
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
 from proponent.gradients.moments import SecondMoments
 from proponent.gradients.outputs import OUTPUT_FUNCTIONS
-from proponent.gradients.reference import exact_feature, full_second_moments, weight_gradients
 from proponent.products import product
 
 ROWS = [[0, 5, 9, 200, 31, 7], [0, 17, 3], [0, 44, 250, 12, 8, 90, 91, 3, 77, 1, 2, 60, 61, 62], [0, 9, 9, 4]]

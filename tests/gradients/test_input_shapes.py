@@ -8,12 +8,12 @@ import pytest
 import torch
 from tests.features import extractor, sampled_moments
 from tests.models import COMMON, byte_tokenizer, tiny_model
+from tests.references.gradients import exact_feature, full_second_moments, weight_gradients
 from transformers import AutoModelForCausalLM, DeepseekV3Config, OPTConfig, PreTrainedConfig
 
 from proponent.corpus.encoding import TextEncoder
 from proponent.gradients.layers import LayerPlan, plan_layers
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.reference import exact_feature, full_second_moments, weight_gradients
 
 ROWS = [[0, 5, 9, 200, 31, 7], [0, 17, 3], [0, 44, 250, 12, 8, 90, 91]]
 # The MLP reads [n * t, i].

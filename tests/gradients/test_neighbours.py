@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from tests.features import extractor
 from tests.folders import save_random
 from tests.models import FAMILIES, GROUPED
+from tests.references.gradients import exact_feature, weight_gradients
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Phi3Config
 
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
-from proponent.gradients.reference import exact_feature, weight_gradients
 
 BREAK = 16
 LONGROPE = Phi3Config(

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.references.gradients import exact_feature, full_second_moments, weight_gradients
 
 from proponent.gradients.layers import LayerBlock, LayerPlan, Matrix, find_matrices
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.outputs import OUTPUT_FUNCTIONS
 from proponent.gradients.projection import gaussian_projection
-from proponent.gradients.reference import exact_feature, full_second_moments, weight_gradients
 
 Shared = Callable[[str], LanguageModel]
 ROW = [0, 5, 9, 200, 31, 7]

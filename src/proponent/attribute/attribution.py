@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from proponent.corpus.example import Query
 from proponent.corpus.facts import gold_ids
-from proponent.corpus.fields import ids_of, list_of, require_unicode, strings_of
+from proponent.corpus.fields import ids_of, list_of, strings_of, text_of
 from proponent.corpus.names import PASSAGE_COLUMNS, ROLES, is_passage_column
 from proponent.corpus.queries import Queries, query_of
 from proponent.corpus.records import Record, kind
@@ -93,15 +93,11 @@ class Hit:
         return len(value) == len(passages)
 
     def __repr__(self) -> str:
-        from proponent.attribute.table import as_text
-
-        return as_text([self])
+        return repr(Attribution((self,)))
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""
-        from proponent.attribute.notebook import hit_html
-
-        return hit_html(self)
+        return Attribution((self,))._repr_html_()
 
 
 def _passages(record: Record, role: str) -> tuple[ScoredPassage, ...]:
@@ -140,11 +136,11 @@ def _is_number(value: object) -> bool:
 def _settings(record: Record) -> dict[str, Any]:
     """How a result file says that it was made; None for what it does not say."""
     found = {name: record.fields.get(name) for name in SETTINGS}
-    for name, value in found.items():
-        wanted = "a number" if name == "mix" else "a string"
-        if value is not None and not (_is_number(value) if name == "mix" else isinstance(value, str)):
-            raise InputError(f"{record.place}: the field {name!r} must be {wanted}, not {kind(value)}")
-        require_unicode(value, record.place, f"the field {name!r}")
+    for name in ("method", "run"):
+        if found[name] is not None:
+            text_of(record, name)
+    if found["mix"] is not None and not _is_number(found["mix"]):
+        raise InputError(f"{record.place}: the field 'mix' must be a number, not {kind(found['mix'])}")
     return found
 
 
@@ -172,10 +168,8 @@ class Attribution(Sequence[Hit]):
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
-
     @overload
     def __getitem__(self, index: slice) -> Sequence[Hit]: ...
-
     def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
         return self.hits[index]
 
@@ -186,13 +180,13 @@ class Attribution(Sequence[Hit]):
     def __repr__(self) -> str:
         from proponent.attribute.table import as_text
 
-        return as_text(self.hits, self.settings)
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: the first queries with their first passages."""
         from proponent.attribute.notebook import attribution_html
 
-        return attribution_html(self.hits, self.settings)
+        return attribution_html(self)
 
     @classmethod
     def read(cls, path: str | Path) -> Attribution:
@@ -207,6 +201,9 @@ class Attribution(Sequence[Hit]):
         hits: list[Hit] = []
         settings: dict[str, Any] = {}
         for source, record in read_records(path):
+            if "proponents" not in record.fields:
+                found = "not a result of a trace (no field 'proponents')"
+                raise InputError(f"{record.place}: {found}; give a file that 'proponent trace' wrote")
             query = query_of(source, record)
             query = replace(query, fields={**query.fields, **_more_columns(record)})
             hits.append(Hit(query, _passages(record, "proponent"), _passages(record, "opponent")))

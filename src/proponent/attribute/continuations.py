@@ -22,7 +22,7 @@ PASSES, ROWS = 24, 16
 LONGEST = 16  # tokens of a continuation
 BRANCHES = 32  # tokens that a beginning is followed up with
 JOINERS = "-‐‑'’_\ufffd"  # with letters, digits and their marks: what does not end a word
-# Token ids, and the probability of that beginning.
+# The probability of a beginning, negative so that the likeliest is a heap's first, and its token ids.
 Beginning = tuple[float, tuple[int, ...]]
 
 
@@ -49,10 +49,10 @@ class Continuer:
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         texts = model.encoder.continued([[n] for n in range(model.vocabulary)])
-        self._silent = torch.tensor([not text for text in texts])  # [v], special tokens
-        self._spaced = torch.tensor([text[:1].isspace() for text in texts])
+        # [v]; the text of a special token is empty
+        self._inside = torch.tensor([bool(text) and not text[0].isspace() for text in texts])
         self._opening = torch.tensor([text[:1] == " " and not text[1:2].isspace() for text in texts])
-        self._joining = torch.tensor([_joins(text[:1]) for text in texts])
+        self._joining = torch.tensor([bool(text) and _joins(text[0]) for text in texts])
         self._dot = torch.tensor([text == "." for text in texts])
         self._capital = torch.tensor([text[:1] == " " and text[1:2].isupper() for text in texts])
 
@@ -63,7 +63,7 @@ class Continuer:
 
         Beginnings are followed up from the likeliest down, each with its ``BRANCHES`` likeliest tokens,
         until none could be likelier than what was found, or ``PASSES`` passes were made.
-        progress: told of the passes; what its ``advance`` raises ends the search.
+        progress: counts the passes; an error that its ``advance`` raises ends the search.
         Raises InputError for a prompt that is empty or leaves no room in max_length tokens.
         """
         tokens = self._prompt(prompt, max_length)
@@ -83,8 +83,9 @@ class Continuer:
                         word = text.strip()
                         found[word] = found.get(word, 0.0) - p * float(after[ends].sum())
                     if len(ids) < LONGEST:
-                        for child in _likeliest(p, ids, after * goes_on):
-                            heapq.heappush(open_, child)
+                        top = (after * goes_on).topk(min(BRANCHES, len(after)))
+                        for value, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+                            heapq.heappush(open_, (p * value, (*ids, token)))
                 advance(1)
         best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]
         return [Continuation(text, p) for text, p in best if p > 0]
@@ -102,11 +103,9 @@ class Continuer:
 
     def _masks(self, text: str, blank_before: bool) -> tuple[Tensor, Tensor]:
         """Which tokens [v] end a beginning, and which it goes on with."""
-        inside = ~self._silent & ~self._spaced
-        if not text:
-            return torch.zeros_like(inside), inside if blank_before else self._opening
         if not text.strip():
-            return torch.zeros_like(inside), inside
+            begins = self._inside if text or blank_before else self._opening
+            return torch.zeros_like(begins), begins
         *before, last = text.split()
         joins = self._joining | self._capital if last[0].isupper() else self._joining
         if before and len(last) == 1 and last.isupper():
@@ -125,18 +124,6 @@ class Continuer:
         return following
 
 
-def _likeliest(p: float, ids: tuple[int, ...], after: Tensor) -> list[Beginning]:
-    """The beginnings that are one token longer.  p: of this one, negative.  after: of its tokens [v]."""
-    top = after.topk(min(BRANCHES, len(after)))
-    return [
-        (p * value, (*ids, token))
-        for value, token in zip(top.values.tolist(), top.indices.tolist(), strict=True)
-        if value > 0
-    ]
-
-
 def _joins(letter: str) -> bool:
     """Whether a character that follows a word without a space belongs to it."""
-    if not letter:
-        return False
     return letter.isalnum() or letter in JOINERS or unicodedata.category(letter)[0] == "M"

@@ -13,7 +13,7 @@ from pathlib import Path
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.method import METHODS, Method
 from proponent.attribute.probability import target_probabilities
-from proponent.attribute.tracing import Tracer, checked_mix, with_progress
+from proponent.attribute.tracing import Tracer, checked_mix, scanned
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries, require_both_sides
 from proponent.errors import InputError
@@ -59,11 +59,7 @@ class LiveTracer:
     """
 
     def __init__(
-        self,
-        run: Path,
-        task: Queries | None = None,
-        device: str | None = None,
-        progress: Progress | None = None,
+        self, run: Path, task: Queries | None, device: str | None, progress: Progress | None
     ) -> None:
         progress = progress or Silent()
         index = Index(run)
@@ -71,27 +67,22 @@ class LiveTracer:
         self.tracer = Tracer(index, device)
         corrected = self.tracer.spec.second_moment != "none"
         self.methods = {m.name: m for m in METHODS.values() if m.fits(corrected)}
-        self.mixes = self._task_mixes(task, progress) if task else {}
+        # output functions that the methods differentiate
+        self.outputs = list(dict.fromkeys(method.output for method in self.methods.values()))
+        self.mixes: dict[str, TaskMix] = {}  # the automatic one of each output function that has a mix
+        if task:
+            progress.say(f"gradients of the {len(task):,} queries of the task")
+            mixed = dict.fromkeys(m.output for m in self.methods.values() if m.hessian == "mixed")
+            self.mixes = {output: self.tracer.task_mix(task, "auto", output) for output in mixed}
         self._passages = {output: self._terms(output, progress) for output in self.outputs}
-
-    @property
-    def outputs(self) -> list[str]:
-        """Output functions that the methods differentiate."""
-        return list(dict.fromkeys(method.output for method in self.methods.values()))
-
-    def _task_mixes(self, task: Queries, progress: Progress) -> dict[str, TaskMix]:
-        """The automatic task mix of each output function that a method with a mix differentiates."""
-        progress.say(f"gradients of the {len(task):,} queries of the task")
-        outputs = dict.fromkeys(m.output for m in self.methods.values() if m.hessian == "mixed")
-        return {output: self.tracer.task_mix(task, "auto", output) for output in outputs}
 
     def _terms(self, output: str, progress: Progress) -> PassageTerms:
         """All passages' terms for an output function: without its task where that would not fit."""
-        index, mix = self.tracer.index, self.mixes.get(output)
-        fits = mix is not None and 4 * len(mix.subspace.strengths) * len(index) <= TASK_BYTES
-        with progress.stage("reading the index", len(index), "rows") as advance:
-            shards = with_progress(index.shards(), advance)
-            return PassageTerms.of_all(shards, mix.subspace if mix is not None and fits else None)
+        index = self.tracer.index
+        subspace = self.mixes[output].subspace if output in self.mixes else None
+        if subspace is not None and 4 * len(subspace.strengths) * len(index) > TASK_BYTES:
+            subspace = None
+        return PassageTerms.of_all(scanned(index, progress, "reading the index"), subspace)
 
     def check(self, ranking: Ranking) -> None:
         """Raise InputError for a ranking that this run cannot give, before any work is done."""
@@ -120,10 +111,10 @@ class LiveTracer:
                 features = tracer.features([query], output)
                 terms[output] = QueryTerms(features, index.whitening, mix.subspace if mix else None)
                 advance(1)
-        remembered = {}
-        for output, found in terms.items():
-            with progress.stage("searching", len(index), "rows") as advance:
-                remembered[output] = Remembered.of(with_progress(index.shards(), advance), found)
+        remembered = {
+            output: Remembered.of(scanned(index, progress, "searching"), found)
+            for output, found in terms.items()
+        }
         return Traced(query, remembered, probability)
 
     def rank(self, traced: Traced, ranking: Ranking, progress: Progress) -> Attribution:

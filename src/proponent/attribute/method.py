@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from proponent.errors import InputError
+from proponent.gradients.spec import OUTPUTS
 from proponent.index.mix import TaskMix
 from proponent.index.scores import HESSIANS, InnerProduct
 
-OUTPUTS = ("loss", "margin", "logit")
 SECOND_MOMENTS = ("yes", "no", "any")
 
 
@@ -33,11 +33,9 @@ class Method:
 
     def __post_init__(self) -> None:
         for field, choices in (("second_moment", SECOND_MOMENTS), ("hessian", HESSIANS), ("output", OUTPUTS)):
-            if getattr(self, field) not in choices:
-                raise InputError(
-                    f"method '{self.name}': {field} is '{getattr(self, field)}'; "
-                    f"choose one of {', '.join(choices)}"
-                )
+            value, known = getattr(self, field), ", ".join(choices)
+            if value not in choices:
+                raise InputError(f"method '{self.name}': {field} is '{value}'; choose one of {known}")
 
     @classmethod
     def of(cls, text: str) -> Method:
@@ -59,10 +57,7 @@ class Method:
         return self.second_moment == "any" or corrected == (self.second_moment == "yes")
 
     def check_features(self, corrected: bool) -> None:
-        """Raise InputError where the index's features do not suit.
-
-        corrected: whether the index's features were corrected by second moments.
-        """
+        """Raise InputError where it is not for features that were (not) corrected by second moments."""
         if self.fits(corrected):
             return
         have, want = ("with", "none") if corrected else ("without", "sample")

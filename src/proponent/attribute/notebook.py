@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from proponent.attribute.attribution import Hit, ScoredPassage
+from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.table import notes_below
 
 SHOWN_QUERIES, SHOWN_PASSAGES = 5, 5
 LONG = 240  # characters of a passage before it is folded
@@ -23,18 +21,13 @@ CELL = "text-align:left;vertical-align:top;padding:4px 10px"
 NUMBER = f"{CELL};font-variant-numeric:tabular-nums;white-space:nowrap"
 
 
-def attribution_html(hits: Sequence[Hit], settings: Mapping[str, Any]) -> str:
-    """The first queries with their first passages as HTML; every text in it is escaped.
-
-    settings: method and mix of the trace.
-    """
-    left = len(hits) - SHOWN_QUERIES
-    more = f"<p>and {left:,} more {'query' if left == 1 else 'queries'}</p>" if left > 0 else ""
-    made = f"<p>{_settings(settings)}</p>" if settings.get("method") else ""
-    return "".join(["<div>", *(hit_html(hit) for hit in hits[:SHOWN_QUERIES]), more, made, "</div>"])
+def attribution_html(hits: Attribution) -> str:
+    """The first queries with their first passages as HTML; every text in it is escaped."""
+    notes = (f"<p>{escape(note)}</p>" for note in notes_below(hits, SHOWN_QUERIES))
+    return "".join(["<div>", *map(_hit_html, hits[:SHOWN_QUERIES]), *notes, "</div>"])
 
 
-def hit_html(hit: Hit) -> str:
+def _hit_html(hit: Hit) -> str:
     """One query with its first proponents and opponents beside each other."""
     words = _marked_words(hit.query.prompt, hit.query.target)
     target = f'<mark style="{MARKS["target"]}"><bdi>{escape(hit.query.target)}</bdi></mark>'
@@ -82,8 +75,3 @@ def _marked(text: str, words: re.Pattern[str]) -> str:
         parts += [escape(text[end : found.start()]), f'<mark style="{style}">{escape(found[0])}</mark>']
         end = found.end()
     return "".join([*parts, escape(text[end:])])
-
-
-def _settings(settings: Mapping[str, Any]) -> str:
-    mix = settings.get("mix")
-    return escape(str(settings["method"])) + ("" if mix is None else f", task mix λ = {mix:.4f}")

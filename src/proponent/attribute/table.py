@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.attribution import Attribution, Hit
 from proponent.progress import printable
 
 LONGEST_PASSAGE = 400  # characters of a passage on the command line
@@ -21,41 +21,36 @@ TEXT_QUERIES, TEXT_PASSAGES, TEXT_LONGEST = 3, 5, 120
 def print_hits(hits: Attribution, rows: int) -> None:
     """Proponents and opponents of each query, as a table on stdout.  rows: how many were searched."""
     console = Console()
-    judged = any(hit.correct() is not None for hit in hits)
     for hit in hits:
-        print_hit(console, hit, judged)
+        print_hit(console, hit)
     console.print()
     console.print(Text(f"{_made(hits.settings)}, {rows:,} rows searched", style="dim"))
 
 
-def as_text(hits: Sequence[Hit], settings: Mapping[str, Any] | None = None) -> str:
-    """The first queries with their first passages as plain text, as wide as the terminal or 80 columns.
-
-    settings: method and mix of the trace, for the last line.
-    """
+def as_text(hits: Attribution) -> str:
+    """The first queries with their first passages as plain text, as wide as the terminal or 80 columns."""
     page = StringIO()
     console = Console(file=page, color_system=None, force_jupyter=False)
     for hit in hits[:TEXT_QUERIES]:
         few = Hit(hit.query, hit.proponents[:TEXT_PASSAGES], hit.opponents[:TEXT_PASSAGES])
-        print_hit(console, few, hit.correct() is not None, longest=TEXT_LONGEST)
-    left = len(hits) - TEXT_QUERIES
-    notes = [f"and {left:,} more {'query' if left == 1 else 'queries'}"] if left > 0 else []
-    notes += [_made(settings)] if settings and settings.get("method") else []
-    lines = [*page.getvalue().splitlines(), "", *notes]
+        print_hit(console, few, longest=TEXT_LONGEST)
+    lines = [*page.getvalue().splitlines(), "", *notes_below(hits, TEXT_QUERIES)]
     return "\n".join(line.rstrip() for line in lines).strip("\n") or "no queries"
 
 
-def print_hit(
-    console: Console,
-    hit: Hit,
-    gold: bool,
-    probability: float | None = None,
-    longest: int = LONGEST_PASSAGE,
-) -> None:
-    """One hit under its query.
+def notes_below(hits: Attribution, shown: int) -> list[str]:
+    """What is said below the first ``shown`` hits: how many more there are, and how they were made."""
+    left = len(hits) - shown
+    more = [f"and {left:,} more {'query' if left == 1 else 'queries'}"] if left > 0 else []
+    return [*more, _made(hits.settings)] if hits.settings.get("method") else more
 
-    gold: whether to mark the passages that state the fact.  probability: p(target), if known.
-    longest: characters of a passage.
+
+def print_hit(
+    console: Console, hit: Hit, probability: float | None = None, longest: int = LONGEST_PASSAGE
+) -> None:
+    """One hit under its query; the passages that state the fact are marked where that is known.
+
+    probability: p(target), if known.  longest: characters of a passage.
     """
     prompt, target = printable(hit.query.prompt), printable(hit.query.target)
     header = Text.assemble((prompt, "bold"), " → ", (target, "bold green"))
@@ -63,10 +58,11 @@ def print_hit(
         header.append(f"   p = {probability:.2f}", style="dim")
     console.print()
     console.print(header)
-    console.print(_table(hit, gold, longest))
+    console.print(_table(hit, longest))
 
 
-def _table(hit: Hit, gold: bool, longest: int) -> Table:
+def _table(hit: Hit, longest: int) -> Table:
+    gold = hit.correct() is not None
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     table.add_column("")
     table.add_column("score", justify="right")
@@ -74,22 +70,19 @@ def _table(hit: Hit, gold: bool, longest: int) -> Table:
         table.add_column("gold", justify="center", style="green")
     table.add_column("id", style="dim", overflow="fold", max_width=24)
     table.add_column("passage", overflow="fold")
-    for role, style, passages in (
-        ("proponents", "green", hit.proponents),
-        ("opponents", "red", hit.opponents),
-    ):
+    sides = (("proponents", "green", hit.proponents), ("opponents", "red", hit.opponents))
+    for role, style, passages in sides:
         for rank, passage in enumerate(passages, 1):
-            score, *rest = _row(passage, longest)
             marks = [Text("✓" if hit.states_fact(passage) else "")] if gold else []
-            table.add_row(Text(role if rank == 1 else "", style=style), score, *marks, *rest)
+            text = " ".join(printable(passage.text).split())
+            table.add_row(
+                Text(role if rank == 1 else "", style=style),
+                Text(f"{passage.score:+.4f}"),
+                *marks,
+                Text(printable(passage.id)),
+                Text(f"{text[:longest]} …" if len(text) > longest else text),
+            )
     return table
-
-
-def _row(passage: ScoredPassage, longest: int) -> tuple[Text, Text, Text]:
-    text = " ".join(printable(passage.text).split())
-    if len(text) > longest:
-        text = f"{text[:longest]} …"
-    return Text(f"{passage.score:+.4f}"), Text(printable(passage.id)), Text(text)
 
 
 def _made(settings: Mapping[str, Any]) -> str:

@@ -6,15 +6,16 @@ One Adafactor step on the passage alone changes the weight W [o, i] of a linear 
 
 (Shazeer & Stern, 2018, algorithm 4), which has the rank of the passage's tokens.  So the stepped model is
 never built: ``x ΔWᵀ`` is added to the module's output, for many passages and queries in one forward.
-``tail_patch_reference.py`` really steps and restores the weights, for comparison.
+The tests compare it with a loop that really steps and restores the weights.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -96,26 +97,17 @@ class _Factors:
         self.outputs[matrix.modules[slot]] = d.float() * rows.to(d.device)
 
 
-@dataclass(frozen=True)
-class _Update:
-    """The factors of every passage's ``ΔW = Bᵀ A`` of one matrix.
+class _Updates:
+    """A sink that turns the factors of each passage's gradient into its update ``ΔW = Bᵀ A`` of every matrix.
 
-    inner: A [t, i] of each passage.  outer: B [t, o] of each passage, for every module.
+    inner: A [t, i] of each passage, by matrix.  outer: B [t, o] of each passage, by module.
     """
 
-    inner: list[Tensor]
-    outer: dict[str, list[Tensor]]
-
-
-class _UpdateSink:
-    """A sink that turns the factors of each passage's gradient into its update of every matrix."""
-
     def __init__(self, patcher: TailPatcher, passages: Sequence[Tokens]) -> None:
-        self._patcher, self._passages = patcher, passages
+        self._patcher, self.passages = patcher, passages
         none = [torch.empty(0)] * len(passages)
-        self.updates = [
-            _Update(list(none), {path: list(none) for path in matrix.modules}) for matrix in patcher.matrices
-        ]
+        self.inner = {matrix.name: list(none) for matrix in patcher.matrices}
+        self.outer = {path: list(none) for matrix in patcher.matrices for path in matrix.modules}
 
     def open(self, _: int) -> _Factors:
         """A capture for a batch."""
@@ -123,11 +115,11 @@ class _UpdateSink:
 
     def take(self, members: Sequence[int], captured: _Factors) -> None:
         """Take the updates by the passages of a batch."""
-        positions = [len(self._passages[n]) - 1 for n in members]  # those that predict
-        for matrix, update in zip(self._patcher.matrices, self.updates, strict=True):
+        positions = [len(self.passages[n]) - 1 for n in members]  # those that predict
+        for matrix in self._patcher.matrices:
             x, moments = captured.inputs.pop(matrix.name), self._patcher.moments[matrix.name]
             gram = x @ x.transpose(1, 2)  # [n, t, t]
-            scored = [len(self._passages[n]) - self._patcher.start for n in members]
+            scored = [len(self.passages[n]) - self._patcher.model.encoder.start for n in members]
             share = 1 / torch.tensor(scored if moments.of_mean else [1] * len(members), device=x.device)
             for path in matrix.modules:
                 d = captured.outputs.pop(path).mul_(share[:, None, None])
@@ -135,8 +127,8 @@ class _UpdateSink:
                 size = (squared / (x.shape[2] * d.shape[2])).sqrt()  # RMS(U) [n]
                 clipped = (size / self._patcher.step.clip).clamp_min(1)
                 d.mul_((-self._patcher.sizes[path] / clipped)[:, None, None])
-                _place(update.outer[path], members, d, positions)
-            _place(update.inner, members, x, positions)
+                _place(self.outer[path], members, d, positions)
+            _place(self.inner[matrix.name], members, x, positions)
 
 
 def _place(into: list[Tensor], members: Sequence[int], values: Tensor, lengths: Sequence[int]) -> None:
@@ -145,30 +137,28 @@ def _place(into: list[Tensor], members: Sequence[int], values: Tensor, lengths: 
         into[n] = row[:length]
 
 
+@dataclass(frozen=True)
 class TailPatcher:
     """Measures steps on passages against queries.
 
     model: frozen.  matrices: what a step changes.  moments: V of each.  batch_tokens: of a forward pass.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        matrices: Sequence[Matrix],
-        moments: Mapping[str, SecondMoments],
-        step: PatchStep,
-        batch_tokens: int,
-    ) -> None:
-        self.model, self.matrices, self.moments, self.step = model, tuple(matrices), moments, step
-        self.start = model.encoder.start
-        self.sizes = {
-            path: step.size(model.causal.get_submodule(path).weight) for m in matrices for path in m.modules
-        }
-        self._sweep = Sweep(model, self.matrices, batch_tokens)
+    model: LanguageModel
+    matrices: tuple[Matrix, ...]
+    moments: Mapping[str, SecondMoments]
+    step: PatchStep
+    batch_tokens: int
+
+    @cached_property
+    def sizes(self) -> dict[str, float]:
+        """η · s(W) of the weight of every module."""
+        paths = [path for matrix in self.matrices for path in matrix.modules]
+        return {path: self.step.size(self.model.causal.get_submodule(path).weight) for path in paths}
 
     def probabilities(self, queries: Sequence[EncodedQuery]) -> list[float]:
         """Probability of each query's target tokens, all of them, given the prompt: no step taken."""
-        return target_probabilities(self.model, queries, self._sweep.batch_tokens)
+        return target_probabilities(self.model, queries, self.batch_tokens)
 
     def patched(
         self,
@@ -187,15 +177,16 @@ class TailPatcher:
         asked: dict[int, list[int]] = {}
         for number, (_, passage) in enumerate(pairs):
             asked.setdefault(passage, []).append(number)
-        stepped = sorted(asked)
-        for members in batches([len(passages[n]) for n in stepped], self._sweep.batch_tokens):
+        stepped, sweep = sorted(asked), Sweep(self.model, self.matrices, self.batch_tokens)
+        for members in batches([len(passages[n]) for n in stepped], self.batch_tokens):
             group = [stepped[n] for n in members]
             if not any(number in chosen for n in group for number in asked[n]):
                 continue
-            updates = self._updates([passages[n] for n in group])
+            updates = _Updates(self, [passages[n] for n in group])
+            sweep(updates.passages, [self.model.encoder.start] * len(group), [updates])
             numbers = [(number, row) for row, n in enumerate(group) for number in asked[n]]
             lengths = [len(pairs[number][0].tokens) for number, _ in numbers]
-            for part in plain_batches(self.model, lengths, self._sweep.batch_tokens):
+            for part in plain_batches(self.model, lengths, self.batch_tokens):
                 rows = sorted((numbers[n] for n in part), key=lambda found: found[1])
                 with self._stepped(updates, [row for _, row in rows]):
                     values = batch_probabilities(self.model, [pairs[number][0] for number, _ in rows])
@@ -203,56 +194,39 @@ class TailPatcher:
                     if number in chosen:
                         yield number, value
 
-    def _updates(self, passages: Sequence[Tokens]) -> list[_Update]:
-        """The update of every matrix by each passage."""
-        sink = _UpdateSink(self, passages)
-        self._sweep(passages, [self.start] * len(passages), [sink])
-        return sink.updates
-
     @contextmanager
-    def _stepped(self, updates: Sequence[_Update], rows: Sequence[int]) -> Iterator[None]:
+    def _stepped(self, updates: _Updates, rows: Sequence[int]) -> Iterator[None]:
         """While open, row n of a forward sees the model stepped on passage ``rows[n]``; rows ascend."""
         spans = [(row, len(list(same))) for row, same in groupby(rows)]
-        handles = []
-        for update in updates:
-            inner = _Inner(update.inner, spans)
-            for path, outer in update.outer.items():
-                module = self.model.causal.get_submodule(path)
-                handles.append(module.register_forward_hook(_adds(inner, [outer[n] for n, _ in spans])))
-        try:
+        with ExitStack() as hooks:
+            for matrix in self.matrices:
+                change = _Change(updates.inner[matrix.name], spans)
+                for path in matrix.modules:
+                    hook = partial(change.add, [updates.outer[path][n] for n, _ in spans])
+                    hooks.callback(self.model.causal.get_submodule(path).register_forward_hook(hook).remove)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
-class _Inner:
-    """``x Aᵀ`` of each row's own passage, worked out once for all modules that read the same x.
+class _Change:
+    """``x ΔWᵀ = (x Aᵀ) B`` of each row's own passage, for the modules of one matrix.
 
-    spans: (passage, how many rows), in the rows' order.  The factors are long, the rows of a passage few:
-    a plain product for each passage moves far less memory than one batched product over gathered factors.
+    inner: A of every passage.  spans: (passage, how many rows), in the rows' order.  The factors are long,
+    the rows of a passage few: a plain product for each passage moves far less memory than one batched
+    product over gathered factors.
     """
 
-    def __init__(self, factors: Sequence[Tensor], spans: Sequence[tuple[int, int]]) -> None:
-        self._factors = [factors[n].T for n, _ in spans]
+    def __init__(self, inner: Sequence[Tensor], spans: Sequence[tuple[int, int]]) -> None:
+        self._inner = [inner[n].T for n, _ in spans]
         self._counts = [count for _, count in spans]
         self._read: Tensor | None = None
-        self._parts: list[Tensor] = []
+        self._products: list[Tensor] = []  # x Aᵀ, worked out once for all modules that read the same x
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """x: [n, t, i], or flattened.  Returns for every span [rows, t, tokens of the passage]."""
+    def add(self, outer: Sequence[Tensor], _: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """A module's output and its change, as a forward hook.  outer: B [t, o] of every span."""
+        x = args[0]  # [n, t, i], or flattened
         if self._read is not x:
             parts = x.float().reshape(sum(self._counts), -1, x.shape[-1]).split(self._counts)
-            self._parts = [part @ factor for part, factor in zip(parts, self._factors, strict=True)]
+            self._products = [part @ a for part, a in zip(parts, self._inner, strict=True)]
             self._read = x
-        return self._parts
-
-
-def _adds(inner: _Inner, outer: Sequence[Tensor]) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
-    """A forward hook that adds ``x ΔWᵀ = (x Aᵀ) B`` of each row's own passage; outer: B of every span."""
-
-    def hook(_: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        changes = [part @ b for part, b in zip(inner(args[0]), outer, strict=True)]
+        changes = [product @ b for product, b in zip(self._products, outer, strict=True)]
         return output + torch.cat(changes).reshape(output.shape).to(output.dtype)
-
-    return hook

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from proponent.index.mix import TaskMix, TaskSubspace, automatic_mix, task_eigen
 from proponent.index.run import Index
 from proponent.index.scores import QueryScan, QueryTerms
 from proponent.index.search import Found, Shard, search
-from proponent.progress import Advance, Progress, Silent
+from proponent.progress import Progress, Silent
 
 # Queries that share one scan: their vectors take 0.25 MB each at d = 65,536.
 SCAN_QUERIES = 1024
@@ -34,10 +33,8 @@ SCAN_QUERIES = 1024
 # queries then needs no pass of the model.
 REMEMBERED = SCAN_QUERIES
 
-# What a caller may ask.
-Asked = Queries | Iterable[Query | tuple[str, str]]
-# What a feature is of: the output function, the prompt and the target.
-_FeatureKey = tuple[str, str, str]
+# How a caller may give queries: as Queries, Query values or (prompt, target) pairs.
+QueriesLike = Iterable[Query | tuple[str, str]]
 
 
 class Tracer:
@@ -53,11 +50,9 @@ class Tracer:
         self.index = index if isinstance(index, Index) else Index(index)
         self.spec = FeatureSpec.from_dict(self.index.spec)
         self.model = load_model(self.spec.model, device, trust_remote_code)
-        for part, found in (
-            ("model", self.model.fingerprint()),
-            ("tokenizer", self.model.encoder.fingerprint()),
-        ):
-            if found != self.index.manifest[part]:
+        found = {"model": self.model.fingerprint(), "tokenizer": self.model.encoder.fingerprint()}
+        for part, fingerprint in found.items():
+            if fingerprint != self.index.manifest[part]:
                 raise InputError(
                     f"{self.index.folder.path}: the {part} in '{self.spec.model}' is not the one that this "
                     "run was made with; restore it or build the run again"
@@ -68,7 +63,7 @@ class Tracer:
         self._extract = FeatureExtractor.of_folded(
             self.model, self.plan, unpack_projections(self.index.sides), self.spec.batch_tokens
         )
-        self._known: dict[_FeatureKey, Tensor] = {}
+        self._known: dict[tuple[str, str, str], Tensor] = {}  # by output function, prompt and target
 
     def redamped(self, damping: float | str) -> Tracer:
         """The same run and model with another damping of R_train; see ``Index``."""
@@ -111,10 +106,10 @@ class Tracer:
 
     def trace(
         self,
-        queries: Asked,
+        queries: QueriesLike,
         method: Method | str = "trackstar",
         k: int = 10,
-        task: Asked | None = None,
+        task: QueriesLike | None = None,
         mix: float | str = "auto",
     ) -> Attribution:
         """The k proponents and k opponents of every query, in one scan of the index.
@@ -124,14 +119,11 @@ class Tracer:
         R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.
         Raises InputError for queries, method, k or mix that cannot be used.
         """
-        request = _Request.of(self.index, queries, method, k, task, mix)
-        queries, method = request.queries, request.method
-        task_mix = self.task_mix(request.task, mix, method.output) if request.task else None
-        hits: list[Hit] = []
-        for start in range(0, len(queries), SCAN_QUERIES):
-            part = queries[start : start + SCAN_QUERIES]
-            hits += self.rank(part, self.features(part, method.output), method, k, task_mix)
-        return Attribution(tuple(hits), self._settings(method, task_mix))
+        queries, method, task = _checked(self.index, queries, method, k, task, mix)
+        task_mix = self.task_mix(task, mix, method.output) if task else None
+        parts = [queries[start : start + SCAN_QUERIES] for start in range(0, len(queries), SCAN_QUERIES)]
+        ranked = [self.rank(part, self.features(part, method.output), method, k, task_mix) for part in parts]
+        return Attribution(tuple(chain.from_iterable(ranked)), ranked[0].settings)
 
     def rank(
         self,
@@ -145,34 +137,21 @@ class Tracer:
         """The same for queries whose features are known: one scan of the index, no pass of the model.
 
         features: φ_q [q, d] of the method's output function, as ``features`` gives them.  task_mix: for a
-        method whose Hessian is mixed.  progress: told of the rows that were scanned; what its ``advance``
-        raises ends the scan.  Raises InputError for a method or k that cannot be used.
+        method whose Hessian is mixed.  progress: counts the rows as they are scanned; an error that its
+        ``advance`` raises ends the scan.  Raises InputError for a method or k that cannot be used.
         """
         _check_ranking(self.index, method, k)
         inner = method.inner_product(task_mix)
         scan = QueryScan(QueryTerms(features, self.index.whitening, inner.subspace), inner)
-        with (progress or Silent()).stage("searching", len(self.index), "rows") as advance:
-            found = search(with_progress(self.index.shards(), advance), scan, k)
+        found = search(scanned(self.index, progress or Silent(), "searching"), scan, k)
         return self.attribution(queries, found, method, task_mix)
 
     def attribution(
         self, queries: Sequence[Query], found: Found, method: Method, task_mix: TaskMix | None = None
     ) -> Attribution:
         """What was found for queries, with the passages' ids and text and how it was found."""
-        return Attribution(tuple(self._hits(queries, found)), self._settings(method, task_mix))
-
-    def _settings(self, method: Method, task_mix: TaskMix | None) -> dict[str, Any]:
-        return {
-            "method": method.name,
-            "mix": task_mix.mix if task_mix else None,
-            "run": str(self.index.folder.path),
-        }
-
-    def _hits(self, queries: Sequence[Query], found: Found) -> list[Hit]:
-        positions = {
-            int(p) for t in (found.proponent_positions, found.opponent_positions) for p in t.flatten()
-        }
-        passages = self.index.passages(sorted(positions))
+        positions = torch.cat([found.proponent_positions, found.opponent_positions])
+        passages = self.index.passages(positions.flatten().tolist())
 
         def scored(scores: Tensor, rows: Tensor) -> tuple[ScoredPassage, ...]:
             return tuple(
@@ -180,66 +159,57 @@ class Tracer:
                 for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
             )
 
-        return [
+        hits = tuple(
             Hit(
                 query,
                 scored(found.proponent_scores[n], found.proponent_positions[n]),
                 scored(found.opponent_scores[n], found.opponent_positions[n]),
             )
             for n, query in enumerate(queries)
-        ]
+        )
+        mix, run = task_mix.mix if task_mix else None, str(self.index.folder.path)
+        return Attribution(hits, {"method": method.name, "mix": mix, "run": run})
 
 
 def trace(
     index: Index | str | Path,
-    queries: Asked,
+    queries: QueriesLike,
     method: Method | str = "trackstar",
     k: int = 10,
-    task: Asked | None = None,
+    task: QueriesLike | None = None,
     mix: float | str = "auto",
     device: str | None = None,
     trust_remote_code: bool = False,
 ) -> Attribution:
     """Trace queries in a finished run; see ``Tracer.trace``.  Load a ``Tracer`` once for many calls."""
     opened = index if isinstance(index, Index) else Index(index)
-    asked = _Request.of(opened, queries, method, k, task, mix)  # before the model is loaded
-    tracer = Tracer(opened, device, trust_remote_code)
-    return tracer.trace(asked.queries, asked.method, k, asked.task, mix)
+    queries, method, task = _checked(opened, queries, method, k, task, mix)  # before the model is loaded
+    return Tracer(opened, device, trust_remote_code).trace(queries, method, k, task, mix)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What is asked of a run, checked."""
-
-    queries: Queries
-    method: Method
-    task: Queries | None
-
-    @classmethod
-    def of(
-        cls,
-        index: Index,
-        queries: Asked,
-        method: Method | str,
-        k: int,
-        task: Asked | None,
-        mix: float | str,
-    ) -> _Request:
-        """The request; raises InputError for what this run cannot answer."""
-        asked, shared = as_queries(queries), None if task is None else as_queries(task)
-        method = Method.of(method) if isinstance(method, str) else method
-        _check_ranking(index, method, k)
-        if not asked:
-            raise InputError("no queries to trace; give at least one")
-        if shared is None and mix != "auto":
-            raise InputError(f"a mix of {mix} needs a task; give the queries of one, or leave out the mix")
-        if shared is not None and method.hessian != "mixed":
-            raise InputError(f"method '{method.name}' has no task mix; leave out the task, or use trackstar")
-        if shared is not None and not shared:
-            raise InputError("the task holds no queries; give at least one")
-        if mix != "auto":
-            checked_mix(mix)
-        return cls(asked, method, shared)
+def _checked(
+    index: Index,
+    queries: QueriesLike,
+    method: Method | str,
+    k: int,
+    task: QueriesLike | None,
+    mix: float | str,
+) -> tuple[Queries, Method, Queries | None]:
+    """The queries, the method and the task of a trace; InputError for what this run cannot answer."""
+    asked, shared = as_queries(queries), None if task is None else as_queries(task)
+    method = Method.of(method) if isinstance(method, str) else method
+    _check_ranking(index, method, k)
+    if not asked:
+        raise InputError("no queries to trace; give at least one")
+    if shared is None and mix != "auto":
+        raise InputError(f"a mix of {mix} needs a task; give the queries of one, or leave out the mix")
+    if shared is not None and method.hessian != "mixed":
+        raise InputError(f"method '{method.name}' has no task mix; leave out the task, or use trackstar")
+    if shared is not None and not shared:
+        raise InputError("the task holds no queries; give at least one")
+    if mix != "auto":
+        checked_mix(mix)
+    return asked, method, shared
 
 
 def _check_ranking(index: Index, method: Method, k: int) -> None:
@@ -249,11 +219,12 @@ def _check_ranking(index: Index, method: Method, k: int) -> None:
         raise InputError(f"k is {k}; this run holds {len(index)} passages, give 1 to that many")
 
 
-def with_progress(shards: Iterable[Shard], advance: Advance) -> Iterator[Shard]:
-    """The shards; each is counted once it has been used."""
-    for shard in shards:
-        yield shard
-        advance(len(shard))
+def scanned(index: Index, progress: Progress, stage: str) -> Iterator[Shard]:
+    """The shards of an index as a stage of work; each is counted once it has been used."""
+    with progress.stage(stage, len(index), "rows") as advance:
+        for shard in index.shards():
+            yield shard
+            advance(len(shard))
 
 
 def checked_mix(mix: float | str) -> float:

@@ -30,7 +30,7 @@ def print_demo(demo: Demo, passages: int = 3) -> None:
     )
     for hit in demo.shown:
         few = Hit(hit.query, hit.proponents[:passages], hit.opponents[:1])
-        print_hit(console, few, gold=True, probability=demo.probabilities[hit.query.id])
+        print_hit(console, few, probability=demo.probabilities[hit.query.id])
     console.print(
         f"\nDoes the top passage state the fact?  All {every:,} facts, and the {demo.known:,} known ones:",
         style="bold",

@@ -6,7 +6,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -82,8 +82,7 @@ def predict(
 
 def _predict(model: LanguageModel, query: Query, samples: int) -> Prediction:
     answers = accepted_answers(query)
-    asked = [Query(query.id, query.prompt, answer, place=query.place) for answer in answers]
-    encoded = [model.encoder.query(each, 2**20) for each in asked]
+    encoded = [model.encoder.query(replace(query, target=answer), 2**20) for answer in answers]
     prompt = encoded[0].tokens[: encoded[0].boundary]
     length = max(len(e.tokens) - e.boundary for e in encoded) + SPARE_TOKENS
     greedy = _continue(model, prompt, length, 1, sample=False)[0]

@@ -10,16 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proponent.corpus.records import kind
-from proponent.corpus.sources import read_records
+from proponent.attribute.attribution import Attribution
 from proponent.errors import InputError
 from proponent.evaluate.text import labelled
 from proponent.index.mix import crossing_rank
 from proponent.index.run import Index
 
-LISTS = ("proponents", "opponents", "proponent_correct")
-TYPES = {**dict.fromkeys(LISTS, list), "method": str, "run": str, "mix": int | float}
-WANTED = {list: "a list", str: "a string", int | float: "a number"}
 LISTED = 5  # weights that are named in the table
 
 
@@ -48,7 +44,7 @@ def check(run: str | os.PathLike[str]) -> int:
 
 def _of_run(path: Path) -> dict[str, Any]:
     index = Index(path)
-    manifest, skipped = index.manifest, index.summary["skipped"]
+    manifest = index.manifest
     values = index.spectrum().flatten().sort(descending=True).values
     rank = crossing_rank(len(values))
     fingerprints = {"model": manifest["model"], "tokenizer": manifest["tokenizer"]}
@@ -57,7 +53,7 @@ def _of_run(path: Path) -> dict[str, Any]:
         "passages": manifest["corpus"]["passages"],
         "rows": len(index),
         "tokens": index.summary["tokens"],
-        "skipped": {name: skipped[name] for name in ("empty", "too_short", "not_finite")},
+        "skipped": index.summary["skipped"],
         "bytes": index.size(),
         "spec": dict(index.spec),
         "dim": index.dim,
@@ -79,27 +75,17 @@ def _of_run(path: Path) -> dict[str, Any]:
 
 
 def _of_results(path: Path) -> dict[str, Any]:
-    """None stands for what the file does not say; InputError for a field that is not of its type."""
-    records = []
-    for _, record in read_records(path):
-        for name, type in TYPES.items():
-            value = record.fields.get(name)
-            if value is not None and not isinstance(value, type):
-                found = f"must be {WANTED[type]}, not {kind(value)}"
-                raise InputError(f"{record.place}: the field {name!r} {found}")
-        records.append(record.fields)
-    if not records or "proponents" not in records[0]:
-        raise InputError(f"{path}: neither a run folder nor a result file (no field 'proponents')")
-    first = records[0]
-    judged = [record["proponent_correct"] for record in records if "proponent_correct" in record]
+    """None stands for what the file does not say; errors as ``Attribution.read``."""
+    hits = Attribution.read(path)
+    judged = [correct for hit in hits if (correct := hit.correct()) is not None]
     return {
         "results": str(path),
-        "queries": len(records),
-        **{name: first.get(name) for name in ("method", "mix", "run")},
-        "proponents": len(first["proponents"]),
-        "opponents": len(first.get("opponents") or []),
+        "queries": len(hits),
+        **hits.settings,
+        "proponents": len(hits[0].proponents),
+        "opponents": len(hits[0].opponents),
         "judged": len(judged) or None,
-        "top_gold": sum(bool(row and row[0]) for row in judged) if judged else None,
+        "top_gold": sum(correct[0] for correct in judged) if judged else None,
     }
 
 

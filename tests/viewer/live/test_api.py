@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from tests.references.tail_patch import target_probability
 from tests.viewer.live.asking import ASKED, FRANCE, JSON, finished, traced
 from tests.viewer.live.conftest import PASSAGES, TASK
 from torch import Tensor
 
-from proponent.attribute.tail_patch_reference import target_probability
 from proponent.corpus import Queries
 from proponent.errors import InputError
 from proponent.gradients.model import LanguageModel

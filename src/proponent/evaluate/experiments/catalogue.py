@@ -5,14 +5,17 @@ An experiment's code is imported when it is run, so that they can be listed at o
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from proponent.errors import InputError
+from proponent.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from proponent.evaluate.experiments.results import Result
     from proponent.evaluate.experiments.study import Study
+    from proponent.evaluate.experiments.tables import Table
 
 
 class Experiment(NamedTuple):
@@ -21,11 +24,6 @@ class Experiment(NamedTuple):
     about: str
     module: str
     function: str
-
-    def run(self, study: Study) -> Result:
-        """The experiment on a study."""
-        result: Result = getattr(import_module(f"{__package__}.{self.module}"), self.function)(study)
-        return result
 
 
 EXPERIMENTS = {
@@ -46,3 +44,36 @@ def named(name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise InputError(f"no experiment '{name}'; choose one of {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]
+
+
+def experiment(
+    name: str,
+    run: str | os.PathLike[str],
+    facts: str | os.PathLike[str],
+    *,
+    patch_queries: int = 60,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Table:
+    """One of the paper's tables from a finished run; called again, it goes on; see ``Study``.
+
+    Raises InputError for an unknown name and for facts that do not fit the run.
+    """
+    from proponent.evaluate.experiments.study import Study
+
+    named(name)
+    study = Study(Path(run), Path(facts), patch_queries, seed, device, progress or Silent())
+    return run_experiment(name, study)
+
+
+def run_experiment(name: str, study: Study) -> Table:
+    """Run one experiment and write its table and figures to a folder of its own, beside those of the others.
+
+    What earlier runs and other experiments of the study made is used again.
+    Raises InputError for an unknown name and for facts that do not fit the run.
+    """
+    found = named(name)
+    table: Table = getattr(import_module(f"{__package__}.{found.module}"), found.function)(study)
+    table.write(study.folder / name)
+    return table

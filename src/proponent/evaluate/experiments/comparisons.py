@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import bm25, embedding
 from proponent.evaluate.correctness import predictions
-from proponent.evaluate.experiments.figures import Figure
-from proponent.evaluate.experiments.results import (
-    RANDOM,
-    TRACKSTAR,
-    Result,
-    patch_effects,
-    points_text,
-    relations,
-)
-from proponent.evaluate.experiments.study import RETRIEVED, Study
+from proponent.evaluate.experiments.figures import Figure, Line
+from proponent.evaluate.experiments.study import RANDOM, RETRIEVED, TRACKSTAR, Study
 from proponent.evaluate.experiments.tables import Table
-from proponent.evaluate.metrics import Estimate, estimate, paired_difference
+from proponent.evaluate.metrics import estimate, paired_difference
+from proponent.evaluate.text import points
 
 TOP = (1, 3, 5, 10)
 COMPARED = ("BM25", "TRAK", "gradient cosine, V", "TrackStar, R_train only", TRACKSTAR)
@@ -44,45 +38,36 @@ def table1_methods(study: Study) -> dict[str, Attribution]:
     }
 
 
-def table1(study: Study) -> Result:
+def table1(study: Study) -> Table:
     """MRR, Recall@10 and tail-patch of every method."""
     hits = table1_methods(study)
-    reported = study.ids(reported=True)
-    judged = {name: study.judged(name, h) for name, h in hits.items()}
-    effects = patch_effects(study, hits)
+    scores, effects = study.scores(hits), study.patched(hits)
     rows = []
-    for name, verdict in judged.items():
-        found = verdict.estimates(reported)
-        patch = estimate(list(effects[name].values()))
+    for name, found in scores.items():
         best = [effects[TRACKSTAR][query] for query in effects[name]]
         beside = paired_difference(best, list(effects[name].values()))
-        retrieval = (str(found["MRR"]), str(found["Recall@10"]))
-        rows.append((name, *retrieval, points_text(patch), points_text(beside)))
+        rows.append((name, *found.cells, points(beside)))
+    reported = study.ids(reported=True)
     notes = (
-        f"MRR and Recall@10 over {len(reported)} facts of {relations(study, reported)} relations; tail-patch "
+        f"MRR and Recall@10 over {len(reported)} facts of {study.relations(reported)} relations; tail-patch "
         f"of the top 10, in percentage points, over {len(study.patch_ids)} of them; 95% bootstrap intervals.",
     )
     columns = ("method", "MRR", "Recall@10", "tail-patch", "TrackStar minus it")
-    return Result(Table("Retrieval and tail-patch of every method", columns, tuple(rows), notes))
+    return Table("Retrieval and tail-patch of every method", columns, tuple(rows), notes)
 
 
-def topk(study: Study) -> Result:
+def topk(study: Study) -> Table:
     """Tail-patch over the top 1, 3, 5 and 10."""
     hits = table1_methods(study)
-    lines: dict[str, list[tuple[float, Estimate]]] = {name: [] for name in hits}
-    for k in TOP:
-        for name, effects in patch_effects(study, hits, k=k).items():
-            lines[name].append((k, estimate(list(effects.values()))))
-    rows = tuple((name, *(points_text(e) for _, e in points)) for name, points in lines.items())
-    columns = ("method", *(f"top {k}" for k in TOP))
+    lines = _lines({float(k): study.patched(hits, k=k) for k in TOP})
     shown = {n: lines[n] for n in (RANDOM, "BM25", "gradient cosine, V", TRACKSTAR)}
     title = "Tail-patch of the first k proponents"
-    note = f"Percentage points over {len(study.patch_ids)} facts, 95% bootstrap intervals."
     figure = Figure(title, "k", "change of probability (points)", shown)
-    return Result(Table(title, columns, rows, (note,)), {"figure": figure})
+    note = f"Percentage points over {len(study.patch_ids)} facts, 95% bootstrap intervals."
+    return _line_table(lines, [f"top {k}" for k in TOP], figure, note)
 
 
-def correctness(study: Study) -> Result:
+def correctness(study: Study) -> Table:
     """Everything split by whether the model gets the fact right."""
     reported = study.ids(reported=True)
     asked = study.queries.subset(reported)
@@ -90,7 +75,7 @@ def correctness(study: Study) -> Result:
     hits = table1_methods(study)
     right = [id for id in reported if said[id].correct]
     wrong = [id for id in reported if not said[id].correct]
-    rows, measured = [], patch_effects(study, hits)
+    rows, measured = [], study.patched(hits)
     for name, h in hits.items():
         verdict, effects = study.judged(name, h), measured[name]
         cells = [name]
@@ -100,7 +85,7 @@ def correctness(study: Study) -> Result:
             cells += [
                 str(found["MRR"]) if found else "—",
                 str(found["Recall@10"]) if found else "—",
-                points_text(estimate(patched)) if patched else "—",
+                points(estimate(patched)) if patched else "—",
             ]
         rows.append(tuple(cells))
     columns = (
@@ -112,29 +97,27 @@ def correctness(study: Study) -> Result:
         f"The model's greedy answer is right for {len(right)} of {len(right) + len(wrong)} facts; of its "
         f"samples at temperature 1, {share:.1%} are."
     )
-    return Result(Table("Facts that the model gets right, and wrong", columns, tuple(rows), (note,)))
+    return Table("Facts that the model gets right, and wrong", columns, tuple(rows), (note,))
 
 
-def specificity(study: Study) -> Result:
+def specificity(study: Study) -> Table:
     """Tail-patch of a query's proponents on that query, and on the next one of the same relation.
 
     What helps the neighbour as much is of the relation, or of the prompt's form, and not of the fact.
     """
     found = table1_methods(study)
     methods = {name: found[name] for name in COMPARED}
-    own = patch_effects(study, methods)
-    other = patch_effects(study, {name: _swapped(study, hits) for name, hits in methods.items()})
+    own = study.patched(methods)
+    other = study.patched({name: _swapped(study, hits) for name, hits in methods.items()})
     rows = []
     for name in methods:
         theirs = list(other[name].values())
         ours = [own[name][id] for id in other[name]]
         cells = (estimate(ours), estimate(theirs), paired_difference(ours, theirs))
-        rows.append((name, *map(points_text, cells)))
+        rows.append((name, *map(points, cells)))
     note = f"Percentage points over {len(theirs)} facts, top 10, 95% bootstrap intervals."
     columns = ("method", "own query", "next of the relation", "own minus next")
-    return Result(
-        Table("Tail-patch on a query's own and its neighbour's proponents", columns, tuple(rows), (note,))
-    )
+    return Table("Tail-patch on a query's own and its neighbour's proponents", columns, tuple(rows), (note,))
 
 
 def _swapped(study: Study, hits: Attribution) -> Attribution:
@@ -151,19 +134,29 @@ def _swapped(study: Study, hits: Attribution) -> Attribution:
     return Attribution(tuple(swapped), hits.settings)
 
 
-def rates(study: Study) -> Result:
+def rates(study: Study) -> Table:
     """Tail-patch against the learning rate of the step."""
     hits = {name: h for name, h in table1_methods(study).items() if name in (RANDOM, "BM25", TRACKSTAR)}
     default = study.step
-    lines: dict[str, list[tuple[float, Estimate]]] = {name: [] for name in hits}
-    for rate in sorted({*RATES, default.learning_rate}):
-        step = replace(default, learning_rate=rate)
-        for name, effects in patch_effects(study, hits, step).items():
-            lines[name].append((rate, estimate(list(effects.values()))))
-    columns = ("method", *(f"{rate:g}" for rate, _ in lines[TRACKSTAR]))
-    rows = tuple((name, *(points_text(e) for _, e in points)) for name, points in lines.items())
-    title = "Tail-patch of the top 10 against the learning rate"
+    tried = sorted({*RATES, default.learning_rate})
+    lines = _lines({rate: study.patched(hits, replace(default, learning_rate=rate)) for rate in tried})
     kind = "relative to each matrix's size" if default.relative else "absolute"
+    title = "Tail-patch of the top 10 against the learning rate"
     figure = Figure(title, f"learning rate ({kind})", "points", lines, log=True)
     note = f"The rate is {kind}; default {default.learning_rate:g}."
-    return Result(Table(title, columns, rows, (note,)), {"figure": figure})
+    return _line_table(lines, [f"{rate:g}" for rate in tried], figure, note)
+
+
+def _lines(measured: Mapping[float, Mapping[str, Mapping[str, float]]]) -> dict[str, Line]:
+    """Each method's mean against x, from x → method → query id → effect."""
+    names = next(iter(measured.values()))
+    return {
+        name: [(x, estimate(list(effects[name].values()))) for x, effects in measured.items()]
+        for name in names
+    }
+
+
+def _line_table(lines: Mapping[str, Line], columns: Sequence[str], figure: Figure, note: str) -> Table:
+    """A row a method and a column for each x, with the figure that shows the same."""
+    rows = tuple((name, *(points(e) for _, e in line)) for name, line in lines.items())
+    return Table(figure.title, ("method", *columns), rows, (note,), {"figure": figure})

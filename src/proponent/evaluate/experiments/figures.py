@@ -13,6 +13,8 @@ from proponent.files import written_whole
 MARKERS = "osD^vXP*"
 DASHES = ("-", "--", "-.", ":")
 
+Line = Sequence[tuple[float, Estimate]]
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -24,7 +26,7 @@ class Figure:
     title: str
     x: str
     y: str
-    lines: Mapping[str, Sequence[tuple[float, Estimate]]]
+    lines: Mapping[str, Line]
     log: bool = False
 
     def write(self, folder: Path, name: str = "figure") -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import random_passages
@@ -27,6 +27,8 @@ from proponent.errors import InputError
 from proponent.evaluate.evaluation import Judged, evaluate
 from proponent.evaluate.experiments.effects import Effects
 from proponent.evaluate.gold import Gold
+from proponent.evaluate.metrics import Estimate, estimate
+from proponent.evaluate.text import points
 from proponent.files import checksum, read_json, write_json
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Index
@@ -34,6 +36,20 @@ from proponent.progress import Progress, Silent
 
 RETRIEVED = 100
 PATCHED = 10
+TRACKSTAR, RANDOM = "TrackStar", "random"
+
+
+class Scores(NamedTuple):
+    """What most tables say of a method: retrieval over the facts reported on, tail-patch of the top 10."""
+
+    mrr: Estimate
+    recall: Estimate
+    patch: Estimate
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """As a table has them."""
+        return str(self.mrr), str(self.recall), points(self.patch)
 
 
 @dataclass
@@ -101,6 +117,10 @@ class Study:
             q.id for q in self.queries if (self.gold.facts[q.id].relation not in self.chosen_on) == reported
         ]
 
+    def relations(self, ids: Sequence[str]) -> int:
+        """Number of relations of these queries."""
+        return len({self.gold.facts[id].relation for id in ids})
+
     @cached_property
     def corpus(self) -> Corpus:
         """The run's rows as a corpus."""
@@ -116,8 +136,19 @@ class Study:
         """The default step of tail-patch."""
         return PatchStep.for_model(self.tracer.spec.model)
 
-    def effects(self, hits: Sequence[Hit], step: PatchStep) -> Effects:
-        """Tail-patch effects of all proponents of the hits, with all of this step known so far."""
+    def patched(
+        self, methods: Mapping[str, Attribution], step: PatchStep | None = None, k: int = PATCHED
+    ) -> dict[str, dict[str, float]]:
+        """Mean tail-patch of the first k proponents of each method, by query id.
+
+        step: the study's own unless given.  What is not known yet is measured for all methods together, so
+        that a passage which several of them retrieved gives its gradient once.
+        """
+        cuts = {name: self.cut(hits) for name, hits in methods.items()}
+        effects = self._effects([hit for cut in cuts.values() for hit in cut], step or self.step)
+        return {name: effects.of(cut, k) for name, cut in cuts.items()}
+
+    def _effects(self, hits: Sequence[Hit], step: PatchStep) -> Effects:
         if self.tracer.spec.second_moment == "none":
             raise InputError(f"{self.run}: tail-patch needs second moments; use a run that has them")
         kind = "relative" if step.relative else "absolute"
@@ -181,6 +212,14 @@ class Study:
     def judged(self, name: str, hits: Attribution) -> Judged:
         """Retrieval metrics of hits."""
         return evaluate(hits, self.gold, name)
+
+    def scores(self, methods: Mapping[str, Attribution]) -> dict[str, Scores]:
+        """Retrieval over the facts that are reported on and tail-patch of each method."""
+        effects, reported, found = self.patched(methods), self.ids(reported=True), {}
+        for name, hits in methods.items():
+            of = self.judged(name, hits).estimates(reported)
+            found[name] = Scores(of["MRR"], of["Recall@10"], estimate(list(effects[name].values())))
+        return found
 
     @cached_property
     def patch_ids(self) -> list[str]:

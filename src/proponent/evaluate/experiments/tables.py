@@ -1,24 +1,26 @@
-"""A table of results, written as Markdown and CSV."""
+"""What an experiment gives: a table with its figures, written as Markdown, CSV, PNG and SVG."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from proponent.evaluate.experiments.figures import Figure
 from proponent.files import written_whole
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: what it shows, the names of its columns, and rows of cells as text."""
+    """A table: its title, the names of its columns, rows of cells as text, and figures by file name."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    figures: Mapping[str, Figure] = field(default_factory=dict)
 
     def markdown(self) -> str:
         """The table as Markdown, first column to the left and the others to the right, notes below."""
@@ -46,7 +48,7 @@ class Table:
 
     @classmethod
     def read(cls, folder: Path) -> Table:
-        """The table that ``write`` left in a folder."""
+        """The table that ``write`` left in a folder, without its figures."""
         with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
             columns, *rows = (tuple(row) for row in csv.reader(file))
         title, *lines = (folder / "table.md").read_text(encoding="utf-8").splitlines()
@@ -54,10 +56,12 @@ class Table:
         return cls(title.strip("*"), columns, tuple(rows), notes)
 
     def write(self, folder: Path) -> None:
-        """Write ``table.md`` and ``table.csv``."""
+        """Write ``table.md``, ``table.csv`` and the figures."""
         for name, text in (("table.md", self.markdown()), ("table.csv", self.csv())):
             with written_whole(folder / name) as aside:
                 aside.write_text(text, encoding="utf-8")
+        for called, figure in self.figures.items():
+            figure.write(folder, called)
 
 
 def _row(cells: Sequence[str]) -> str:

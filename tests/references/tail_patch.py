@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from tests.references.gradients import weight_gradients
 from transformers.pytorch_utils import Conv1D
 
 from proponent.attribute.tail_patch import PatchStep, rms
@@ -15,7 +16,6 @@ from proponent.corpus.example import EncodedQuery
 from proponent.gradients.layers import Matrix
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.moments import SecondMoments
-from proponent.gradients.reference import weight_gradients
 
 
 def stepped_probability(
