@@ -190,7 +190,7 @@ def test_bad_baselines(
 
 def test_bad_choices(proponent: Command, made: Made, hits: Path, facts: Path) -> None:
     proponent("evaluate", hits, "--gold", facts, "--split", "size").assert_refused(
-        "--split is 'size'; choose one of relation, correct"
+        "--split size: no query has this field; there are: entity0, relation"
     )
     proponent("experiment", "table9", made.run, "--facts", facts).assert_refused("no experiment 'table9'")
     for limit in ("0", "-1"):

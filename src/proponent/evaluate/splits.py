@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from proponent.attribute.attribution import Hit
+from proponent.attribute.attribution import OWN_FIELDS, Hit
 from proponent.corpus.names import OLDER_NAMES, is_passage_column
 from proponent.corpus.records import kind
 from proponent.errors import InputError
@@ -92,6 +92,7 @@ def _names(hits: Sequence[Hit], gold: Gold) -> str:
     for hit in hits:
         fields: Mapping[str, Any] = {**gold.fields_of(hit), **hit.query.fields}
         for name, value in fields.items():
-            if isinstance(value, str | int | float) and not is_passage_column(name):
+            one = isinstance(value, str | int | float) and name not in OWN_FIELDS
+            if one and not is_passage_column(name):
                 found[name] = None
     return ", ".join(found) or "none"

@@ -92,18 +92,20 @@ def create_app(shown: Shown, guard: Guard | None = None, limits: Limits | None =
     app.add_exception_handler(RequestValidationError, _refuse_body)
     for kind in STATUS:
         app.add_exception_handler(kind, _refuse)
-    _add_state(app, shown)
+    guard = guard or Guard()
+    _add_state(app, shown, guard.remote)
     if desk is not None:
         _add_live(app, desk)
     _add_page(app)
-    return Guarded(app, guard or Guard())
+    return Guarded(app, guard)
 
 
-def _add_state(app: FastAPI, shown: Shown) -> None:
+def _add_state(app: FastAPI, shown: Shown, remote: bool) -> None:
     @app.get("/api/state")
     async def state() -> Response:
         names = [{"name": file.name} for file in shown.files]
-        return JSONResponse({"files": names, "run": shown.run.facts() if shown.run else None})
+        run = shown.run.facts() if shown.run else None
+        return JSONResponse({"files": names, "run": run, "remote": remote})
 
     @app.get("/api/files/{number}")
     async def file(number: int) -> Response:

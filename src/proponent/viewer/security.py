@@ -34,6 +34,7 @@ CONTENT_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
+REMOTE = "connect-src 'self' https: http:"  # instead, where the page may fetch files of other sites
 HEADERS = {
     "content-security-policy": CONTENT_POLICY,
     "x-content-type-options": "nosniff",
@@ -59,12 +60,14 @@ class Guard:
 
     hosts: names that the Host header may have, without port.  addresses: whether any IP address may be there.
     token: of a cookie or an Authorization header, None for none.  body_limit: bytes of a body.
+    remote: whether the page's browser may fetch files of other sites; the server itself never does.
     """
 
     hosts: frozenset[str] = LOOPBACK_NAMES
     addresses: bool = False
     token: str | None = None
     body_limit: int = 2**16
+    remote: bool = False
 
     @classmethod
     def of(cls, host: str) -> Guard:
@@ -89,6 +92,12 @@ class Guard:
             return self.addresses and bool(ipaddress.ip_address(name))
         except ValueError:
             return False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The security headers of every answer."""
+        policy = CONTENT_POLICY.replace("connect-src 'self'", REMOTE) if self.remote else CONTENT_POLICY
+        return HEADERS | {"content-security-policy": policy}
 
     def is_token(self, offered: str) -> bool:
         """Whether this is the token, in constant time."""
@@ -116,7 +125,7 @@ class Guarded:
             return
         if scope["type"] != "http":
             return  # a websocket: closed by the server when nothing accepts it
-        send = _with_headers(send)
+        send = _with_headers(send, self._guard.headers)
         try:
             headers = _headers(scope)
             _check_site(scope, headers, self._guard)
@@ -204,11 +213,11 @@ async def _whole_body(headers: dict[str, str], receive: Receive, limit: int) -> 
     return again
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, headers: dict[str, str]) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [pair for pair in message.get("headers", []) if pair[0].decode() not in HEADERS]
-            message = {**message, "headers": [*kept, *_encoded(HEADERS)]}
+            kept = [pair for pair in message.get("headers", []) if pair[0].decode() not in headers]
+            message = {**message, "headers": [*kept, *_encoded(headers)]}
         await send(message)
 
     return sending

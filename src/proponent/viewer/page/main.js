@@ -179,7 +179,7 @@ async function start() {
   mount(app);
   if (!readEmbedded(app)) {
     const state = await readServer(app);
-    if (state?.addresses) {
+    if (state?.remote) {
       const { mountRemote } = await import("./remote.js");
       mountRemote(app, at("remote"));
     }

@@ -6,7 +6,8 @@ import { FileError, readRecords } from "./records.js";
 
 const MOST_BYTES = 2 ** 30;
 const SILENCE = 30_000; // milliseconds without a byte
-const HELP = "check the address; else that server does not let other pages read it: download the file and open it here";
+const HELP =
+  "check the address; else that server does not let other pages read it: download the file and open it here";
 
 /** The address as a URL; FileError for what is none, or of another kind than http and https. */
 export function checkedAddress(text) {
