@@ -8,7 +8,7 @@ const MOST_FIELDS = 8;
 const ELSEWHERE = new Set(["relation", "method", "mix", "run", "correct", "example_id", "fact_id", "groundtruth"]);
 
 function isFacet(name, value) {
-  if (ELSEWHERE.has(name) || /^is_.*correct$|_plaintext$/.test(name)) return false;
+  if (ELSEWHERE.has(name) || /^is_.*correct$|_plaintext$|_uri$/.test(name)) return false;
   return typeof value === "string" || typeof value === "boolean" || Number.isInteger(value);
 }
 
@@ -31,12 +31,13 @@ function inOrder([one], [other]) {
   return typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other));
 }
 
-/** The fields of a file with 2 to 12 values, each as `[name, [[value, queries], ...]]`. */
+/** The fields of a file with 2 to 12 values that come twice on average, each as `[name, [[value, queries], ...]]`. */
 export function facetsOf(library, file) {
   return known(library, `facets ${file.index}`, () => {
     const fields = new Map();
     for (const query of library.queries) if (query.rows[file.index]) count(fields, query.rows[file.index]);
-    const few = [...fields].filter(([, counts]) => counts && counts.size > 1);
+    const total = (counts) => [...counts.values()].reduce((sum, one) => sum + one, 0);
+    const few = [...fields].filter(([, counts]) => counts && counts.size > 1 && total(counts) >= 2 * counts.size);
     return few.slice(0, MOST_FIELDS).map(([name, counts]) => [name, [...counts].sort(inOrder)]);
   });
 }

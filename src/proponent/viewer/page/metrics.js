@@ -33,7 +33,8 @@ export function topScore(row) {
 
 /** The best entailment score of a proponent; null where the file has none. */
 export function bestAis(row) {
-  const values = (row?.proponent_ais_scores ?? []).filter(Number.isFinite);
+  const given = row?.proponent_ais_scores;
+  const values = Array.isArray(given) ? given.filter(Number.isFinite) : [];
   return values.length ? Math.max(...values) : null;
 }
 
