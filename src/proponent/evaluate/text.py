@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from proponent.evaluate.metrics import Estimate
 
 GAP = "  "
-NAMES = 20  # characters that a column of names may take from those of metrics
+NAMES = 14  # characters that a column of names may take from those of metrics
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
