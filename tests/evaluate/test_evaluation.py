@@ -116,8 +116,13 @@ def test_only_what_is_asked_about_is_kept(tmp_path: Path) -> None:
     assert Gold.read(path, asked=asked) == Gold.read(path)
     some = Gold.read(path, asked={"b|p|y"})
     assert set(some.facts) == set(some.passages) == {"b|p|y"}
-    # what nobody asks about need not be a whole fact, but must be JSON
-    path.write_text('{"fact_id": "odd"}\n' + path.read_text())
+    # what nobody asks about need not be a whole fact, if the file begins with one
+    odd = '{"fact_id": "odd"}\n'
+    path.write_text(odd + path.read_text())
+    with pytest.raises(InputError, match=r"facts\.jsonl:1: no field 'entity0'"):
+        Gold.read(path, asked={"b|p|y"})
+    write(path, FACTS)
+    path.write_text(path.read_text() + odd)
     assert set(Gold.read(path, asked={"b|p|y"}).facts) == {"b|p|y"}
     with pytest.raises(InputError, match="no query in common"):
         evaluate(HITS, Gold.read(path, asked={"elsewhere"}))

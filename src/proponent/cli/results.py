@@ -44,9 +44,10 @@ def evaluate(
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
-    """MRR, Recall@10, precision@10, AUPRC and Recall@50 of result files.
+    """How well result files find the passages that are right for each query.
 
-    With 95% bootstrap intervals, and paired differences from the first file.
+    MRR, Recall@10, precision@10, AUPRC and Recall@50, with 95% bootstrap intervals, and paired
+    differences from the first file.
     """
     from proponent.evaluate.evaluation import compared
     from proponent.evaluate.gold import asked_by

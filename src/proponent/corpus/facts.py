@@ -58,7 +58,7 @@ def gold_ids(query: Query) -> frozenset[str] | None:
 def read_facts(path: str | os.PathLike[str], asked: Collection[str] | None = None) -> tuple[Fact, ...]:
     """The facts of a file, in its order, read as a stream.
 
-    asked: only the facts of these ids are kept, and looked at; None: all.
+    asked: only the facts of these ids are kept, and looked at beside the first; None: all.
     Raises InputError, naming file and line, for a field that is missing, empty or not of its type, and
     for a fact_id that is repeated; aliases and trex_sentences may be missing or null, which is none.
     """
@@ -66,10 +66,12 @@ def read_facts(path: str | os.PathLike[str], asked: Collection[str] | None = Non
     places: dict[str, str] = {}
     seen = False
     for _, record in read_records(path):
+        unasked = asked is not None and "fact_id" in record.fields and id_of(record, "fact_id") not in asked
+        if not (unasked and seen):
+            fact = _fact_of(record)
         seen = True
-        if asked is not None and "fact_id" in record.fields and id_of(record, "fact_id") not in asked:
+        if unasked:
             continue
-        fact = _fact_of(record)
         if fact.fact_id in places:
             raise repeated_id(fact.fact_id, places[fact.fact_id], record.place, "keep one of the two")
         places[fact.fact_id] = record.place
