@@ -44,7 +44,7 @@ def evaluate(
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
-    """How well result files find the passages that are right for each query.
+    """How well result files find each query's gold passages.
 
     MRR, Recall@10, precision@10, AUPRC and Recall@50, with 95% bootstrap intervals, and paired
     differences from the first file.
