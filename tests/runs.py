@@ -97,7 +97,7 @@ class SlowRun:
         spec = FeatureSpec.from_dict(index.spec)
         model = load_model(spec.model, device="cpu")
         plan = plan_layers(model, spec.dim, spec.layer_groups)
-        chunks = [c for n, e in enumerate(corpus) for c in model.encoder.chunks(e, n, spec.max_length)]
+        chunks = [c for e in corpus for c in model.encoder.chunks(e, spec.max_length)]
         made = cls(index, model, plan, tuple(chunk.id for chunk in chunks), torch.empty(0))
         rows = [made._feature(chunk.tokens, 1, spec.output) for chunk in chunks]
         return cls(index, model, plan, made.chunks, torch.stack(rows))

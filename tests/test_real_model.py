@@ -38,7 +38,7 @@ def test_features_of_real_sentences_are_those_of_autograd(smollm2: Path, shared_
     plan = plan_layers(model, 16 * 64, 8)
     assert len(plan.blocks) == 16
     corpus = Corpus.read(shared_dir / "trex" / "sentences.jsonl.gz", limit=3)
-    rows = [next(model.encoder.chunks(example, 0, 128)).tokens for example in corpus]
+    rows = [next(model.encoder.chunks(example, 128)).tokens for example in corpus]
     found = extractor(model, plan)(rows, [model.encoder.start] * len(rows), "loss")
     ones = {m.name: torch.ones(sum(m.outputs), m.inputs) for m in plan.matrices}
     for row, feature in zip(rows, found, strict=True):

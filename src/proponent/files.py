@@ -41,7 +41,11 @@ def written_whole(path: Path, note: Callable[[str], object] | None = None) -> It
         if note is not None:
             note(checksum(part))
         os.replace(part, path)
-        _sync_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -59,14 +63,6 @@ def aside(path: Path) -> Path:
 def is_aside(path: Path) -> bool:
     """Whether ``aside`` made this name: a file that is being written, or that a killed process left."""
     return path.name.startswith(".") and path.suffix == ".part"
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

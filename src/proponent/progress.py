@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 Advance = Callable[..., None]
@@ -36,10 +36,9 @@ class Progress(Protocol):
 class Silent:
     """Reports nothing."""
 
-    @contextmanager
-    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
+    def stage(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
         """A stage that nobody watches."""
-        yield lambda units, tokens=0: None
+        return nullcontext(lambda units, tokens=0: None)
 
     def say(self, line: str) -> None:
         """Say nothing."""
@@ -48,11 +47,9 @@ class Silent:
 class OnStderr:
     """Rich bars where stderr is a terminal, otherwise a plain line at most every ten seconds."""
 
-    @contextmanager
-    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Advance]:
+    def stage(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
         """Show a stage with its rates and the time left."""
-        with _bar(name, total, unit) if sys.stderr.isatty() else _lines(name, total, unit) as advance:
-            yield advance
+        return _bar(name, total, unit) if sys.stderr.isatty() else _lines(name, total, unit)
 
     def say(self, line: str) -> None:
         """Print one line on stderr, safely."""

@@ -15,7 +15,7 @@ from tests.references.tail_patch import stepped_probability, target_probability
 from transformers import AutoModelForCausalLM, OPTConfig, Phi3Config
 
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
-from proponent.corpus.example import EncodedQuery, Query
+from proponent.corpus.example import EncodedQuery
 from proponent.errors import InputError
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
@@ -41,7 +41,7 @@ UNUSUAL = {
 
 
 def encoded(tokens: tuple[int, ...], boundary: int) -> EncodedQuery:
-    return EncodedQuery(Query("q", "p", "t"), tokens, boundary)
+    return EncodedQuery(tokens, boundary)
 
 
 QUERIES = [encoded((0, 5, 9, 201), 3), encoded((0, 7, 7, 13, 15, 2), 4), encoded((0, 3), 1)]

@@ -161,11 +161,7 @@ def test_shards_are_cut_by_rows(
 
 def test_shards_are_cut_by_tokens(loaded: LanguageModel, model_folder: Path) -> None:
     spec = small_spec(model_folder)
-    tokens = [
-        len(chunk.tokens)
-        for n, e in enumerate(CORPUS)
-        for chunk in loaded.encoder.chunks(e, n, spec.max_length)
-    ]
+    tokens = [len(chunk.tokens) for e in CORPUS for chunk in loaded.encoder.chunks(e, spec.max_length)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "SHARD_TOKENS", 60)
         shards = list(plan.cut_shards(CORPUS, loaded.encoder, spec.max_length))

@@ -191,7 +191,7 @@ def test_a_full_disk_while_indexing(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, ["q.jsonl: no such file of queries"]),
+        (None, ["q.jsonl: no such file or folder"]),
         ("", ["q.jsonl: there are no queries in it"]),
         ('{"prompt": "a", "target": "b"}\nnonsense\n', ["q.jsonl:2: not JSON"]),
         ('{"prompt": "a", "answer": "b"}\n', ["q.jsonl:1: no prompt and target", "prompt/target"]),

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proponent.corpus import Chunk, Example, Query, TextEncoder
-from proponent.corpus.encoding import _pieces
+from proponent.corpus.encoding import _ranges
 from proponent.errors import InputError
 
 TEXTS = st.text(st.sampled_from("aeP ris\n,.Tokyäé😀漢\t"), max_size=60)
@@ -18,7 +18,7 @@ in_any_tokenizer = settings(suppress_health_check=[HealthCheck.function_scoped_f
 
 
 def chunks(tokenizer: Any, text: str, max_length: int) -> list[Chunk]:
-    return list(TextEncoder(tokenizer).chunks(Example("id", text, "here"), 3, max_length))
+    return list(TextEncoder(tokenizer).chunks(Example("id", text, "here"), max_length))
 
 
 def spoken(tokenizer: Any, ids: tuple[int, ...]) -> str:
@@ -43,18 +43,18 @@ def test_a_passage_that_fits_is_one_chunk_with_its_own_id(tokenizer: Any) -> Non
     (chunk,) = chunks(tokenizer, text, 64)
     plain = tokenizer(text, add_special_tokens=False)["input_ids"]
     prefix = TextEncoder(tokenizer).prefix
-    assert chunk == Chunk("id", 3, 0, text, (*prefix, *plain))
+    assert chunk == Chunk("id", text, (*prefix, *plain))
     assert chunks(tokenizer, text, len(chunk.tokens)) == [chunk]
     assert len(chunks(tokenizer, text, len(chunk.tokens) - 1)) == 2
 
 
 def test_a_long_passage_by_hand(tokenizers: dict[str, Any]) -> None:
-    """Ten tokens with room for four make three pieces of nearly equal length."""
+    """Ten tokens with room for four make three ranges of nearly equal length."""
     got = chunks(tokenizers["byte_level"], "The capital of France is Paris, and Tokyo.", 4)
-    assert [(chunk.id, chunk.part, chunk.text) for chunk in got] == [
-        ("id#0", 0, "The capital of France"),
-        ("id#1", 1, " is Paris,"),
-        ("id#2", 2, " and Tokyo."),
+    assert [(chunk.id, chunk.text) for chunk in got] == [
+        ("id#0", "The capital of France"),
+        ("id#1", " is Paris,"),
+        ("id#2", " and Tokyo."),
     ]
     assert [spoken(tokenizers["byte_level"], chunk.tokens) for chunk in got] == [c.text for c in got]
 
@@ -73,19 +73,18 @@ def test_chunks_are_the_passage_without_loss_or_overlap(tokenizer: Any, text: st
     for chunk in got:
         assert chunk.tokens[: len(prefix)] == prefix
         assert 2 <= len(chunk.tokens) <= length
-        assert chunk.passage == 3
     if len(got) > 1:
         assert [chunk.id for chunk in got] == [f"id#{part}" for part in range(len(got))]
 
 
 @given(st.lists(st.booleans(), min_size=4, max_size=60), st.integers(3, 9))
-def test_pieces_cover_everything_within_bounds(whole: list[bool], body: int) -> None:
-    pieces = list(_pieces(whole, body))
-    assert pieces[0][0] == 0
-    assert pieces[-1][1] == len(whole)
-    assert all(first[1] == second[0] for first, second in pairwise(pieces))
-    assert all(2 <= end - start <= body for start, end in pieces)
-    for start, end in pieces[:-1]:
+def test_ranges_cover_everything_within_bounds(whole: list[bool], body: int) -> None:
+    ranges = list(_ranges(whole, body))
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == len(whole)
+    assert all(first[1] == second[0] for first, second in pairwise(ranges))
+    assert all(2 <= end - start <= body for start, end in ranges)
+    for start, end in ranges[:-1]:
         assert whole[end] or not any(whole[start + 2 : end + 1])
 
 

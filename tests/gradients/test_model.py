@@ -124,9 +124,9 @@ def test_tokens_that_the_model_does_not_know(copy: Path) -> None:
     tokenizer.save_pretrained(copy)
     model = load_model(str(copy), device="cpu")  # it may never be asked for one
     encoder = model.encoder
-    assert list(encoder.chunks(Example("p1", "A horse.", "corpus.jsonl:1"), 0, 48))
+    assert list(encoder.chunks(Example("p1", "A horse.", "corpus.jsonl:1"), 48))
     for place, encode in {
-        "corpus.jsonl:2": lambda: list(encoder.chunks(Example("p2", "A zebra.", "corpus.jsonl:2"), 0, 48)),
+        "corpus.jsonl:2": lambda: list(encoder.chunks(Example("p2", "A zebra.", "corpus.jsonl:2"), 48)),
         "queries.jsonl:3": lambda: encoder.query(
             Query("q", "This is a", "zebra", place="queries.jsonl:3"), 48
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.viewer.live.driving import serving
 from tests.viewer.rows import capital_rows, lines_of
 
-from proponent.viewer.app import Shown
 from proponent.viewer.export import export_page
 from proponent.viewer.results import open_results
 from proponent.viewer.security import Guard
@@ -46,7 +44,7 @@ def asked(page: Page) -> list[str]:
 @pytest.fixture
 def allowed(page: Page) -> Iterator[Callable[[str], Page]]:
     """Opens the page of a server that allows it."""
-    with serving(Shown(), replace(Guard(), remote=True)) as address:
+    with serving(guard=Guard(remote=True)) as address:
 
         def open_page(hash: str = "") -> Page:
             page.goto(f"{address}{hash}")
@@ -120,7 +118,7 @@ def test_what_another_server_refuses_is_said(browser: Browser) -> None:
     other = ThreadingHTTPServer(("127.0.0.1", 0), Closed)
     threading.Thread(target=other.serve_forever).start()
     try:
-        with serving(Shown(), replace(Guard(), remote=True)) as address:
+        with serving(guard=Guard(remote=True)) as address:
             page.goto(address)
             for name, words in (
                 ("closed", "could not be fetched; check the address; else that server does not let other"),
@@ -139,7 +137,7 @@ def test_what_another_server_refuses_is_said(browser: Browser) -> None:
 def test_it_is_off_by_default(page: Page, tmp_path: Path) -> None:
     hits = tmp_path / "hits.jsonl"
     hits.write_text(lines_of(capital_rows()), "utf-8")
-    with serving(Shown(open_results([hits]))) as address:
+    with serving(open_results([hits])) as address:
         page.goto(f"{address}#url=https%3A%2F%2Fother.test%2Fhits.jsonl")
         expect(page.locator("#count")).to_have_text("8 queries")
         assert page.locator("#address").count() == 0
@@ -154,7 +152,7 @@ def test_it_is_off_by_default(page: Page, tmp_path: Path) -> None:
 
 
 def test_only_the_connections_of_the_policy_change() -> None:
-    shut, open_ = Guard().headers, replace(Guard(), remote=True).headers
+    shut, open_ = Guard().headers, Guard(remote=True).headers
     assert shut.keys() == open_.keys()
     assert {name for name in shut if shut[name] != open_[name]} == {"content-security-policy"}
     rules = [dict(r.split(" ", 1) for r in h["content-security-policy"].split("; ")) for h in (shut, open_)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.method import Method
 from proponent.corpus.example import Query
-from proponent.corpus.queries import Queries, as_queries
+from proponent.corpus.queries import Queries
 from proponent.errors import InputError
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import plan_layers
@@ -196,7 +196,7 @@ def _checked(
     mix: float | str,
 ) -> tuple[Queries, Method, Queries | None]:
     """The queries, the method and the task of a trace; InputError for what this run cannot answer."""
-    asked, shared = as_queries(queries), None if task is None else as_queries(task)
+    asked, shared = Queries.of(queries), None if task is None else Queries.of(task)
     method = Method.of(method) if isinstance(method, str) else method
     _check_ranking(index, method, k)
     if not asked:

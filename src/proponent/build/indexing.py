@@ -138,7 +138,7 @@ def _max_length(spec: FeatureSpec, model: LanguageModel, progress: Progress) -> 
 
 def _sample(survey: Survey, model: LanguageModel, max_length: int) -> list[Chunk]:
     """The first chunk of each sampled passage that has one."""
-    heads = (next(model.encoder.chunks(example, 0, max_length), None) for example in survey.sample)
+    heads = (next(model.encoder.chunks(example, max_length), None) for example in survey.sample)
     found = [chunk for chunk in heads if chunk is not None]
     if not found:
         raise InputError("no passage of the corpus has a token to predict; passages need at least two tokens")

@@ -64,9 +64,9 @@ def cut_shards(corpus: Iterable[Example], encoder: TextEncoder, max_length: int)
     A shard is closed by the first chunk that it cannot take, so it counts the passages skipped before that.
     """
     shard = StagedShard()
-    for ordinal, example in enumerate(corpus):
+    for example in corpus:
         empty = example.empty
-        chunks = [] if empty else list(encoder.chunks(example, ordinal, max_length))
+        chunks = [] if empty else list(encoder.chunks(example, max_length))
         shard.empty += empty
         shard.too_short += not empty and not chunks
         for chunk in chunks:
@@ -120,8 +120,8 @@ def refuse_namesakes(corpus: Corpus, survey: Survey, encoder: TextEncoder, max_l
         return
     places = {example.id: example.place for example in corpus if digest_of(example.id) in survey.namesakes}
     stems = {stem_of(id) for id in places}
-    for ordinal, example in enumerate(corpus):
-        chunks = encoder.chunks(example, ordinal, max_length) if example.id in stems else ()
+    for example in corpus:
+        chunks = encoder.chunks(example, max_length) if example.id in stems else ()
         for chunk in chunks:
             if chunk.id != example.id and chunk.id in places:
                 raise InputError(

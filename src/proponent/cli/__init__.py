@@ -9,25 +9,12 @@ import sys
 
 import typer
 
+# Each module registers its verbs as it is imported: this is their order in the help.
+from proponent.cli import runs, results, viewing, models  # noqa: F401  # isort: skip
 from proponent.cli.options import app
 from proponent.cli.printing import show_error
 from proponent.cli.process import run_alone
 from proponent.errors import InputError
-
-# Each module registers its verbs as it is imported: this is their order in the help.
-# isort: split
-from proponent.cli import runs
-
-# isort: split
-from proponent.cli import results
-
-# isort: split
-from proponent.cli import viewing
-
-# isort: split
-from proponent.cli import models
-
-__all__ = ["app", "command", "main", "models", "results", "runs", "viewing"]
 
 # What is wrong with the words of a command: an unknown option, a missing argument, no number.
 _USAGE: type[Exception] = typer.BadParameter.__mro__[1]

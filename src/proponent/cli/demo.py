@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from proponent.demo.story import Demo
 
 
-def print_demo(demo: Demo, passages: int = 3) -> None:
+def print_demo(demo: Demo) -> None:
     """A dozen facts with their top passages, then how often each method's top passage states the fact."""
     console = Console(highlight=False)
     every = len(demo.probabilities)
@@ -29,7 +29,7 @@ def print_demo(demo: Demo, passages: int = 3) -> None:
         "the relations.  ✓ gold: the sentence was written to state this fact."
     )
     for hit in demo.shown:
-        few = Hit(hit.query, hit.proponents[:passages], hit.opponents[:1])
+        few = Hit(hit.query, hit.proponents[:3], hit.opponents[:1])
         print_hit(console, few, probability=demo.probabilities[hit.query.id])
     console.print(
         f"\nDoes the top passage state the fact?  All {every:,} facts, and the {demo.known:,} known ones:",
@@ -40,7 +40,7 @@ def print_demo(demo: Demo, passages: int = 3) -> None:
         "\nBM25 looks for the words of a fact, so it is strong where sentences repeat them. Influence asks "
         "which sentences moved the model, and those need not state the fact. The paper, too, found BM25 "
         "ahead at finding facts and TrackStar ahead at finding what moves the model."
-        f"\n\nλ of the task mix: {demo.mix:.3f} (automatic)"
+        f"\n\nλ of the task mix: {demo.shown.settings['mix']:.3f} (automatic)"
     )
     show("\n".join(_closing_lines(demo)))
 
@@ -50,9 +50,9 @@ def _closing_lines(demo: Demo) -> Iterator[str]:
     corpus, model, run, hits = (str(demo.folder / name) for name in ("corpus", "model", "run", "hits"))
     yield f"corpus   {corpus}\nmodel    {model}\nrun      {run}\nresults  {hits}"
     results = [os.path.join(hits, f"{name}.jsonl") for name in ("trackstar-task-mix", "bm25")]
-    facts = os.path.join(corpus, "facts.jsonl")
+    facts, answers = os.path.join(corpus, "facts.jsonl"), str(demo.folder / "predictions.jsonl")
     query = demo.shown[0].query
-    yield f"\nlook: proponent {shlex.join(['view', *results, str(demo.answers)])}"
+    yield f"\nlook: proponent {shlex.join(['view', *results, answers])}"
     yield f"ask:  proponent {shlex.join(['view', run, '--task', facts])}"
     command = ["trace", run, "--prompt", query.prompt, "--target", query.target]
     yield f"next: proponent {shlex.join(command)}"
@@ -60,7 +60,7 @@ def _closing_lines(demo: Demo) -> Iterator[str]:
 
 def _retrieval_table(demo: Demo) -> str:
     rows = [("", *["all"] * 3, *["known"] * 3), ("method", *("top 1", "MRR", "Recall@10") * 2)]
-    for row in demo.retrieval:
-        cells = [(f"{s.top:.1%}", f"{s.mrr:.3f}", f"{s.recall:.3f}") for s in (row.every, row.known)]
-        rows.append((row.method, *cells[0], *cells[1]))
+    for method, scores in demo.retrieval.items():
+        cells = [(f"{s.top:.1%}", f"{s.mrr:.3f}", f"{s.recall:.3f}") for s in scores]
+        rows.append((method, *cells[0], *cells[1]))
     return aligned(rows)

@@ -97,12 +97,6 @@ TextField = Annotated[str | None, option("Field of the text; by itself 'text'.",
 TextAs = Annotated[str, choice("Passages of a .txt file: its lines, or itself.", "lines", "documents")]
 
 
-def require_queries(path: Path | None) -> None:
-    """Raise InputError where a file of queries is missing; globs and hub data sets are looked up later."""
-    if path and not (path.exists() or glob.has_magic(str(path)) or str(path).startswith("hf:")):
-        raise InputError(f"{path}: no such file of queries")
-
-
 def read_sources(words: Sequence[str], complaint: str, **how: Any) -> tuple[pp.Corpus, str]:
     """The corpus of all words but the last, read as ``how`` says, and the last word, a folder to write."""
     if len(words) < 2:

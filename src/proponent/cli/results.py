@@ -104,7 +104,6 @@ def baseline(
 
     require_kind(kind)
     options.require_output(output, options.RESULTS, [corpus, queries])
-    options.require_queries(queries)
     text = pp.Corpus.read(corpus, text_as=text_as, id_field=id_field, text_field=text_field)
     asked = pp.Queries.read(queries, limit=limit)
     pp.baseline(kind, text, asked, k, model=model, seed=seed).write(output)

@@ -77,17 +77,18 @@ def trace(
     trust_remote_code: options.TrustRemoteCode = False,
     as_json: options.Json = False,
 ) -> None:
-    """List the passages that raised and lowered a target.
+    """List the passages estimated to raise and lower a target.
 
-    Proponents pushed the model towards the target, opponents away from it.
+    Proponents are estimated to push the model towards the target, opponents away from it.
     """
-    _require_query(queries, prompt, target)
+    if queries is not None and (prompt is not None or target is not None):
+        raise InputError("give either QUERIES or --prompt and --target, not both")
+    if queries is None and (prompt is None or target is None):
+        raise InputError("give QUERIES, or --prompt and --target")
     _require_mix(mix, task)
     options.require_output(output, options.RESULTS, [run, queries, task])
     pp.Method.of(method)
     opened = pp.Index(run)
-    options.require_queries(queries)
-    options.require_queries(task)
     asked = pp.Queries.read(queries, limit=limit) if queries else pp.Queries.of(str(prompt), str(target))
     shared = pp.Queries.read(task) if task is not None else None
     hits = pp.trace(opened, asked, method, k, shared, mix, device, trust_remote_code)
@@ -141,13 +142,6 @@ def _number_or_word(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def _require_query(queries: Path | None, prompt: str | None, target: str | None) -> None:
-    if queries is not None and (prompt is not None or target is not None):
-        raise InputError("give either QUERIES or --prompt and --target, not both")
-    if queries is None and (prompt is None or target is None):
-        raise InputError("give QUERIES, or --prompt and --target")
 
 
 def _require_mix(mix: str, task: Path | None) -> None:

@@ -46,7 +46,6 @@ def view(
             raise InputError("--allow-url: an exported page loads nothing; leave it out")
         _export(files, runs, export)
         return
-    options.require_queries(task)
     from proponent.viewer.server import Serving, serve
 
     run = runs[0] if runs else None

@@ -28,7 +28,7 @@ from proponent.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MIN_BODY = 3  # tokens of text in a chunk, so that any longer text divides into pieces of at least two
+MIN_BODY = 3  # tokens of text in a chunk, so that any longer text divides into chunks of at least two
 PROBES = ("a", "0", "e", "1", ".")  # texts to see what is put before a text; one of them should be known
 ANCHORS = ("\n", "a", ".", "0", "x")  # what a target is put behind, to be encoded as a continuation
 
@@ -44,10 +44,8 @@ class TextEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, known: int | None = None) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
-            raise InputError(
-                f"{type(tokenizer).__name__} is not a fast tokenizer: character offsets are needed; "
-                "save the model with its tokenizer.json"
-            )
+            found = f"{type(tokenizer).__name__} is not a fast tokenizer: character offsets are needed"
+            raise InputError(f"{found}; save the model with its tokenizer.json")
         # A copy of our own: the settings of truncation and padding change with every use of the original.
         self._tokenizer = Tokenizer.from_str(backend.to_str())
         self._tokenizer.no_truncation()
@@ -61,10 +59,10 @@ class TextEncoder:
         settings = json.loads(self._tokenizer.to_str())
         return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
-    def chunks(self, example: Example, ordinal: int, max_length: int) -> Iterator[Chunk]:
+    def chunks(self, example: Example, max_length: int) -> Iterator[Chunk]:
         """The passage as one chunk, or as several where it is longer than max_length tokens.
 
-        ordinal: of the passage in its corpus.  The texts of the chunks, joined, are the passage.
+        The texts of the chunks, joined, are the passage.
         Yields nothing for a passage that is empty or has no token to score.
         Raises InputError where max_length leaves too little room for text, and for an unknown token.
         """
@@ -79,16 +77,16 @@ class TextEncoder:
         if example.empty or len(self.prefix) + len(ids) <= self.start:
             return
         if len(ids) <= body:
-            yield Chunk(example.id, ordinal, 0, example.text, (*self.prefix, *ids), self.start)
+            yield Chunk(example.id, example.text, (*self.prefix, *ids), self.start)
             return
         # reach[k]: characters covered by the tokens before the k-th
         reach = list(accumulate((end for _, end in offsets), max, initial=0))
         whole = [covered <= start for covered, (start, _) in zip(reach, offsets, strict=False)]
         reach[-1] = len(example.text)
-        for part, (start, end) in enumerate(_pieces(whole, body)):
+        for part, (start, end) in enumerate(_ranges(whole, body)):
             text = example.text[reach[start] : reach[end]]
             tokens = self._prefixed(ids[start:end])
-            yield Chunk(f"{example.id}#{part}", ordinal, part, text, tokens, self.start)
+            yield Chunk(f"{example.id}#{part}", text, tokens, self.start)
 
     def passage(self, text: str, max_length: int) -> tuple[int, ...]:
         """A text's first max_length tokens, special prefix included; those from ``start`` on are scored."""
@@ -110,9 +108,9 @@ class TextEncoder:
         texts = self._tokenizer.decode_batch([[*anchor, *row] for row in rows], skip_special_tokens=True)
         return [text.removeprefix(before) for text in texts]
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of token ids, special tokens left out."""
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+    def decode(self, ids: list[int], special: bool = False) -> str:
+        """The text of token ids; special: whether that of special tokens as well."""
+        return self._tokenizer.decode(ids, skip_special_tokens=not special)
 
     def query(self, query: Query, max_length: int) -> EncodedQuery:
         """The query as tokens, of which those from the boundary on are exactly the target's.
@@ -133,20 +131,18 @@ class TextEncoder:
         tokens = (*before, *target_ids)
         self._require_known(tokens, query.place)
         if len(tokens) > max_length:
-            raise InputError(
-                f"{query.place}: its target would be cut off: the query is {len(tokens)} tokens long and "
-                f"max-length is {max_length}; shorten the prompt or raise --max-length"
-            )
-        return EncodedQuery(query, tokens, len(before))
+            long = f"the query is {len(tokens)} tokens long and max-length is {max_length}"
+            remedy = "shorten the prompt or raise --max-length"
+            raise InputError(f"{query.place}: its target would be cut off: {long}; {remedy}")
+        return EncodedQuery(tokens, len(before))
 
     def _require_known(self, tokens: Sequence[int], place: str) -> None:
         """Raise InputError, naming place and token, where a token has no row in the model's embedding."""
         if self._known is not None and max(tokens, default=0) >= self._known:
             token = next(token for token in tokens if token >= self._known)
-            raise InputError(
-                f"{place}: its token {token} ('{self._decode([token])}') is unknown to the model, which has "
-                f"{self._known} tokens; use the tokenizer that the model was trained with"
-            )
+            unknown = f"its token {token} ('{self.decode([token], special=True)}') is unknown to the model"
+            remedy = "use the tokenizer that the model was trained with"
+            raise InputError(f"{place}: {unknown}, which has {self._known} tokens; {remedy}")
 
     def _prefixed(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Token ids behind the special prefix, unless they begin with it."""
@@ -169,23 +165,14 @@ class TextEncoder:
         joined = self._plain(prompt + target)
         if joined[: len(prompt_ids)] == prompt_ids:
             return joined[len(prompt_ids) :]
-        wanted = self._decode(joined)
-        for ids in self._continuations(target):
-            if self._decode(prompt_ids + ids) == wanted:
-                return ids
+        wanted = self.decode(joined, special=True)
+        # on its own, then behind a text: a tokenizer may put a space before the start of one
+        for anchor in ("", *ANCHORS):
+            before, ids = self._plain(anchor) if anchor else [], self._plain(anchor + target)
+            after = ids[len(before) :]
+            if ids == before + after and self.decode(prompt_ids + after, special=True) == wanted:
+                return after
         return None
-
-    def _continuations(self, target: str) -> Iterator[list[int]]:
-        """Ways to encode a target on its own; a tokenizer may put a space before the start of a text."""
-        yield self._plain(target)
-        for anchor in ANCHORS:
-            anchor_ids = self._plain(anchor)
-            ids = self._plain(anchor + target)
-            if ids[: len(anchor_ids)] == anchor_ids:
-                yield ids[len(anchor_ids) :]
-
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=False)
 
 
 def _join(prompt: str, target: str) -> tuple[str, str]:
@@ -195,7 +182,7 @@ def _join(prompt: str, target: str) -> tuple[str, str]:
     return kept, (prompt[len(kept) :] or between) + target
 
 
-def _pieces(whole: list[bool], body: int) -> Iterator[tuple[int, int]]:
+def _ranges(whole: list[bool], body: int) -> Iterator[tuple[int, int]]:
     """Cut tokens into ranges of nearly equal length, at most `body` each and at least two.
 
     whole[k]: no character is split before the k-th token; cuts are elsewhere only where a range has none.

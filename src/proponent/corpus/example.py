@@ -27,18 +27,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A passage, or a piece of a long one, as token ids that the model takes at once.
+    """A passage, or a part of a long one, as token ids that the model takes at once.
 
     id: the passage's id where it fits whole, else ``id#0``, ``id#1``, ...
-    passage: ordinal of the passage in the corpus; part: ordinal of the chunk in its passage.
     text: the characters that the tokens cover.
     tokens: token ids, special prefix (such as a beginning-of-text token) included.
     start: index of the first token that is scored, >= 1: no token of the special prefix ever is.
     """
 
     id: str
-    passage: int
-    part: int
     text: str
     tokens: tuple[int, ...]
     start: int = 1
@@ -66,6 +63,5 @@ class EncodedQuery:
     boundary: number of leading tokens that belong to the prompt (special prefix included), >= 1.
     """
 
-    query: Query
     tokens: tuple[int, ...]
     boundary: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, overload
@@ -60,8 +60,10 @@ class Queries(Sequence[Query]):
     def of(cls, asked: str | Iterable[Query | tuple[str, str]], target: str | None = None) -> Queries:
         """The one query of a prompt and its target, or those of queries and (prompt, target) pairs.
 
-        A pair's id is its position, from 0.  Raises InputError for what is neither.
+        A pair's id is its position, from 0.  Queries stay as they are.  Raises InputError for other values.
         """
+        if isinstance(asked, Queries):
+            return asked
         if target is not None:
             return cls((Query("query", asked, target),))  # type: ignore[arg-type]  # checked as any query
         return cls(tuple(_query_from(value, number) for number, value in enumerate(asked)))
@@ -78,20 +80,12 @@ class Queries(Sequence[Query]):
     def __len__(self) -> int:
         return len(self.queries)
 
-    def __iter__(self) -> Iterator[Query]:
-        return iter(self.queries)
-
     @overload
     def __getitem__(self, index: int) -> Query: ...
     @overload
     def __getitem__(self, index: slice) -> Queries: ...
     def __getitem__(self, index: int | slice) -> Query | Queries:
         return Queries(self.queries[index]) if isinstance(index, slice) else self.queries[index]
-
-
-def as_queries(asked: Queries | Iterable[Query | tuple[str, str]]) -> Queries:
-    """Queries as they are, or of queries and (prompt, target) pairs; see ``Queries.of``."""
-    return asked if isinstance(asked, Queries) else Queries.of(asked)
 
 
 def require_both_sides(query: Query) -> None:

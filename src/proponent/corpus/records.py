@@ -61,11 +61,17 @@ def columns_to_read(present: Collection[str], needed: Collection[str], useful: C
 
 @dataclass(frozen=True)
 class FileSource:
-    """One file, its type told by its suffixes; ``text_as`` of ``documents`` makes a text file one passage."""
+    """One file, of the type that its suffix names; ``text_as`` "documents": a text file is one passage."""
 
     path: Path
     name: str
     text_as: str = "lines"
+
+    def __post_init__(self) -> None:
+        """Raise InputError where no reader knows the file's suffix."""
+        if self.form not in _LINES and _whole_name(self.path).suffix != ".parquet":
+            known = f"{', '.join(_LINES)}, also compressed with {' or '.join(_PACKED)}, and .parquet"
+            raise InputError(f"{self.path}: unknown file type; known are {known}")
 
     @property
     def form(self) -> str:
@@ -81,12 +87,6 @@ class FileSource:
         if self.form == ".txt":
             return self._document() if self.text_as == "documents" else _text_lines(self.path)
         return _json_lines(self.path)
-
-    def require_known_type(self) -> None:
-        """Raise InputError where no reader knows the file's suffix."""
-        if self.form not in _LINES and _whole_name(self.path).suffix != ".parquet":
-            known = f"{', '.join(_LINES)}, also compressed with {' or '.join(_PACKED)}, and .parquet"
-            raise InputError(f"{self.path}: unknown file type; known are {known}")
 
     def _document(self) -> Iterator[Record]:
         """The whole file as the one record, called by the file's name."""

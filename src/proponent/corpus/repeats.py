@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+from contextlib import ExitStack
 from hashlib import blake2b
+from tempfile import SpooledTemporaryFile
 from typing import IO
 
 import numpy as np
@@ -30,19 +31,16 @@ def stem_of(id: str) -> str:
     return stem if number.isascii() and number.isdecimal() else ""
 
 
-class IdDigests:
-    """Collects the digests of ids; finds those added twice and those that a chunk of another would have."""
+class IdDigests(ExitStack):
+    """Digests of ids, in files open in its context; finds those added twice and those of others' chunks."""
 
     def __init__(self) -> None:
-        self._buckets = _buckets()
-        self._stems = _buckets()  # for each id STEM#N, the digest of STEM and its own
+        super().__init__()
+        self._buckets = [self._file() for _ in range(BUCKETS)]
+        self._stems = [self._file() for _ in range(BUCKETS)]  # of ids STEM#N: the digests of STEM and STEM#N
 
-    def __enter__(self) -> IdDigests:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for bucket in (*self._buckets, *self._stems):
-            bucket.close()
+    def _file(self) -> IO[bytes]:
+        return self.enter_context(SpooledTemporaryFile(max_size=BUCKET_IN_MEMORY))
 
     def add(self, id: str) -> None:
         digest = digest_of(id)
@@ -65,10 +63,8 @@ class IdDigests:
         """Digests of the ids ``STEM#N`` whose ``STEM`` was added too: usually none."""
         found: set[bytes] = set()
         for bucket, stems in zip(self._buckets, self._stems, strict=True):
-            pairs = np.frombuffer(_content(stems), dtype=f"S{DIGEST}").reshape(
-                -1, 2
-            )  # [ids, STEM and STEM#N]
-            ids = np.frombuffer(_content(bucket), dtype=f"S{DIGEST}")
+            ids, pairs = (np.frombuffer(_content(file), dtype=f"S{DIGEST}") for file in (bucket, stems))
+            pairs = pairs.reshape(-1, 2)  # [ids, STEM and STEM#N]
             # numpy drops the zeros at the end of a byte string
             found.update(id.ljust(DIGEST, b"\0") for id in pairs[np.isin(pairs[:, 0], ids), 1].tolist())
         return found
@@ -77,7 +73,3 @@ class IdDigests:
 def _content(bucket: IO[bytes]) -> bytes:
     bucket.seek(0)
     return bucket.read()
-
-
-def _buckets() -> list[tempfile.SpooledTemporaryFile[bytes]]:
-    return [tempfile.SpooledTemporaryFile(max_size=BUCKET_IN_MEMORY) for _ in range(BUCKETS)]

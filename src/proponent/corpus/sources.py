@@ -58,11 +58,7 @@ def _places(source: str) -> list[str] | list[Path]:
 
 def _path_source(path: Path, name: str, text_as: str) -> Source:
     name = name.encode("utf-8", "backslashreplace").decode()  # ids are made of it, and must be Unicode
-    if path.is_dir():
-        return DatasetSource(name, str(path))
-    source = FileSource(path, name, text_as)
-    source.require_known_type()
-    return source
+    return DatasetSource(name, str(path)) if path.is_dir() else FileSource(path, name, text_as)
 
 
 def _short_names(paths: list[Path]) -> dict[Path, str]:

@@ -16,7 +16,7 @@ from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
-from proponent.demo.corpus import generate
+from proponent.demo.corpus.drawing import generate
 from proponent.demo.pretrain import pretrain
 from proponent.errors import InputError
 from proponent.evaluate.correctness import predictions
@@ -30,7 +30,7 @@ DIM = 2**13
 SHOWN = 12  # facts that are printed
 KNOWN = 0.5
 RECORD = "demo.json"
-ANSWERS = "predictions.jsonl"
+ANSWERS = "predictions.jsonl"  # the model's own answer to each prompt
 BEST = "TrackStar, task mix"
 # What the demo makes, in this order, each with the file that is written last.
 PARTS = {
@@ -58,31 +58,18 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Retrieval:
-    """A method's scores over all facts, and over those that the model knows."""
-
-    method: str
-    every: Scores
-    known: Scores
-
-
-@dataclass(frozen=True)
 class Demo:
     """What the demo made.
 
-    shown: hits of a dozen facts.  probabilities: p(target) of every fact, by id.  mix: λ of the task mix.
+    shown: hits of a dozen facts, with λ of the task mix in their settings.
+    probabilities: p(target) of every fact, by id.
+    retrieval: each method's scores over all facts, and over those that the model knows.
     """
 
     folder: Path
     shown: Attribution
     probabilities: Mapping[str, float]
-    mix: float
-    retrieval: tuple[Retrieval, ...]
-
-    @property
-    def answers(self) -> Path:
-        """File of the model's own answer to each prompt."""
-        return self.folder / ANSWERS
+    retrieval: Mapping[str, tuple[Scores, Scores]]
 
     @property
     def known(self) -> int:
@@ -105,7 +92,12 @@ def run_demo(folder: Path, seed: int, progress: Progress) -> Demo:
     tracer = Tracer(build_index(corpus, spec, folder / "run", progress=progress))
     queries = Queries.read(made.facts_path)
     progress.say(f"tracing {len(queries):,} facts")
-    hits = _hits(tracer, corpus, queries)
+    hits = {
+        BEST: tracer.trace(queries, "trackstar", task=queries),
+        "TrackStar, R_train": tracer.trace(queries, "trackstar"),
+        "gradient cosine": tracer.trace(queries, "cosine"),
+        "BM25": bm25(corpus, queries),
+    }
     for name, attribution in hits.items():
         attribution.write(folder / "hits" / f"{name.lower().replace(', ', '-').replace(' ', '-')}.jsonl")
     encoded = [tracer.model.encoder.query(query, spec.max_length) for query in queries]
@@ -118,8 +110,7 @@ def run_demo(folder: Path, seed: int, progress: Progress) -> Demo:
         folder,
         Attribution(shown, best.settings),
         {query.id: p for query, p in zip(queries, probabilities, strict=True)},
-        best.settings["mix"],
-        tuple(Retrieval(n, Scores.of(h), Scores.of([h[fact] for fact in known])) for n, h in hits.items()),
+        {name: (Scores.of(h), Scores.of([h[n] for n in known])) for name, h in hits.items()},
     )
 
 
@@ -141,16 +132,6 @@ def _begin(folder: Path, seed: int, progress: Progress) -> None:
     following = next((name for name in PARTS if name not in there), "results")
     already = f"there already: {', '.join(there) or 'nothing'}"
     progress.say(f"{folder}: a demo was begun here; {already}; going on with: {following}")
-
-
-def _hits(tracer: Tracer, corpus: Corpus, queries: Queries) -> dict[str, Attribution]:
-    """The hits of each method that the demo compares, by its name."""
-    return {
-        BEST: tracer.trace(queries, "trackstar", task=queries),
-        "TrackStar, R_train": tracer.trace(queries, "trackstar"),
-        "gradient cosine": tracer.trace(queries, "cosine"),
-        "BM25": bm25(corpus, queries),
-    }
 
 
 def _spread(queries: Sequence[Query], positions: Sequence[int], wanted: int) -> list[int]:

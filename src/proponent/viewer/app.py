@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,21 +13,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import ASGIApp
 
 from proponent.attribute.live import Ranking
 from proponent.errors import InputError
-from proponent.viewer.desk import Desk, Limits
+from proponent.viewer.desk import Desk
 from proponent.viewer.live import LiveRun
 from proponent.viewer.results import ResultFile
-from proponent.viewer.security import App, Guard, Guarded
-from proponent.viewer.worker import BusyError, StoppedError
+from proponent.viewer.security import Guard, guarded
+from proponent.viewer.worker import StoppedError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.telemetry import TelemetryConfig
 
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-STATUS: dict[type[Exception], int] = {InputError: 400, BusyError: 503, StoppedError: 409}
+STATUS: dict[type[Exception], int] = {InputError: 400, StoppedError: 409}
 STREAM_CHARACTERS = 2**18
 
 Text = Annotated[str, Field(min_length=1, max_length=8000)]
@@ -65,20 +65,20 @@ class AskTrace(AskRanking):
     target: Text
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What the viewer shows: result files, and a run for live tracing."""
+def create_app(
+    files: Sequence[ResultFile] = (),
+    run: LiveRun | None = None,
+    guard: Guard | None = None,
+    seconds: float = 300.0,
+) -> ASGIApp:
+    """The application of result files and a live run, behind its guard; docs/viewer.md has its addresses.
 
-    files: Sequence[ResultFile] = ()
-    run: LiveRun | None = None
-
-
-def create_app(shown: Shown, guard: Guard | None = None, limits: Limits | None = None) -> App:
-    """The application, behind its guard; see docs/viewer.md for its addresses."""
+    seconds: that a request to the run may take.
+    """
     from fastapi import FastAPI
     from fastapi.exceptions import RequestValidationError
 
-    desk = Desk(shown.run, limits or Limits()) if shown.run is not None else None
+    desk = Desk(run, seconds) if run is not None else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -93,25 +93,25 @@ def create_app(shown: Shown, guard: Guard | None = None, limits: Limits | None =
     for kind in STATUS:
         app.add_exception_handler(kind, _refuse)
     guard = guard or Guard()
-    _add_state(app, shown, guard.remote)
+    _add_state(app, files, run, guard.remote)
     if desk is not None:
         _add_live(app, desk)
     _add_page(app)
-    return Guarded(app, guard)
+    return guarded(app, guard)
 
 
-def _add_state(app: FastAPI, shown: Shown, remote: bool) -> None:
+def _add_state(app: FastAPI, files: Sequence[ResultFile], run: LiveRun | None, remote: bool) -> None:
     @app.get("/api/state")
     async def state() -> Response:
-        names = [{"name": file.name} for file in shown.files]
-        run = shown.run.facts() if shown.run else None
-        return JSONResponse({"files": names, "run": run, "remote": remote})
+        names = [{"name": file.name} for file in files]
+        facts = run.facts() if run else None
+        return JSONResponse({"files": names, "run": facts, "remote": remote})
 
     @app.get("/api/files/{number}")
     async def file(number: int) -> Response:
-        if not 0 <= number < len(shown.files):
+        if not 0 <= number < len(files):
             raise HTTPException(404, f"there is no result file {number}")
-        return StreamingResponse(_stream(shown.files[number]), media_type="application/x-ndjson")
+        return StreamingResponse(_stream(files[number]), media_type="application/x-ndjson")
 
 
 def _stream(file: ResultFile) -> Iterator[bytes]:
@@ -135,7 +135,7 @@ def _add_page(app: FastAPI) -> None:
     """The page's own files, read once at the start: a request names one of them, never a path."""
     page = {
         f"/{file.name}": (file.read_bytes(), TYPES[PurePosixPath(file.name).suffix])
-        for file in (files("proponent.viewer") / "page").iterdir()
+        for file in (resources.files("proponent.viewer") / "page").iterdir()
     }
     page["/"] = page["/index.html"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -16,24 +15,17 @@ from proponent.progress import Progress
 from proponent.viewer.live import LiveRun
 from proponent.viewer.worker import Work, Worker
 
+WAITING = 32  # requests in the queue
+KEPT = 200  # traces that can be ranked again
 ABANDONED_SECONDS = 0.25  # how often to check that a waiting client is still connected
 
 
-@dataclass(frozen=True)
-class Limits:
-    """waiting: requests in the queue.  seconds: limit of each.  kept: traces that can be ranked again."""
-
-    waiting: int = 32
-    seconds: float = 300.0
-    kept: int = 200
-
-
 class Desk:
-    """Queues requests to a run, keeps its traces, and ranks them."""
+    """Queues requests to a run, of so many seconds at most, keeps its traces, and ranks them."""
 
-    def __init__(self, run: LiveRun, limits: Limits) -> None:
-        self.run, self._kept = run, min(limits.kept, run.keeps)
-        self.worker = Worker(limits.waiting, limits.seconds)
+    def __init__(self, run: LiveRun, seconds: float) -> None:
+        self.run, self._kept = run, min(KEPT, run.keeps)
+        self.worker = Worker(WAITING, seconds)
         self._traces: OrderedDict[str, tuple[Work, list[Traced]]] = OrderedDict()
         self._ranking: dict[str, Work] = {}
 

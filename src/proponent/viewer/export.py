@@ -56,7 +56,7 @@ def _page() -> str:
     page = _read("index.html")
     style = "".join(_read(name) for name in STYLESHEET.findall(page))
     modules: dict[str, str] = {}
-    _add_module(MAIN, modules, ())
+    _add_module(MAIN, modules)
     script = "".join(modules.values())
     policy = POLICY.format(script=_hash(script), style=_hash(style))
     page = STYLESHEET.sub("", page)
@@ -73,15 +73,12 @@ def _hash(text: str) -> str:
     return f"'sha256-{digest}'"
 
 
-def _add_module(name: str, done: dict[str, str], importers: tuple[str, ...]) -> None:
+def _add_module(name: str, done: dict[str, str]) -> None:
     """Add a module as a function of its own, after those it imports."""
-    if name in done:
-        return
-    if name in importers:
-        raise ValueError(f"the modules of the page import each other in a circle: {importers} {name}")
     source = _read(name)
     for _, needed in IMPORT.findall(source):
-        _add_module(needed, done, (*importers, name))
+        if needed not in done:
+            _add_module(needed, done)
     names = ", ".join(EXPORT.findall(source))
     body = EXPORT.sub("", IMPORT.sub(_as_constant, source))
     done[name] = f"const {_identifier(name)} = (() => {{\n{body}return {{ {names} }};\n}})();\n"

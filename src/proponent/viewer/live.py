@@ -70,7 +70,6 @@ class LiveRun:
 
     def rank(self, traced: Traced, ranking: Ranking, progress: Progress) -> dict[str, Any]:
         """One line of a result file, with ``probability``; see ``LiveTracer.rank``."""
-        self.check(ranking)
         hits = self._live.rank(traced, ranking, progress)
         return {**next(hits.records()), "probability": traced.probability}
 

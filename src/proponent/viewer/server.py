@@ -46,8 +46,7 @@ def serve(serving: Serving, progress: Progress) -> None:
         import uvicorn
     except ImportError as error:
         raise InputError("the viewer needs FastAPI; install it: pip install 'proponent[viewer]'") from error
-    from proponent.viewer.app import Shown, create_app
-    from proponent.viewer.desk import Limits
+    from proponent.viewer.app import create_app
     from proponent.viewer.live import LiveRun
     from proponent.viewer.results import open_results
     from proponent.viewer.security import Guard
@@ -57,7 +56,7 @@ def serve(serving: Serving, progress: Progress) -> None:
         task = Queries.read(serving.task) if serving.task else None
         run = LiveRun(serving.run, task, serving.device, progress) if serving.run else None
         guard = replace(Guard.of(serving.host), remote=serving.remote)
-        app = create_app(Shown(files, run), guard, Limits(seconds=serving.seconds))
+        app = create_app(files, run, guard, serving.seconds)
         address = address_of(serving.host, listening.getsockname()[1], guard.token)
         print(address, flush=True)
         if guard.token is not None:
@@ -76,21 +75,16 @@ def bound(host: str, port: int) -> socket.socket:
         raise InputError(f"port {port}: give a number from 0 (any free port) to 65535")
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, *_, place = found[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
     except (OSError, ValueError) as error:  # ValueError: no name of a host can be written like this
         cause = error.strerror if isinstance(error, OSError) else "not a host name"
         raise InputError(f"host '{host}': {cause}; give an address of this machine") from error
+    family, *_, place = found[0]
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # '::' takes IPv4 as well
     try:
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(place)
-        listening.listen()
+        return socket.create_server(place, family=family, dualstack_ipv6=both)
     except OSError as error:
-        listening.close()
-        remedy = "give another --port, or 0 for any that is free"
-        raise InputError(f"host '{host}', port {port}: {error.strerror}; {remedy}") from error
-    return listening
+        cause, remedy = os.strerror(error.errno or 0), "give another --port, or 0 for any that is free"
+        raise InputError(f"host '{host}', port {port}: {cause}; {remedy}") from error
 
 
 def address_of(host: str, port: int, token: str | None) -> str:

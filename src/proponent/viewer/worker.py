@@ -12,6 +12,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from proponent.errors import InputError
 from proponent.progress import Advance, Progress
 
@@ -22,10 +24,6 @@ Job = Callable[[Progress], Any]
 
 class StoppedError(Exception):
     """Work ended before it was done: cancelled, or out of time."""
-
-
-class BusyError(Exception):
-    """The queue is full."""
 
 
 class Work:
@@ -114,11 +112,12 @@ class Worker:
         threading.Thread(target=self._work, daemon=True, name="proponent-viewer").start()
 
     def submit(self, job: Job, first: bool = False) -> Work:
-        """Put a job into the queue, or at its head; raises BusyError when it is full."""
+        """Put a job into the queue, or at its head; raises HTTPException (503) when it is full."""
         work = Work(job, self._seconds)
         with self._changed:
             if len(self._queue) >= self._waiting:
-                raise BusyError(f"{len(self._queue)} requests are waiting already; try again in a moment")
+                waiting = f"{len(self._queue)} requests are waiting already"
+                raise HTTPException(503, f"{waiting}; try again in a moment")
             (self._queue.appendleft if first else self._queue.append)(work)
             self._changed.notify()
         return work

@@ -15,7 +15,7 @@ from tests.viewer.live.driving import serving
 from proponent.build.indexing import build_index
 from proponent.corpus import Corpus, Example, Queries, Query
 from proponent.gradients.spec import FeatureSpec
-from proponent.viewer.app import Shown, create_app
+from proponent.viewer.app import create_app
 from proponent.viewer.live import LiveRun
 from proponent.viewer.results import open_results
 
@@ -63,7 +63,7 @@ def hits_file(live_run: LiveRun, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def client(live_run: LiveRun, hits_file: Path) -> Iterator[TestClient]:
     """A client of a server that shows the result file and the run."""
-    app = create_app(Shown(open_results([hits_file]), live_run))
+    app = create_app(open_results([hits_file]), live_run)
     with TestClient(app, base_url="http://localhost:8321") as client:
         yield client
 
@@ -79,7 +79,7 @@ def facts_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def address(live_run: LiveRun, hits_file: Path) -> Iterator[str]:
-    with serving(Shown(open_results([hits_file]), live_run)) as address:
+    with serving(open_results([hits_file]), live_run) as address:
         yield address
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
 from playwright.sync_api import Locator, Page, expect
 
-from proponent.viewer.app import Shown, create_app
+from proponent.viewer.app import create_app
+from proponent.viewer.live import LiveRun
+from proponent.viewer.results import ResultFile
 from proponent.viewer.security import Guard
 from proponent.viewer.server import address_of, bound
 
 
 @contextmanager
-def serving(shown: Shown, guard: Guard | None = None) -> Iterator[str]:
+def serving(
+    files: Sequence[ResultFile] = (), run: LiveRun | None = None, guard: Guard | None = None
+) -> Iterator[str]:
     """A server in a thread of its own; its address."""
     with bound("127.0.0.1", 0) as listening:
-        app = create_app(shown, guard)
+        app = create_app(files, run, guard)
         config = uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],))

@@ -16,7 +16,7 @@ from torch import Tensor
 from proponent.corpus import Queries
 from proponent.errors import InputError
 from proponent.gradients.model import LanguageModel
-from proponent.viewer.app import Shown, create_app
+from proponent.viewer.app import create_app
 from proponent.viewer.live import LiveRun
 from proponent.viewer.results import open_results
 
@@ -55,7 +55,7 @@ def test_state_tells_what_there_is(client: TestClient, live_run: LiveRun) -> Non
 
 
 def test_without_a_run_there_is_no_live_tracing(hits_file: Path) -> None:
-    with TestClient(create_app(Shown(open_results([hits_file]))), base_url="http://localhost") as client:
+    with TestClient(create_app(open_results([hits_file])), base_url="http://localhost") as client:
         assert client.get("/api/state").json()["run"] is None
         assert client.post("/api/traces", json=ASKED).status_code in (404, 405)
 
@@ -76,7 +76,7 @@ def test_a_file_that_broke_since_it_was_opened_says_so_at_its_end(hits_file: Pat
     path.write_text(hits_file.read_text() + '{"inputs_plaintext": "x"}\n')
     with pytest.raises(InputError, match=r"broken\.jsonl:4: no result"):
         open_results([path])
-    with TestClient(create_app(Shown(opened)), base_url="http://localhost") as client:
+    with TestClient(create_app(opened), base_url="http://localhost") as client:
         *good, last = map(json.loads, client.get("/api/files/0").text.splitlines())
     assert len(good) == 3
     assert list(last) == ["error"]
@@ -192,7 +192,7 @@ def test_what_cannot_be_traced_is_refused_in_one_line(
 
 def test_a_mix_needs_a_task(run_folder: Path) -> None:
     bare = LiveRun(run_folder, None, "cpu")
-    with TestClient(create_app(Shown(run=bare)), base_url="http://localhost") as client:
+    with TestClient(create_app(run=bare), base_url="http://localhost") as client:
         run = client.get("/api/state").json()["run"]
         assert (run["task"], run["mix_default"], run["mixed_methods"]) == (False, None, [])
         answer = client.post("/api/traces", json={**ASKED, "mix": 0.5})

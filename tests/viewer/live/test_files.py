@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from proponent.errors import InputError
-from proponent.viewer.app import Shown, create_app
+from proponent.viewer.app import create_app
 from proponent.viewer.results import open_results
 from proponent.viewer.server import bound
 
@@ -121,7 +121,7 @@ def test_numbers_that_are_none_become_null(tmp_path: Path) -> None:
 def test_half_a_character_is_served_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text('{"inputs_plaintext": "\\ud83d", "proponents": ["\\ud83d\\ude00"]}')
-    with TestClient(create_app(Shown(open_results([path]))), base_url="http://localhost") as client:
+    with TestClient(create_app(open_results([path])), base_url="http://localhost") as client:
         line = client.get("/api/files/0").json()
     assert line == {"inputs_plaintext": "\ud83d", "proponents": ["😀"]}
 

@@ -18,7 +18,6 @@ from tests.viewer.test_accessibility import violations
 from proponent.attribute.continuations import Continuation
 from proponent.attribute.live import Traced
 from proponent.progress import Progress
-from proponent.viewer.app import Shown
 from proponent.viewer.live import LiveRun
 from proponent.viewer.security import Guard
 
@@ -60,7 +59,7 @@ class Waiting(LiveRun):
 
 def test_progress_is_shown_and_a_trace_cancelled(page: Page, live_run: LiveRun) -> None:
     run = Halting(live_run)
-    with serving(Shown(run=run)) as address:
+    with serving(run=run) as address:
         page.goto(address)
         page.fill("#live-prompt", "Cats sleep all")
         page.fill("#live-target", "day")
@@ -79,7 +78,7 @@ def test_progress_is_shown_and_a_trace_cancelled(page: Page, live_run: LiveRun) 
 
 def test_what_nobody_waits_for_is_cancelled(live_run: LiveRun) -> None:
     run = Waiting(live_run)
-    with serving(Shown(run=run)) as address:
+    with serving(run=run) as address:
         connection = HTTPConnection(urlsplit(address).netloc)
         headers = {"Content-Type": "application/json"}
         connection.request("POST", "/api/continuations", '{"prompt": "Cats"}', headers)
@@ -105,7 +104,7 @@ def test_what_is_wrong_is_said_in_words(prompt: str, target: str, words: str, li
 
 
 def test_without_a_task_the_page_says_how_to_get_one(page: Page, run_folder: Path) -> None:
-    with serving(Shown(run=LiveRun(run_folder, None, "cpu"))) as address:
+    with serving(run=LiveRun(run_folder, None, "cpu")) as address:
         page.goto(address)
         expect(page.locator("#live-mix")).to_be_disabled()
         expect(page.locator(".live-mix-note")).to_contain_text("--task QUERIES")
@@ -115,7 +114,7 @@ def test_without_a_task_the_page_says_how_to_get_one(page: Page, run_folder: Pat
 
 def test_the_token_opens_the_page_and_leaves_the_address(page: Page, live_run: LiveRun) -> None:
     guard = Guard(token="a-token-of-the-test")
-    with serving(Shown(run=live_run), guard) as address:
+    with serving(run=live_run, guard=guard) as address:
         page.goto(address)
         page.wait_for_selector("#live-prompt")
         assert "token" not in page.url

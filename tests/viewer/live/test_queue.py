@@ -15,8 +15,8 @@ from tests.viewer.live.conftest import TASK
 
 from proponent.attribute.live import Ranking, Traced
 from proponent.progress import Advance, Progress, Silent
-from proponent.viewer.app import Shown, create_app
-from proponent.viewer.desk import Limits
+from proponent.viewer import desk
+from proponent.viewer.app import create_app
 from proponent.viewer.live import LiveRun
 
 
@@ -37,13 +37,13 @@ class SlowRun(LiveRun):
 
 
 @pytest.fixture
-def slow(live_run: LiveRun) -> Iterator[Callable[[Limits], tuple[SlowRun, TestClient]]]:
+def slow(live_run: LiveRun) -> Iterator[Callable[..., tuple[SlowRun, TestClient]]]:
     """Makes a slow run and a client of its server."""
     opened: list[tuple[SlowRun, TestClient]] = []
 
-    def make(limits: Limits) -> tuple[SlowRun, TestClient]:
+    def make(seconds: float = 300.0) -> tuple[SlowRun, TestClient]:
         run = SlowRun(live_run)
-        client = TestClient(create_app(Shown(run=run), limits=limits), base_url="http://localhost")
+        client = TestClient(create_app(run=run, seconds=seconds), base_url="http://localhost")
         client.__enter__()
         opened.append((run, client))
         return run, client
@@ -54,8 +54,9 @@ def slow(live_run: LiveRun) -> Iterator[Callable[[Limits], tuple[SlowRun, TestCl
         client.__exit__()
 
 
-def test_requests_wait_their_turn_and_tell_their_place(slow: Any) -> None:
-    run, client = slow(Limits(waiting=2))
+def test_requests_wait_their_turn_and_tell_their_place(slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "WAITING", 2)
+    run, client = slow()
     ids = [client.post("/api/traces", json=ASKED).json()["id"]]
     assert run.started.wait(5)
     ids += [client.post("/api/traces", json=ASKED).json()["id"] for _ in range(2)]
@@ -71,7 +72,7 @@ def test_requests_wait_their_turn_and_tell_their_place(slow: Any) -> None:
 
 
 def test_a_trace_can_be_cancelled_while_it_runs_or_waits(slow: Any) -> None:
-    run, client = slow(Limits())
+    run, client = slow()
     ids = [client.post("/api/traces", json=ASKED).json()["id"] for _ in range(3)]
     assert run.started.wait(5)
     assert client.delete(f"/api/traces/{ids[1]}").json()["state"] == "cancelled"
@@ -86,14 +87,15 @@ def test_a_trace_can_be_cancelled_while_it_runs_or_waits(slow: Any) -> None:
 
 
 def test_a_trace_that_takes_too_long_ends(slow: Any) -> None:
-    _, client = slow(Limits(seconds=0.05))
+    _, client = slow(seconds=0.05)
     status = finished(client, client.post("/api/traces", json=ASKED).json()["id"])
     assert status["state"] == "failed"
     assert "took longer than the limit of 0.05 seconds" in status["message"]
 
 
-def test_the_oldest_traces_are_forgotten(live_run: LiveRun) -> None:
-    app = create_app(Shown(run=live_run), limits=Limits(kept=2))
+def test_the_oldest_traces_are_forgotten(live_run: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "KEPT", 2)
+    app = create_app(run=live_run)
     with TestClient(app, base_url="http://localhost") as client:
         ids = [traced(client, ASKED)[0] for _ in range(4)]
         found = [client.get(f"/api/traces/{id}").status_code for id in ids]
@@ -148,7 +150,7 @@ def test_an_error_inside_the_server_is_told_without_its_words(
         raise RuntimeError("/secret/path")
 
     monkeypatch.setattr(LiveRun, "rank", broken)
-    with TestClient(create_app(Shown(run=live_run)), base_url="http://localhost") as client:
+    with TestClient(create_app(run=live_run), base_url="http://localhost") as client:
         status = finished(client, client.post("/api/traces", json=ASKED).json()["id"])
     assert status["state"] == "failed"
     assert status["message"] == "the server failed (RuntimeError); its terminal says more"

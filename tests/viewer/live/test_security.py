@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from proponent.errors import InputError
-from proponent.viewer.app import Shown, create_app
+from proponent.viewer.app import create_app
 from proponent.viewer.live import LiveRun
 from proponent.viewer.security import CONTENT_POLICY, Guard, is_loopback
 from proponent.viewer.server import address_of, bound
@@ -18,7 +18,7 @@ QUESTION = {"prompt": "The capital of France is", "count": 1}
 
 
 def guarded(run: LiveRun, guard: Guard) -> TestClient:
-    return TestClient(create_app(Shown(run=run), guard), base_url=f"http://{HOST}", follow_redirects=False)
+    return TestClient(create_app(run=run, guard=guard), base_url=f"http://{HOST}", follow_redirects=False)
 
 
 # --- Host and Origin --------------------------------------------------------------------------------

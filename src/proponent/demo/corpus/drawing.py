@@ -43,34 +43,37 @@ class _Sentence:
     states: tuple[Fact, ...] = ()
 
 
-def generate(directory: str | os.PathLike[str], facts: int | None = 750, seed: int = 0) -> DemoCorpus:
+def generate(directory: str | os.PathLike[str], facts: int = 750, seed: int = 0) -> DemoCorpus:
     """Write ``facts.jsonl`` and ``sentences.jsonl`` to ``directory``; the same seed gives the same bytes.
 
-    facts: how many, in equal numbers for each relation as long as it has enough; None takes all (some
-    twenty thousand, mostly cities).  About four sentences are written for each fact.
+    facts: how many, in equal numbers for each relation as long as it has enough; there are some twenty
+    thousand, mostly cities.  About four sentences are written for each fact.
     Raises InputError where a data package is missing, for more facts than it holds, and where one of the
     files is there with other content.
     """
     known = known_facts()
     available = sum(map(len, known.values()))
-    wanted = available if facts is None else facts
-    if not 1 <= wanted <= available:
-        raise InputError(f"facts is {wanted}: give 1 to {available}, the facts that the data packages hold")
-    chosen = _choose(known, wanted, random.Random(f"facts {seed}"))
+    if not 1 <= facts <= available:
+        raise InputError(f"facts is {facts}: give 1 to {available}, the facts that the data packages hold")
+    chosen = _choose(known, facts, random.Random(f"facts {seed}"))
     sentences = _write_sentences(chosen, random.Random(f"sentences {seed}"))
     gold: dict[str, list[str]] = {fact.id: [] for fact in chosen}
     for row, sentence in enumerate(sentences):
         for fact in sentence.states:
-            gold[fact.id].append(_sentence_id(row))
+            gold[fact.id].append(f"s{row:06d}")
     facts_path, sentences_path = Path(directory, "facts.jsonl"), Path(directory, "sentences.jsonl")
     contents = {
         facts_path: _lines(_fact_record(fact, gold[fact.id]) for fact in chosen),
         sentences_path: _lines(_sentence_records(sentences)),
     }
-    missing = [path for path, content in contents.items() if not _is_there(path, content)]
-    for path in missing:
-        with written_whole(path) as aside:
-            aside.write_bytes(contents[path])
+    for path, content in contents.items():
+        if path.exists() and (not path.is_file() or path.read_bytes() != content):
+            found = f"{path}: there already with other content (of another seed, or of other versions"
+            raise InputError(f"{found} of the data packages?); give another folder")
+    for path, content in contents.items():
+        if not path.exists():
+            with written_whole(path) as aside:
+                aside.write_bytes(content)
     stating = sum(1 for sentence in sentences if sentence.states)
     counts = {"facts": len(chosen), "sentences": len(sentences), "gold": stating}
     return DemoCorpus(facts_path, sentences_path, {**counts, "distractors": len(sentences) - stating})
@@ -141,17 +144,13 @@ def _distractors(fact: Fact, siblings: list[Fact], draw: random.Random) -> Itera
             yield _Sentence(fill(draw.choice(templates), **names, **scenery), about)
 
 
-def _sentence_id(row: int) -> str:
-    return f"s{row:06d}"
-
-
 def _sentence_records(sentences: list[_Sentence]) -> Iterator[dict[str, Any]]:
     """Sentences as records; an "abstract" is all the sentences about one entity."""
     written: dict[str, int] = {}
     for row, sentence in enumerate(sentences):
         written[sentence.about] = written.get(sentence.about, -1) + 1
         yield {
-            "sentence_id": _sentence_id(row),
+            "sentence_id": f"s{row:06d}",
             "text": sentence.text,
             "abstract_uri": sentence.about,
             "sent_idx_in_abst": written[sentence.about],
@@ -160,13 +159,12 @@ def _sentence_records(sentences: list[_Sentence]) -> Iterator[dict[str, Any]]:
 
 
 def _fact_record(fact: Fact, gold: list[str]) -> dict[str, Any]:
-    uris = dict(zip(("entity0_uri", "predicate_uri", "entity1_uri"), fact.triple, strict=True))
     return {
         "fact_id": fact.id,
         "entity0": fact.subject.name,
         "relation": fact.relation.name,
         "entity1": fact.object.name,
-        **uris,
+        **dict(zip(("entity0_uri", "predicate_uri", "entity1_uri"), fact.triple, strict=True)),
         "entity0_alias": [fact.subject.name, *fact.subject.alias],
         "entity1_alias": [fact.object.name, *fact.object.alias],
         "trex_sentences": gold,
@@ -176,15 +174,3 @@ def _fact_record(fact: Fact, gold: list[str]) -> dict[str, Any]:
 
 def _lines(records: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
-
-
-def _is_there(path: Path, content: bytes) -> bool:
-    """Whether the file is there; InputError where it has other content, which is not replaced."""
-    if not path.exists():
-        return False
-    if not path.is_file() or path.read_bytes() != content:
-        raise InputError(
-            f"{path}: there already with other content (of another seed, or of other versions of the data "
-            "packages?); give another folder"
-        )
-    return True

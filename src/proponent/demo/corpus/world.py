@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from itertools import combinations_with_replacement, count
 from typing import Any
 
+from proponent.demo.corpus import wording
 from proponent.demo.corpus.nouns import Entity, Fact, mentions
-from proponent.demo.corpus.wording import (
-    ASIDES,
-    CONTINENTS,
-    CURRENCY_NAMES,
-    NO_ONE_ANSWER,
-    NOT_COUNTRIES,
-    RELATIONS,
-    WHEN,
-    WHO,
-    WITH_ARTICLE,
-)
 from proponent.errors import InputError
 
 _TOWNS = ("city", "county")  # relations with subjects to spare: confusable ones are left out
@@ -32,7 +23,7 @@ def known_facts() -> dict[str, list[Fact]]:
     Raises InputError where a data package is not installed.
     """
     found = [*_country_facts(), *_element_facts(), *_city_facts(), *_county_facts()]
-    facts: dict[str, list[Fact]] = {name: [] for name in RELATIONS}
+    facts: dict[str, list[Fact]] = {name: [] for name in wording.RELATIONS}
     for fact in _without_confusable_names(found):
         facts[fact.relation.name].append(fact)
     return facts
@@ -52,13 +43,13 @@ def _countries() -> dict[str, tuple[Entity, dict[str, Any]]]:
     listed = _package("pycountry").countries
     countries = {}
     for code, record in records.items():
-        if code in NOT_COUNTRIES:
+        if code in wording.NOT_COUNTRIES:
             continue
         name = record["name"].strip().removeprefix("The ")
         other = listed.get(alpha_2=code)
         aliases = (getattr(other, field, name) for field in ("name", "common_name", "official_name"))
         alias = tuple(dict.fromkeys(a for a in aliases if a != name))
-        article = "the" if code in WITH_ARTICLE else ""
+        article = "the" if code in wording.WITH_ARTICLE else ""
         countries[code] = (Entity(f"country:{code}", name, article, alias), record)
     return countries
 
@@ -67,10 +58,10 @@ def _country_facts() -> Iterator[Fact]:
     countries = _countries()
     dialled = Counter(record["phone"] for _, record in countries.values())
     for code, (country, record) in countries.items():
-        phone = record["phone"].strip()
+        phone, continent = record["phone"].strip(), record["continentcode"]
         answers = {
             "capital": Entity(f"capital:{code}", record["capital"].strip()),
-            "continent": Entity(f"continent:{record['continentcode']}", CONTINENTS[record["continentcode"]]),
+            "continent": Entity(f"continent:{continent}", wording.CONTINENTS[continent]),
             "currency": _currency(record["currencycode"]),
             "language": _language(code, record["languages"]),
             "internet domain": Entity(f"domain:{record['tld']}", record["tld"]),
@@ -79,8 +70,8 @@ def _country_facts() -> Iterator[Fact]:
             prefix = "+" + phone.removeprefix("+")
             answers["calling code"] = Entity(f"calling-code:{prefix}", prefix)
         for name, answer in answers.items():
-            if answer is not None and answer.name and code not in NO_ONE_ANSWER[name]:
-                yield Fact(RELATIONS[name], country, answer)
+            if answer is not None and answer.name and code not in wording.NO_ONE_ANSWER[name]:
+                yield Fact(wording.RELATIONS[name], country, answer)
 
 
 def _currency(code: str) -> Entity | None:
@@ -89,7 +80,7 @@ def _currency(code: str) -> Entity | None:
     if record is None:
         return None
     *origin, unit = record.name.split()
-    name = CURRENCY_NAMES.get(code, " ".join([*origin, unit.lower()]))
+    name = wording.CURRENCY_NAMES.get(code, " ".join([*origin, unit.lower()]))
     return Entity(f"currency:{code}", name.replace("’", "'"), "the", (code, record.name))
 
 
@@ -109,17 +100,16 @@ def _language(country: str, tags: str) -> Entity | None:
 
 
 def _element_facts() -> Iterator[Fact]:
-    spellings = {"aluminum": "aluminium", "cesium": "caesium", "sulfur": "sulphur"}
     for element in _package("periodictable").elements:
         if element.number == 0:  # the package lists the neutron as an element
             continue
-        alias = (spellings[element.name],) if element.name in spellings else ()
+        alias = tuple(wording.ELEMENT_ALIASES.get(element.name, ()))
         subject = Entity(f"element:{element.number}", element.name, alias=alias)
         symbol = Entity(f"symbol:{element.symbol}", element.symbol)
-        yield Fact(RELATIONS["chemical symbol"], subject, symbol)
+        yield Fact(wording.RELATIONS["chemical symbol"], subject, symbol)
         if element.number > 1:  # "1 protons" would be wrong
             number = Entity(f"number:{element.number}", str(element.number))
-            yield Fact(RELATIONS["atomic number"], subject, number)
+            yield Fact(wording.RELATIONS["atomic number"], subject, number)
 
 
 def _city_facts() -> Iterator[Fact]:
@@ -132,7 +122,10 @@ def _city_facts() -> Iterator[Fact]:
         # Names in other scripts cannot be confused with one in Latin letters.
         for name in (_plain(city["name"]), *(n.lower() for n in city["alternatenames"] if n.isascii())):
             homes.setdefault(name, set()).add(city["countrycode"])
-    for city in _best_known_first(cities):
+    # the largest city of every country, then every country's second, and so on
+    by_size = sorted(cities, key=lambda city: (-city["population"], city["geonameid"]))
+    ranks: defaultdict[str, Iterator[int]] = defaultdict(count)
+    for city in sorted(by_size, key=lambda city: next(ranks[city["countrycode"]])):
         name, plain = city["name"], _plain(city["name"])
         readable = re.fullmatch(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*", name) and len(name) > 3
         alone = named[plain] == 1 and len(homes[plain]) == 1
@@ -140,18 +133,7 @@ def _city_facts() -> Iterator[Fact]:
             country, record = countries[city["countrycode"]]
             # Sentences about a capital, under any of its names, would state its country as well.
             if record["capital"] not in city["alternatenames"]:
-                yield Fact(RELATIONS["city"], Entity(f"city:{city['geonameid']}", name), country)
-
-
-def _best_known_first(cities: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The largest city of every country, then every country's second, and so on."""
-    by_size = sorted(cities, key=lambda city: (-city["population"], city["geonameid"]))
-    larger = Counter[str]()
-    ranks: list[int] = []
-    for city in by_size:
-        ranks.append(larger[city["countrycode"]])
-        larger[city["countrycode"]] += 1
-    return [by_size[n] for n in sorted(range(len(ranks)), key=ranks.__getitem__)]
+                yield Fact(wording.RELATIONS["city"], Entity(f"city:{city['geonameid']}", name), country)
 
 
 def _county_facts() -> Iterator[Fact]:
@@ -163,7 +145,7 @@ def _county_facts() -> Iterator[Fact]:
         if named[county["name"]] == 1 and county["name"].endswith(" County"):
             state = states[county["state"]]
             subject = Entity(f"county:{county['fips']}", county["name"])
-            yield Fact(RELATIONS["county"], subject, Entity(f"state:{state['code']}", state["name"]))
+            yield Fact(wording.RELATIONS["county"], subject, Entity(f"state:{state['code']}", state["name"]))
 
 
 def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
@@ -177,11 +159,11 @@ def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
     others = [fact.subject.name for fact in facts if fact.relation.name not in _TOWNS]
     taken = {_plain(name) for name in [*others, *(fact.object.name for fact in facts)]}
     worded = _template_words()
-    kept = []
-    for fact in facts:
-        plain, town = _plain(fact.subject.name), fact.relation.name in _TOWNS
-        if not (town and (plain in worded or taken & {plain, *_parts(fact.subject.name)})):
-            kept.append(fact)
+
+    def ambiguous(town: str) -> bool:
+        return _plain(town) in worded or bool(taken & {_plain(town), *_parts(town)})
+
+    kept = [fact for fact in facts if fact.relation.name not in _TOWNS or not ambiguous(fact.subject.name)]
     within = {part for fact in kept for part in _parts(fact.subject.name)}
     for fact in kept:
         subject, answer = fact.subject.name, fact.object.name
@@ -190,10 +172,10 @@ def _without_confusable_names(facts: Iterable[Fact]) -> Iterator[Fact]:
 
 
 def _template_words() -> set[str]:
-    texts = [*WHO, *WHEN, *(aside for asides in ASIDES.values() for aside in asides)]
-    for relation in RELATIONS.values():
-        texts += [relation.prompt, *relation.statements, *relation.asks, *relation.crossed, *relation.objects]
-    return {_plain(word) for text in texts for word in re.findall(r"\w+", text)}
+    lists = [wording.WHO, wording.WHEN, *wording.ASIDES.values()]
+    for relation in wording.RELATIONS.values():
+        lists += [[relation.prompt], relation.statements, relation.asks, relation.crossed, relation.objects]
+    return {_plain(word) for texts in lists for text in texts for word in re.findall(r"\w+", text)}
 
 
 def _plain(name: str) -> str:
@@ -207,7 +189,6 @@ def _plain(name: str) -> str:
 def _parts(name: str) -> Iterator[str]:
     """The proper runs of words of a name, in lower case: "new york city" has "new york", "york", ..."""
     words = [match.span() for match in re.finditer(r"\w+", name)]
-    for first, (start, _) in enumerate(words):
-        for last in range(first, len(words)):
-            if last - first + 1 < len(words):
-                yield _plain(name[start : words[last][1]])
+    for (start, _), (_, end) in combinations_with_replacement(words, 2):
+        if (start, end) != (words[0][0], words[-1][1]):
+            yield _plain(name[start:end])

@@ -10,7 +10,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from proponent.corpus.encoding import TextEncoder
-from proponent.corpus.example import Chunk, Example
+from proponent.corpus.example import Example
 
 PAD, BEGIN, END = "<pad>", "<s>", "</s>"
 IGNORED = -100  # the label that cross-entropy skips
@@ -73,10 +73,13 @@ class TokenisedPassages(Dataset[NDArray[np.uint32]]):
         """Encode a corpus into the file at ``path``, passage by passage, and open it."""
         encoder, lengths = TextEncoder(tokenizer), array("q")
         with path.open("wb") as out:
-            for chunk, is_last in _chunks(corpus, encoder, max_length):
-                tokens = [*chunk.tokens, tokenizer.eos_token_id] if is_last else list(chunk.tokens)
-                out.write(np.asarray(tokens, dtype=np.uint32).tobytes())
-                lengths.append(len(tokens))
+            for example in corpus:
+                chunks = [list(chunk.tokens) for chunk in encoder.chunks(example, max_length)]
+                if chunks:
+                    chunks[-1].append(tokenizer.eos_token_id)
+                for tokens in chunks:
+                    out.write(np.asarray(tokens, dtype=np.uint32).tobytes())
+                    lengths.append(len(tokens))
         return cls(path, np.asarray(lengths, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -87,16 +90,6 @@ class TokenisedPassages(Dataset[NDArray[np.uint32]]):
         return self._tokens[end - int(self.lengths[row]) : end]
 
 
-def _chunks(corpus: Iterable[Example], encoder: TextEncoder, max_length: int) -> Iterator[tuple[Chunk, bool]]:
-    """Every chunk of the passages with text, and whether it is the last of its passage."""
-    texts = (example for example in corpus if example.text.strip())
-    for ordinal, example in enumerate(texts):
-        chunks = [*encoder.chunks(example, ordinal, max_length), None]
-        for chunk, following in pairwise(chunks):
-            if chunk is not None:
-                yield chunk, following is None
-
-
 @dataclass(frozen=True, slots=True)
 class PadRight:
     """Makes a batch of chunks: input_ids, attention_mask and labels, each [n, t]."""
@@ -104,14 +97,10 @@ class PadRight:
     pad: int
 
     def __call__(self, chunks: list[NDArray[np.uint32]]) -> dict[str, Tensor]:
-        width = max(map(len, chunks))
-        tokens = torch.full((len(chunks), width), self.pad)  # [n, t]
-        mask = torch.zeros_like(tokens)
-        for row, chunk in enumerate(chunks):
-            tokens[row, : len(chunk)] = torch.from_numpy(chunk.astype(np.int64))
-            mask[row, : len(chunk)] = 1
-        labels = tokens.masked_fill(mask == 0, IGNORED)
-        return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+        rows = [torch.from_numpy(chunk.astype(np.int64)) for chunk in chunks]
+        tokens = pad_sequence(rows, batch_first=True, padding_value=self.pad)  # [n, t]
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        return {"input_ids": tokens, "attention_mask": mask, "labels": tokens.masked_fill(mask == 0, IGNORED)}
 
 
 class GroupedByLength(Sampler[int]):
@@ -135,8 +124,7 @@ class GroupedByLength(Sampler[int]):
             rows = order[start : start + window]
             rows = rows[np.argsort(self._lengths[rows], kind="stable")]
             batches += [rows[at : at + self._batch] for at in range(0, len(rows), self._batch)]
-        # The one batch that is not full comes last: the loader cuts the order into batches of equal size.
-        full = [batch for batch in batches if len(batch) == self._batch]
-        rest = [batch for batch in batches if len(batch) < self._batch]
-        for batch in [*(full[place] for place in draw.permutation(len(full))), *rest]:
-            yield from batch.tolist()
+        # The one batch that is not full stays last: the loader cuts the order into batches of equal size.
+        full = len(order) // self._batch
+        for place in [*draw.permutation(full), *range(full, len(batches))]:
+            yield from batches[place].tolist()
