@@ -16,13 +16,15 @@ MADE_WITH, UNCOVERED = "made_with", "uncovered"
 
 
 def threads_of(begun: Mapping[RunFolder, Mapping[str, Any]]) -> int | None:
-    """The number of threads that runs were begun with, by their manifests; None where none was begun.
+    """The number of threads that unfinished runs were begun with, by their manifests; None where none was.
 
     Raises InputError where a manifest does not say it, and where they differ: how sums are split among
     threads decides their last digits, so runs of one pass have to share it.
     """
     counts: dict[int, RunFolder] = {}
     for folder, manifest in begun.items():
+        if folder.done.is_file():
+            continue
         made = manifest.get(MADE_WITH)
         count = made.get("threads") if isinstance(made, dict) else None
         if type(count) is not int or count < 1:

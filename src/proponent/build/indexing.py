@@ -86,8 +86,7 @@ def build_indexes(
     work = _Work(corpus, survey, model, ours, manifests, _sample(survey, model, length), progress)
     found = {path: check_folder(RunFolder(path), manifest) for path, manifest in manifests.items()}
     refuse_namesakes(corpus, survey, model.encoder, length)
-    begun = {RunFolder(path): made for path, made in found.items() if made}
-    threads = threads_of({folder: made for folder, made in begun.items() if not folder.done.is_file()})
+    threads = threads_of({RunFolder(path): made for path, made in found.items() if made})
     with ExitStack() as stack:
         stack.enter_context(_threads(threads or torch.get_num_threads()))
         for path in ours:
