@@ -11,7 +11,7 @@ from proponent.build.tasks import Build, features, features_name
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import LayerPlan
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.moments import sample_moments
+from proponent.gradients.moments import fold_moments, sample_moments
 from proponent.gradients.sweep import Sweep
 from proponent.index.run import RunFolder
 
@@ -24,7 +24,7 @@ def extractor(
     """An extractor in the model's present precision, with second moments of a shard's first rows."""
     sweep = Sweep(model, plan.matrices, batch_tokens)
     moments = sample_moments(sweep, shard.rows[:SAMPLE], shard.starts[:SAMPLE])
-    return FeatureExtractor(model, plan, moments, 0, batch_tokens)
+    return FeatureExtractor(model, plan, fold_moments(plan, moments, 0), batch_tokens)
 
 
 def staged(folder: Path, shards: Iterable[StagedShard], made_by: FeatureExtractor) -> Build:

@@ -16,7 +16,7 @@ import json
 import math
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ from inputs import model_folder, shapes
 from side_by_side import machine, seconds
 from stages import FACTORS, GRADIENTS, MOMENTS, SUMS, WHITENING, StageClock
 
-from proponent.build.cost import Rates, disk_bytes, operations
+from proponent.build.cost import disk_bytes, operations
 from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
 from proponent.gradients.features import FeatureExtractor, extract
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
-from proponent.gradients.moments import sample_moments
+from proponent.gradients.moments import fold_moments, sample_moments
 from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
 from proponent.index.hessian import HessianBlock, HessianSum, split_blocks
@@ -132,7 +132,7 @@ def measure(model: LanguageModel, case: Case) -> Line:
     some = rows[: max(2, SAMPLE_TOKENS // case.tokens)]
     sweep = Sweep(model, plan.matrices, BATCH_TOKENS)
     moments = sample_moments(sweep, some, [1] * len(some))
-    extractor = FeatureExtractor(model, plan, moments, 0, BATCH_TOKENS)
+    extractor = FeatureExtractor(model, plan, fold_moments(plan, moments, 0), BATCH_TOKENS)
     drawn = torch.randn(ROWS, plan.dim)
     sums = [HessianSum.empty(features.width) for _ in plan.blocks]
     sample = min(256, case.passages)
@@ -180,6 +180,22 @@ def random_rows(model: LanguageModel, tokens: int, count: int) -> list[tuple[int
     """Rows of random tokens, the special ones (the first few) left out."""
     draw = random.Random(0)
     return [tuple(draw.randrange(8, model.vocabulary) for _ in range(tokens)) for _ in range(count)]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine reaches: operations a second in each stage, all > 0."""
+
+    by_stage: Mapping[str, float]
+
+    @classmethod
+    def measured(cls, counted: Mapping[str, int], seconds: Mapping[str, float]) -> Rates:
+        """The rates of one measured index; seconds > 0 of every stage."""
+        return cls({stage: counted[stage] / seconds[stage] for stage in counted})
+
+    def seconds(self, counted: Mapping[str, int]) -> dict[str, float]:
+        """Seconds of every stage for so many operations."""
+        return {stage: counted[stage] / self.by_stage[stage] for stage in counted}
 
 
 def best(work: Callable[[], object], rounds: int = 2) -> float:

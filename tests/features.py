@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import LayerPlan
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.moments import SecondMoments, sample_moments
+from proponent.gradients.moments import SecondMoments, fold_moments, sample_moments
 from proponent.gradients.sweep import Sweep
 
 
@@ -20,7 +20,7 @@ def extractor(
 ) -> FeatureExtractor:
     """An extractor with these second moments, or with none."""
     used = moments or {matrix.name: SecondMoments.ones(matrix) for matrix in plan.matrices}
-    return FeatureExtractor(model, plan, used, seed, batch_tokens)
+    return FeatureExtractor(model, plan, fold_moments(plan, used, seed), batch_tokens)
 
 
 def sampled_moments(

@@ -9,19 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from tests.folders import edit_config
+from tests.killing import Killed
 from tests.models import make_model
 from tests.runs import CORPUS, SlowRun, contents, small_spec
 
 from proponent.attribute.tracing import Tracer
-from proponent.build.indexing import build_index
+from proponent.build.indexing import build_index, build_indexes
 from proponent.errors import InputError
 from proponent.progress import Silent
 
 REMEDY = "remove the folder and index the corpus again with the same command"
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing that handles errors may swallow it."""
 
 
 class Lines(Silent):
@@ -73,6 +70,35 @@ def test_a_damaged_manifest_of_an_unfinished_run_has_a_way_out(model_folder: Pat
     (tmp_path / "run" / "run.json").write_text('{"form')
     with pytest.raises(InputError, match=rf"run.json: damaged .*; {REMEDY}"):
         build_index(CORPUS, small_spec(model_folder), tmp_path / "run", "cpu")
+
+
+@pytest.mark.parametrize(
+    "made_with", [None, {}, [], "2 threads", {"threads": None}, {"threads": "2"}, {"threads": 0}]
+)
+def test_an_unfinished_run_that_does_not_say_its_threads_has_a_way_out(
+    made_with: object, model_folder: Path, tmp_path: Path
+) -> None:
+    stopped(tmp_path / "run", model_folder)
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**manifest, "made_with": made_with}))
+    with pytest.raises(InputError, match=rf"run.json: it does not say with how many threads .*; {REMEDY}"):
+        build_index(CORPUS, small_spec(model_folder), tmp_path / "run", "cpu")
+
+
+def test_runs_begun_with_other_numbers_of_threads_do_not_go_on_together(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    for name, threads in (("one", 1), ("two", 2)):
+        stopped(tmp_path / name, model_folder)
+        path = tmp_path / name / "run.json"
+        manifest = json.loads(path.read_text())
+        manifest["made_with"]["threads"] = threads
+        path.write_text(json.dumps(manifest))
+    specs = {tmp_path / name: small_spec(model_folder) for name in ("one", "two")}
+    with pytest.raises(InputError, match=r"same number of threads: .*one with 1, .*two with 2; build them"):
+        build_indexes(CORPUS, specs, "cpu")
+    build_index(CORPUS, small_spec(model_folder), tmp_path / "one", "cpu")
+    build_indexes(CORPUS, specs, "cpu")  # a finished run has no say
 
 
 def test_a_run_of_an_older_format_is_refused_with_the_way_to_make_it_again(

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.killing import Death, Killed
 from tests.models import byte_tokenizer, make_model
 from tests.runs import (
     CHUNKS,
@@ -45,28 +46,6 @@ from proponent.index.run import Index, RunFolder
 from proponent.progress import Silent
 
 SOURCE = Path(indexing.__file__).parents[2]
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing that handles errors may swallow it."""
-
-
-class Death:
-    """Stops all work after so many file operations; from then on no file can be touched any more."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-        self._left = after
-        for name in ("fsync", "replace", "unlink", "rmdir"):
-            monkeypatch.setattr(os, name, self._mortal(getattr(os, name)))
-
-    def _mortal(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def operate(*arguments: Any, **options: Any) -> Any:
-            if self._left <= 0:
-                raise Killed
-            self._left -= 1
-            return operation(*arguments, **options)
-
-        return operate
 
 
 @pytest.fixture
@@ -232,14 +211,8 @@ def test_killed_once_it_ends_with_the_same_bytes(
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_going_on_does_not_compute_again_what_is_done(
-    loaded: LanguageModel,
-    model_folder: Path,
-    small_shards: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    spec = small_spec(model_folder)
+def rows_computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of rows of every pass of the model from now on, as they come."""
     computed: list[int] = []
     extract = tasks.extract
 
@@ -248,6 +221,18 @@ def test_going_on_does_not_compute_again_what_is_done(
         return extract(extractors, rows, *rest)
 
     monkeypatch.setattr(tasks, "extract", noted)
+    return computed
+
+
+def test_going_on_does_not_compute_again_what_is_done(
+    loaded: LanguageModel,
+    model_folder: Path,
+    small_shards: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = small_spec(model_folder)
+    computed = rows_computed(monkeypatch)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("proponent.build.tasks.read_staged", stopping_at(2))
         with pytest.raises(Killed):
@@ -554,14 +539,7 @@ def test_a_removed_shard_alone_is_computed_again(
     spec = small_spec(model_folder)
     stopped_in_the_end(tmp_path / "run", spec)
     (tmp_path / "run" / "examples" / "00001.parquet").unlink()
-    computed: list[int] = []
-    extract = tasks.extract
-
-    def noted(extractors: Any, rows: Sequence[Sequence[int]], *rest: Any) -> list[Tensor]:
-        computed.append(len(rows))
-        return extract(extractors, rows, *rest)
-
-    monkeypatch.setattr(tasks, "extract", noted)
+    computed = rows_computed(monkeypatch)
     made = build_index(CORPUS, spec, tmp_path / "run", "cpu")
     assert computed == made.summary["shards"][1:2]
 

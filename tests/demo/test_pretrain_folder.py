@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.demo.conftest import CORPUS
+from tests.killing import Death, Killed
 from transformers.utils import logging as transformers_logging
 
 pytest.importorskip("accelerate", reason="needs the extra 'pretrain'")
@@ -23,28 +23,6 @@ from proponent.demo.pretrain import pretrain
 from proponent.errors import InputError
 from proponent.files import locked
 from proponent.gradients.model import load_model
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing that handles errors may swallow it."""
-
-
-class Death:
-    """Lets so many file operations pass; then every further one fails, as after a kill."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, after: int) -> None:
-        self._left = after
-        for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
-            patch.setattr(os, name, self._mortal(getattr(os, name)))
-
-    def _mortal(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def operate(*arguments: Any, **options: Any) -> Any:
-            if self._left <= 0:
-                raise Killed
-            self._left -= 1
-            return operation(*arguments, **options)
-
-        return operate
 
 
 def model_files(folder: Path) -> dict[str, Any]:

@@ -24,20 +24,20 @@ Folder = Callable[[str], Path]
 
 
 def test_fingerprint_is_the_same_for_a_reload(model_folder: Folder, copy: Path, shared_model: Shared) -> None:
-    assert load_model(str(copy), device="cpu").fingerprint() == shared_model("llama").fingerprint()
+    assert load_model(str(copy), device="cpu").identity == shared_model("llama").identity
 
 
 def test_fingerprint_tells_models_apart(tmp_path: Path, shared_model: Shared) -> None:
     other_seed = make_model(tmp_path / "seed", "llama", seed=1)
     other_shape = make_model(tmp_path / "shape", "llama", num_hidden_layers=2)
-    prints = {load_model(str(folder), device="cpu").fingerprint() for folder in (other_seed, other_shape)}
-    prints |= {shared_model(family).fingerprint() for family in ("llama", "mistral")}
+    prints = {load_model(str(folder), device="cpu").identity for folder in (other_seed, other_shape)}
+    prints |= {shared_model(family).identity for family in ("llama", "mistral")}
     assert len(prints) == 4  # Llama and Mistral have the same weights here, but are not the same model
 
 
 def test_fingerprint_sees_one_layer_that_was_trained_on(copy: Path, shared_model: Shared) -> None:
     edit_weights(copy, lambda weights: weights["model.layers.1.mlp.up_proj.weight"].mul_(1.001))
-    assert load_model(str(copy), device="cpu").fingerprint() != shared_model("llama").fingerprint()
+    assert load_model(str(copy), device="cpu").identity != shared_model("llama").identity
 
 
 def test_fingerprint_sees_where_a_weight_sits(copy: Path, shared_model: Shared) -> None:
@@ -46,7 +46,7 @@ def test_fingerprint_sees_where_a_weight_sits(copy: Path, shared_model: Shared) 
         weights[q], weights[o] = weights[o].clone(), weights[q].clone()
 
     edit_weights(copy, swap)
-    assert load_model(str(copy), device="cpu").fingerprint() != shared_model("llama").fingerprint()
+    assert load_model(str(copy), device="cpu").identity != shared_model("llama").identity
 
 
 @given(draw=st.randoms(use_true_random=False))
@@ -96,7 +96,7 @@ def test_the_fingerprint_sees_a_setting_that_the_logits_depend_on(
     other = load_model(str(copy), device="cpu")
     row = torch.tensor([[0, 5, 9, 200, 31]])
     assert not torch.allclose(other.hidden(row), shared_model("llama").hidden(row), rtol=1e-4)
-    assert other.fingerprint() != shared_model("llama").fingerprint()
+    assert other.identity != shared_model("llama").identity
 
 
 def test_the_fingerprint_passes_over_settings_that_no_logit_depends_on(
@@ -112,14 +112,14 @@ def test_the_fingerprint_passes_over_settings_that_no_logit_depends_on(
         architectures=[*config["architectures"], "Another"],
         temperature=0.5,
     )
-    assert load_model(str(copy), device="cpu").fingerprint() == shared_model("llama").fingerprint()
+    assert load_model(str(copy), device="cpu").identity == shared_model("llama").identity
 
 
 def test_the_fingerprint_is_of_the_model_as_loaded(model_folder: Folder) -> None:
     model = load_model(str(model_folder("llama")), device="cpu")
-    before = model.fingerprint()
+    before = model.identity
     model.multiply_in("bfloat16")
-    assert model.fingerprint() == model.replica().fingerprint() == before
+    assert model.identity == model.replica().identity == before
 
 
 def test_a_stored_head_that_differs_from_the_tied_embedding_counts(
@@ -127,11 +127,11 @@ def test_a_stored_head_that_differs_from_the_tied_embedding_counts(
 ) -> None:
     """Transformers then computes with both, and so does the fingerprint."""
     folder = make_model(tmp_path / "tied", "llama", tie_word_embeddings=True)
-    before = load_model(str(folder), device="cpu").fingerprint()
+    before = load_model(str(folder), device="cpu").identity
     edit_weights(folder, lambda weights: weights.update({"lm_head.weight": torch.ones(300, 24)}))
     model = load_model(str(folder), device="cpu")
     assert torch.equal(model.causal.lm_head.weight, torch.ones(300, 24))
-    assert model.fingerprint() != before
+    assert model.identity != before
 
 
 def test_versions_are_those_of_the_packages() -> None:

@@ -31,7 +31,7 @@ class ScoredPassage:
     """A passage with its influence on a query.
 
     id: of the passage, or of a chunk of it.  source: the passage's id in the corpus.
-    score: higher pushed the model more towards the target; in [-1, 1] for methods with unit norm.
+    score: higher is estimated to push the model more towards the target; in [-1, 1] with unit norm.
     correct: whether it states the query's fact, where a result file says so.
     """
 

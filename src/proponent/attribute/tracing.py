@@ -50,7 +50,7 @@ class Tracer:
         self.index = index if isinstance(index, Index) else Index(index)
         self.spec = FeatureSpec.from_dict(self.index.spec)
         self.model = load_model(self.spec.model, device, trust_remote_code)
-        found = {"model": self.model.fingerprint(), "tokenizer": self.model.encoder.fingerprint()}
+        found = {"model": self.model.identity, "tokenizer": self.model.encoder.fingerprint()}
         for part, fingerprint in found.items():
             if fingerprint != self.index.manifest[part]:
                 raise InputError(
@@ -60,7 +60,7 @@ class Tracer:
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         self.model.multiply_in(self.spec.dtype)
         self.moments = unpack_moments(self.index.moments)
-        self._extract = FeatureExtractor.of_folded(
+        self._extract = FeatureExtractor(
             self.model, self.plan, unpack_projections(self.index.sides), self.spec.batch_tokens
         )
         self._known: dict[tuple[str, str, str], Tensor] = {}  # by output function, prompt and target

@@ -1,13 +1,12 @@
-"""The cost model: floating-point operations, bytes and seconds of an index, from the shapes alone.
+"""The cost model: floating-point operations and bytes of an index, from the shapes alone.
 
 A multiplication and an addition are two operations.  Counted are matrix products and factorizations; all else
-is linear in the activations and shows in the rate that a machine reaches (``Rates``).
+is linear in the activations and shows in the rate that a machine reaches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proponent.build.plan import SHARD_ROWS
@@ -128,13 +127,10 @@ def corpus_bytes(features: FeatureShape) -> int:
     return 2 * FLOAT_BYTES * features.blocks * features.width * (features.width + 1) // 2
 
 
-STAGES = ("gradients", "second moments", "R", "factors", "whitening")
-
-
 def operations(
     model: ModelShape, features: FeatureShape, passages: int, tokens: int, sample: int
 ) -> dict[str, int]:
-    """Operations of every stage of a whole index, by the names in ``STAGES``.
+    """Operations of every stage of a whole index, by its name.
 
     tokens: of each passage.  sample: passages that second moments are estimated on.
     """
@@ -154,19 +150,3 @@ def disk_bytes(features: FeatureShape, passages: int, finished: bool = True) -> 
         return corpus_bytes(features) + passages * index_bytes(features)
     sums = math.ceil(passages / (SHARD_ROWS * SPAN_SHARDS)) * corpus_bytes(features) // 2
     return corpus_bytes(features) + sums + passages * (index_bytes(features) + raw_bytes(features))
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What a machine reaches: operations a second in each stage of ``STAGES``, all > 0."""
-
-    by_stage: Mapping[str, float]
-
-    @classmethod
-    def measured(cls, counted: Mapping[str, int], seconds: Mapping[str, float]) -> Rates:
-        """The rates of one measured index; seconds > 0 of every stage."""
-        return cls({stage: counted[stage] / seconds[stage] for stage in STAGES})
-
-    def seconds(self, counted: Mapping[str, int]) -> dict[str, float]:
-        """Seconds of every stage for so many operations."""
-        return {stage: counted[stage] / self.by_stage[stage] for stage in STAGES}

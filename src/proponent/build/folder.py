@@ -9,10 +9,31 @@ from typing import Any
 
 from proponent.errors import InputError
 from proponent.files import is_aside, locked
-from proponent.index.run import Index, RunFolder, read_manifest
+from proponent.index.run import ANEW, Index, RunFolder, read_manifest
 
 # Parts of run.json that are not compared: versions and threads, and the weights that are not covered.
 MADE_WITH, UNCOVERED = "made_with", "uncovered"
+
+
+def threads_of(begun: Mapping[RunFolder, Mapping[str, Any]]) -> int | None:
+    """The number of threads that unfinished runs were begun with, by their manifests; None where none was.
+
+    Raises InputError where a manifest does not say it, and where they differ: how sums are split among
+    threads decides their last digits, so runs of one pass have to share it.
+    """
+    counts: dict[int, RunFolder] = {}
+    for folder, manifest in begun.items():
+        if folder.done.is_file():
+            continue
+        made = manifest.get(MADE_WITH)
+        count = made.get("threads") if isinstance(made, dict) else None
+        if type(count) is not int or count < 1:
+            raise InputError(f"{folder.manifest}: it does not say with how many threads it was begun; {ANEW}")
+        counts[count] = folder
+    if len(counts) > 1:
+        said = ", ".join(f"{folder.path} with {count}" for count, folder in counts.items())
+        raise InputError(f"runs of one pass need the same number of threads: {said}; build them one by one")
+    return next(iter(counts), None)
 
 
 def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from proponent.build.folder import MADE_WITH, UNCOVERED, building, check_folder, remove_leftovers
+from proponent.build.folder import MADE_WITH, UNCOVERED, building, check_folder, remove_leftovers, threads_of
 from proponent.build.local import run_tasks
 from proponent.build.marks import Marks
 from proponent.build.plan import PLAN, cut_shards, refuse_namesakes, stage
@@ -86,9 +86,9 @@ def build_indexes(
     work = _Work(corpus, survey, model, ours, manifests, _sample(survey, model, length), progress)
     found = {path: check_folder(RunFolder(path), manifest) for path, manifest in manifests.items()}
     refuse_namesakes(corpus, survey, model.encoder, length)
-    threads = {int(made[MADE_WITH]["threads"]) for made in found.values() if made}
+    threads = threads_of({RunFolder(path): made for path, made in found.items() if made})
     with ExitStack() as stack:
-        stack.enter_context(_threads(max(threads, default=torch.get_num_threads())))
+        stack.enter_context(_threads(threads or torch.get_num_threads()))
         for path in ours:
             stack.enter_context(building(RunFolder(path)))
             check_folder(RunFolder(path), manifests[path])
@@ -152,7 +152,7 @@ def _manifest(survey: Survey, model: LanguageModel, spec: FeatureSpec, plan: Lay
         "format": FORMAT,
         "spec": spec.to_dict(),
         "corpus": {"passages": survey.passages, "empty": survey.empty, "fingerprint": survey.fingerprint},
-        "model": model.fingerprint(),
+        "model": model.identity,
         "tokenizer": model.encoder.fingerprint(),
         "codec": CODEC,
         "side": plan.side,
@@ -216,7 +216,7 @@ class _Work:
     def _opened(self, marks: Marks, plan: LayerPlan) -> Build:
         folder, spec = marks.folder, self.specs[marks.folder.path]
         folded = unpack_projections(read_tensors(marks.sound(START, folder.sides)))
-        extractor = FeatureExtractor.of_folded(self.model, plan, folded, spec.batch_tokens)
+        extractor = FeatureExtractor(self.model, plan, folded, spec.batch_tokens)
         return Build(folder, marks, len(plan.blocks), spec.damping, extractor)
 
     def _moments(self, path: Path, plan: LayerPlan) -> dict[str, SecondMoments]:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from proponent.gradients.layers import LayerPlan, Matrix
 from proponent.gradients.model import LanguageModel
-from proponent.gradients.moments import SecondMoments, fold_moments
 from proponent.gradients.projection import Projection
 from proponent.gradients.sweep import Sweep
 from proponent.products import product
@@ -81,30 +80,11 @@ class FeatureSink:
 class FeatureExtractor:
     """Turns token rows into influence features ``P_d (∇L / √V)`` of a model.
 
-    moments: second moments by matrix name.  seed: of the projections.
+    folded: projections with the second moments folded in, by matrix name; see ``fold_moments``.
     batch_tokens: tokens that are computed at once, padding included: of a batch, or of several side by side.
     """
 
     def __init__(
-        self,
-        model: LanguageModel,
-        plan: LayerPlan,
-        moments: Mapping[str, SecondMoments],
-        seed: int,
-        batch_tokens: int,
-    ) -> None:
-        self._fold(model, plan, fold_moments(plan, moments, seed), batch_tokens)
-
-    @classmethod
-    def of_folded(
-        cls, model: LanguageModel, plan: LayerPlan, folded: Mapping[str, Projection], batch_tokens: int
-    ) -> FeatureExtractor:
-        """An extractor with projections into which a run has folded its second moments, by matrix name."""
-        made = cls.__new__(cls)
-        made._fold(model, plan, folded, batch_tokens)
-        return made
-
-    def _fold(
         self, model: LanguageModel, plan: LayerPlan, folded: Mapping[str, Projection], batch_tokens: int
     ) -> None:
         self.plan, self.sweep = plan, Sweep(model, plan.matrices, batch_tokens)

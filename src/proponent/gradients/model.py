@@ -54,6 +54,7 @@ class LanguageModel:
     causal: the whole Hugging Face model in eval mode.  max_positions: longest input, None if unknown.
     position_break: length above which all of a row's positions get other factors (LongRoPE), so that
         rows on its two sides must not share a batch; None where no length changes them.
+    identity: checksum of the weights as loaded and of the settings that the logits depend on.
     """
 
     causal: Any
@@ -100,10 +101,6 @@ class LanguageModel:
         """The same model for another thread: modules of its own, to be hooked, around the same parameters."""
         shared = {id(parameter): parameter for parameter in self.causal.parameters()}
         return replace(self, causal=copy.deepcopy(self.causal, shared))
-
-    def fingerprint(self) -> str:
-        """Checksum of the weights as loaded and of the settings that the logits depend on."""
-        return self.identity
 
 
 def load_model(name: str, device: str | None = None, trust_remote_code: bool = False) -> LanguageModel:

@@ -136,13 +136,11 @@ def sample_moments(
 
 def pack_moments(moments: Mapping[str, SecondMoments]) -> dict[str, Tensor]:
     """Second moments as named tensors ``NAME/rows``, ``NAME/columns`` and ``NAME/of_mean``, for a file."""
-    packed = {}
+    packed: dict[str, Tensor] = {}
     for name, value in moments.items():
-        packed[f"{name}/rows"], packed[f"{name}/columns"] = (
-            value.rows.contiguous(),
-            value.columns.contiguous(),
-        )
-        packed[f"{name}/of_mean"] = torch.tensor([float(value.of_mean)])
+        of_mean = torch.tensor([float(value.of_mean)])
+        parts = {"rows": value.rows, "columns": value.columns, "of_mean": of_mean}
+        packed |= {f"{name}/{part}": tensor.contiguous() for part, tensor in parts.items()}
     return packed
 
 

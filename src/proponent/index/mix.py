@@ -27,6 +27,7 @@ SPANNED, ROUNDING = 1e-8, 1e-25
 WHOLLY_INSIDE = 1e-11  # share of ‖ψ‖ beyond the subspace that is rounding
 # Below this share of ‖ψ‖² a difference of float32 sums has lost too many digits.
 CANCELS = 0.05
+COUNTED = 1e-10  # share of R_eval's largest eigenvalue in a block above which one is more than rounding
 STRIP = 64  # rows of a Gram matrix that are made at a time, each strip as far as the diagonal
 
 
@@ -189,5 +190,5 @@ def task_eigenvalues(features: Tensor, blocks: int) -> Tensor:
     for part in split_blocks(features, blocks):
         rows = part.double() / len(part) ** 0.5
         sigma = torch.linalg.eigvalsh(gram(rows if len(rows) < rows.shape[1] else rows.T))
-        pooled.append(sigma[sigma > 1e-10 * sigma[-1]])
+        pooled.append(sigma[sigma > COUNTED * sigma[-1]])
     return torch.cat(pooled)
