@@ -14,6 +14,8 @@ from tests.facts import fact_record
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.corpus.example import Query
 from proponent.corpus.facts import read_facts
+from proponent.corpus.names import OLDER_NAMES
+from proponent.corpus.queries import Queries
 from proponent.errors import InputError
 from proponent.evaluate.gold import Gold
 from proponent.viewer.results import open_results
@@ -185,3 +187,50 @@ def test_half_a_character_from_python_is_written_as_its_escape(tmp_path: Path) -
     record = json.loads((tmp_path / "hits.jsonl").read_text("utf-8"))
     assert (record["proponents"], record["run"]) == (["half \ud83d"], "caf\udce9")
     repr(hit).encode()
+
+
+PAPER = {
+    **{name: value for name, value in RESULT.items() if name not in ("trex_sentences", "run")},
+    "8b_generations": ["Paris", "Lyon"],
+    "8b_confidence": 0.5,
+    "c4_frequency": 12,
+    "c4_frequency_bucket": 3,
+    "has_trex_sentence": True,
+    "is_8b_correct": True,
+    "groundtruth": "Paris",
+    "task": "trex",
+    "proponent_ranks": [1, 7],
+    "proponent_ais_scores": [0.9, 0.1],
+    "proponent_ais_best_windows": ["Paris is", None],
+    "anything": {"else": [1]},
+}
+
+
+def test_every_field_of_a_result_file_is_kept(tmp_path: Path) -> None:
+    hits = Attribution.read(write(tmp_path / "hits.jsonl", PAPER))
+    assert hits[0].query.fields["proponent_ais_scores"] == [0.9, 0.1]
+    hits.write(tmp_path / "again.jsonl")
+    assert json.loads((tmp_path / "again.jsonl").read_text()) == PAPER | {"run": None}
+
+
+def test_older_names_are_read_as_the_newer(tmp_path: Path) -> None:
+    newer = {newer: older for older, newer in OLDER_NAMES.items()}
+    old = {newer.get(name, name): value for name, value in PAPER.items() if name != "example_id"}
+    assert not old.keys() & {"fact_id", "c4_frequency"}
+    (hit,) = Attribution.read(write(tmp_path / "old.jsonl", old))
+    assert hit.query.id == "f1"
+    assert {name: hit.query.fields[name] for name in newer} == {name: PAPER[name] for name in newer}
+    (hit,) = Attribution.read(write(tmp_path / "both.jsonl", PAPER | {"fact_frequency": 99}))
+    assert hit.query.fields["c4_frequency"] == 12
+
+
+def test_columns_of_passages_go_with_the_passages(tmp_path: Path) -> None:
+    """A list that was cut, or a new trace of the same queries, keeps none of them."""
+    path = write(tmp_path / "hits.jsonl", PAPER)
+    (hit,) = Attribution.read(path)
+    cut = replace(hit, proponents=hit.proponents[:1]).record()
+    assert not cut.keys() & {"proponent_ranks", "proponent_ais_scores", "proponent_ais_best_windows"}
+    assert cut["c4_frequency"] == 12
+    for queries in (Queries.read(path), Queries.of([hit.query])):
+        assert not any(name.startswith("proponent") for name in queries[0].fields)
+        assert queries[0].fields["8b_confidence"] == 0.5

@@ -40,7 +40,6 @@ VIEW = "view run"
         ("tail-patch hits --limit 0", "--limit is 0; give 1 or more"),
         ("tail-patch hits --learning-rate 0", "--learning-rate is 0.0; give more than 0"),
         ("tail-patch hits --learning-rate nan", "--learning-rate is nan"),
-        ("evaluate hits --gold facts --split size", "--split is 'size'; choose one of relation, correct"),
         ("experiment table9 run --facts facts", "no experiment 'table9'; choose one of table1"),
         ("experiment table1", "give the run: proponent experiment table1 RUN"),
         ("experiment table1 run --facts facts --patch-queries 0", "--patch-queries is 0"),

@@ -68,6 +68,41 @@ def test_evaluate_splits_by_whether_the_model_is_right(
     assert judged["groups"]["wrong"]["MRR"]["queries"] == 2
 
 
+def test_evaluate_by_pairs_and_by_a_field(proponent: Command, hits: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "gold.tsv"
+    pairs.write_text("query_id\tpassage_id\tlabel\nparis\tparis\t1\ngold\tnowhere\t1\ngold\tgold\t0\n")
+    records = [json.loads(line) for line in hits.read_text().splitlines()]
+    bucketed = write_lines(
+        tmp_path / "b.jsonl", *({**r, "frequency_bucket": n} for n, r in enumerate(records))
+    )
+    answer = proponent("evaluate", bucketed, "--gold", pairs, "--split", "c4_frequency_bucket", "--json")
+    (judged,) = json.loads(answer.out)
+    assert judged["overall"]["AUPRC"]["mean"] == 0.5
+    assert {name: found["MRR"]["mean"] for name, found in judged["groups"].items()} == {"0": 1.0, "1": 0.0}
+    table = proponent("evaluate", bucketed, "--gold", pairs).out
+    assert "AUPRC is a lower bound: 1 of 2 gold passages are not in the lists" in table
+    assert "Recall@50 is left out: the shortest list has" in table
+    assert max(map(len, table.splitlines()[1:])) <= 80
+    proponent("evaluate", hits, "--gold", pairs, "--sentences", pairs).assert_refused(
+        "leave out the sentences"
+    )
+
+
+def test_evaluate_takes_several_files_of_sentences(
+    proponent: Command, hits: Path, facts: Path, tmp_path: Path
+) -> None:
+    bare = [{**json.loads(line), "trex_sentences": []} for line in facts.read_text().splitlines()]
+    given: list[str | Path] = []
+    for n, fact in enumerate(bare):
+        triple = [fact[name] for name in ("entity0_uri", "predicate_uri", "entity1_uri")]
+        shard = tmp_path / f"sentences.jsonl-0000{n}-of-00002"
+        shard.write_text(json.dumps({"sentence_id": fact["fact_id"], "fact_triples": [triple]}) + "\n")
+        given += ["--sentences", shard]
+    lists = write_lines(tmp_path / "bare.jsonl", *bare)
+    answer = proponent("evaluate", hits, "--gold", lists, *given, "--json")
+    assert json.loads(answer.out)[0]["overall"]["MRR"]["queries"] == 2
+
+
 def test_random_passages_are_a_baseline_too(
     proponent: Command, made: Made, facts: Path, tmp_path: Path
 ) -> None:
@@ -203,7 +238,7 @@ def test_bad_baselines(
 
 def test_bad_choices(proponent: Command, made: Made, hits: Path, facts: Path) -> None:
     proponent("evaluate", hits, "--gold", facts, "--split", "size").assert_refused(
-        "--split is 'size'; choose one of relation, correct"
+        "--split size: no query has this field; there are: entity0, relation"
     )
     proponent("experiment", "table9", made.run, "--facts", facts).assert_refused("no experiment 'table9'")
     for limit in ("0", "-1"):

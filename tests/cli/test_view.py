@@ -39,6 +39,10 @@ def test_what_cannot_be_shown_is_refused(proponent: Command, made: Made, hits: P
     proponent("view", made.run, "--time-limit", "0").assert_refused("--time-limit is 0.0; give more than 0")
     proponent("view", hits, "--port", "70000").assert_refused("--port is 70000; give 0 to 65535")
     proponent("view", hits, hits).assert_refused("given 2 times")
+    proponent("view").assert_refused("nothing to show; name result files or a run, or give --allow-url")
+    page = tmp_path / "page.html"
+    proponent("view", hits, "--allow-url", "--export", page).assert_refused("an exported page loads nothing")
+    assert not page.exists()
 
 
 def test_a_page_is_exported(proponent: Command, made: Made, hits: Path, tmp_path: Path) -> None:

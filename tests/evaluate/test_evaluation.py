@@ -13,7 +13,7 @@ from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.corpus.example import Query
 from proponent.errors import InputError
 from proponent.evaluate.evaluation import evaluate
-from proponent.evaluate.gold import Gold
+from proponent.evaluate.gold import Gold, asked_by
 
 
 def fact(id: str, relation: str, gold: list[str]) -> dict[str, Any]:
@@ -107,3 +107,37 @@ def test_no_query_in_common(tmp_path: Path) -> None:
     gold = Gold.read(write(tmp_path / "facts.jsonl", FACTS))
     with pytest.raises(InputError, match="no query in common"):
         evaluate(Attribution((hit("unknown", "s1"),)), gold, "hits.jsonl")
+
+
+def test_only_what_is_asked_about_is_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "facts.jsonl", FACTS)
+    asked = asked_by([HITS])
+    assert asked == {"a|p|x", "b|p|y", "c|q|z", "d|q|w", "unknown"}
+    assert Gold.read(path, asked=asked) == Gold.read(path)
+    some = Gold.read(path, asked={"b|p|y"})
+    assert set(some.facts) == set(some.passages) == {"b|p|y"}
+    # what nobody asks about need not be a whole fact, if the file begins with one
+    odd = '{"fact_id": "odd"}\n'
+    path.write_text(odd + path.read_text())
+    with pytest.raises(InputError, match=r"facts\.jsonl:1: no field 'entity0'"):
+        Gold.read(path, asked={"b|p|y"})
+    write(path, FACTS)
+    path.write_text(path.read_text() + odd)
+    assert set(Gold.read(path, asked={"b|p|y"}).facts) == {"b|p|y"}
+    with pytest.raises(InputError, match="no query in common"):
+        evaluate(HITS, Gold.read(path, asked={"elsewhere"}))
+
+
+def test_sentences_of_several_shards(tmp_path: Path) -> None:
+    facts = write(tmp_path / "facts.jsonl", [{**f, "trex_sentences": []} for f in FACTS])
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for n, id in enumerate(("a|p|x", "b|p|y", "a|p|x")):
+        record = {"sentence_id": n, "text": "t", "fact_triples": [id.split("|")]}
+        write(shards / f"sentences.jsonl-{n:05d}-of-00003", [record])
+    expected = {"a|p|x": {"0", "2"}, "b|p|y": {"1"}, "c|q|z": set(), "d|q|w": set()}
+    files = sorted(shards.iterdir())
+    for given in (shards, shards / "sentences.jsonl-*", files, [str(files[0]), shards / "*-0000[12]-of-*"]):
+        assert Gold.read(facts, given).passages == expected
+    with pytest.raises(InputError, match="given 2 times"):
+        Gold.read(facts, [files[0], files[0]])

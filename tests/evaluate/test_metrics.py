@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proponent.evaluate.metrics import (
+    average_precisions,
     estimate,
     hits_within,
     paired_difference,
     precisions,
+    recalls,
     reciprocal_ranks,
 )
 
@@ -67,3 +69,33 @@ def test_bounds_hold(correct: list[list[bool]], k: int) -> None:
     ):
         assert 0 <= precision <= hit <= 1
         assert (rank >= 1 / k) == (hit == 1)
+
+
+def test_recall_is_the_share_of_a_querys_gold_passages() -> None:
+    assert recalls(CORRECT, [2, 4, 1, 3], 3) == [1.0, 0.25, 0.0, 0.0]
+    assert recalls(CORRECT, [2, 4, 1, 3], 1) == [0.5, 0.0, 0.0, 0.0]
+
+
+def test_average_precision_counts_missed_gold_as_nothing() -> None:
+    assert average_precisions([[True, False, True, False]], [2]) == [pytest.approx((1 / 1 + 2 / 3) / 2)]
+    assert average_precisions([[True, False, True, False]], [4]) == [pytest.approx((1 / 1 + 2 / 3) / 4)]
+    assert average_precisions([[True, True]], [2]) == [1.0]
+    assert average_precisions([[], [False]], [1, 1]) == [0.0, 0.0]
+    with pytest.raises(ValueError, match="longer"):
+        average_precisions([[True]], [1, 2])
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(0, 5), st.integers(0, 30))
+def test_average_precision_is_the_area_under_the_curve(row: list[bool], missed: int, cut: int) -> None:
+    """Against the definition: precision at each rank, times the recall that this rank adds."""
+    gold = sum(row) + missed
+    if not gold:
+        return
+    area, before = 0.0, 0.0
+    for rank in range(1, len(row) + 1):
+        recall = sum(row[:rank]) / gold
+        area += (recall - before) * sum(row[:rank]) / rank
+        before = recall
+    (found,) = average_precisions([row], [gold])
+    assert found == pytest.approx(area)
+    assert average_precisions([row[:cut]], [gold])[0] <= found + 1e-12  # a cut list bounds it from below

@@ -50,6 +50,14 @@ def first_query(page: Page) -> None:
     page.locator("[role=option]").first.click()
 
 
+def filter_and_record(page: Page) -> None:
+    page.fill("#where", "recall@10 = 0 and relatio = capital")
+    page.wait_for_selector("#where-error:not([hidden])")
+    page.click("#where-help summary")
+    page.click(".samples summary")
+    page.locator(".raw summary").first.click()
+
+
 STATES: dict[str, tuple[int, int, Callable[[Page], None]]] = {
     "welcome": (0, 1280, nothing),
     "one file": (1, 1280, nothing),
@@ -57,6 +65,7 @@ STATES: dict[str, tuple[int, int, Callable[[Page], None]]] = {
     "overview": (2, 1280, overview),
     "keys": (1, 1280, keys),
     "error": (1, 1280, error),
+    "filter and record": (2, 1280, filter_and_record),
     "narrow list": (2, 390, nothing),
     "narrow query": (2, 390, first_query),
     "narrow overview": (2, 390, overview),
@@ -70,6 +79,9 @@ def test_axe_finds_nothing(open_page: Opener, page: Page, state: str, colours: s
     rows = capital_rows(is_8b_correct=False)
     for row in rows:
         row["proponent_tokens"] = [[[text, 0.5]] for text in row["proponents"]]
+        row["8b_generations"] = ["Minsk", "Minsk", row["targets_plaintext"]]
+        row["proponent_ais_scores"] = [0.75] * len(row["proponents"])
+        row["proponent_ais_best_windows"] = row["proponents"]
     both = {"one.jsonl": rows, "two.jsonl": capital_rows(gold_first=False)}
     page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
     open_page(dict(list(both.items())[:files]), width=width)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
 from proponent.corpus.example import Query
 from proponent.corpus.facts import gold_ids
 from proponent.corpus.fields import ids_of, list_of, strings_of, text_of
-from proponent.corpus.queries import ECHOED_FIELDS, Queries, query_of
+from proponent.corpus.names import PASSAGE_COLUMNS, ROLES, is_passage_column
+from proponent.corpus.queries import Queries, query_of
 from proponent.corpus.records import Record, kind
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
 from proponent.files import written_whole
 
 SETTINGS = ("method", "mix", "run")
+# Fields of a query that its result record has under another name, or that are long: a fact's gold passages.
+OWN_FIELDS = frozenset(
+    {"id", "query_id", "example_id", "prompt", "target", "inputs_plaintext", "targets_plaintext"}
+    | {"prompt0", "prompt1", "prompt2", "trex_sentences", *SETTINGS}
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,10 @@ class Hit:
         return known if verdicts and len(known) == len(verdicts) else None
 
     def record(self) -> dict[str, Any]:
-        """The fields of the paper's result files; for facts, which proponents state the fact."""
+        """The fields of the paper's result files; for facts, which proponents state the fact.
+
+        The query's other fields follow; those with a value for each passage only where they still fit.
+        """
         correct = self.correct()
         fields: dict[str, Any] = {
             "example_id": self.query.id,
@@ -72,9 +81,16 @@ class Hit:
             **_columns("proponent", self.proponents),
             **_columns("opponent", self.opponents),
         }
-        echoed = {name: self.query.fields.get(name) for name in ECHOED_FIELDS}
-        fields |= {name: value for name, value in echoed.items() if value is not None}
+        fields |= {name: value for name, value in self.query.fields.items() if self._is_kept(name, value)}
         return fields if correct is None else fields | {"proponent_correct": correct}
+
+    def _is_kept(self, name: str, value: Any) -> bool:
+        if value is None or name in OWN_FIELDS or name in PASSAGE_COLUMNS:
+            return False
+        if not is_passage_column(name) or not isinstance(value, list):
+            return True
+        passages = self.proponents if name.startswith(ROLES[0]) else self.opponents
+        return len(value) == len(passages)
 
     def __repr__(self) -> str:
         return repr(Attribution((self,)))
@@ -102,6 +118,15 @@ def _passages(record: Record, role: str) -> tuple[ScoredPassage, ...]:
         ScoredPassage(id, source, text, float(score), verdict)
         for id, source, text, score, verdict in zip(ids, sources, texts, scores, correct, strict=True)
     )
+
+
+def _more_columns(record: Record) -> dict[str, Any]:
+    """The columns of a result record that a ``ScoredPassage`` has no place for, as they are."""
+    return {
+        name: value
+        for name, value in record.fields.items()
+        if is_passage_column(name) and name not in PASSAGE_COLUMNS
+    }
 
 
 def _is_number(value: object) -> bool:
@@ -168,6 +193,8 @@ class Attribution(Sequence[Hit]):
         """Read a result file: ours, or one of the paper's release.
 
         Sources, scores and opponents may be missing; then a passage's source is its id and its score 0.
+        Every other field is kept among the query's fields, older ones under their newer names; columns of
+        passages (``proponent_ais_scores``, ...) as they are, and a trace of these queries drops them.
         Raises InputError, naming file, line and field, for a line without ids, a field that is not of
         its type, and columns that do not have the same length.
         """
@@ -178,6 +205,7 @@ class Attribution(Sequence[Hit]):
                 found = "not a result of a trace (no field 'proponents')"
                 raise InputError(f"{record.place}: {found}; give a file that 'proponent trace' wrote")
             query = query_of(source, record)
+            query = replace(query, fields={**query.fields, **_more_columns(record)})
             hits.append(Hit(query, _passages(record, "proponent"), _passages(record, "opponent")))
             settings = _settings(record) if len(hits) == 1 else settings
         if not hits:
@@ -193,4 +221,4 @@ class Attribution(Sequence[Hit]):
             open(aside, "w", encoding="utf-8", errors="backslashreplace") as file,
         ):
             for record in self.records():
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")

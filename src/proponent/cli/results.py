@@ -11,7 +11,7 @@ import typer
 
 import proponent as pp
 from proponent.cli import options
-from proponent.cli.options import choice, number, option, positive, verb
+from proponent.cli.options import number, option, positive, verb
 from proponent.cli.printing import resumable, show
 from proponent.errors import InputError
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS, named
@@ -21,51 +21,65 @@ GOLD = (
     "one JSON object a line with fact_id (the query's id), relation, entity0, entity1, their _uri and "
     "predicate_uri, prompt0 and trex_sentences, a list of the ids of the passages that state the fact"
 )
-SENTENCES = option("Sentences annotated with triples.", metavar="SENTENCES")
-SPLIT = choice("Groups: by relation, or by whether the model is right.", "relation", "correct")
+PAIRS = "query_id and passage_id, and a label where not every pair is gold"
+SENTENCES = option("Annotated sentences, where the facts list none; again for more.", metavar="SENTENCES")
+SPLIT = option("Groups: by a field, or 'correct': whether the model is right.", metavar="FIELD")
 ASKED_RUN = option("Run whose model '--split correct' asks; by itself that of HITS.", metavar="RUN")
 PATCHED_RUN = option("Run whose model and second moments to use; by itself that of HITS.", metavar="RUN")
 RATE = positive("By itself pretraining's over its batch size, or 0.001 relative.")
 OUTPUT = option("Keep the effect of every step here (JSONL).", "--output", "-o")
 
 
-@verb(epilog=f"FACTS hold {GOLD}. SENTENCES hold sentence_id and fact_triples, lists of three URIs.")
+@verb(
+    epilog=f"FACTS hold {GOLD}. Or they are pairs, in JSON lines, CSV or TSV, with {PAIRS}. SENTENCES "
+    "(files, globs or folders) hold sentence_id and fact_triples, lists of three URIs. FIELD is any of a "
+    "result record or of a fact, such as c4_frequency_bucket; many numbers are cut at their quartiles."
+)
 def evaluate(
     hits: Annotated[list[Path], typer.Argument(help="Result files.", metavar="HITS...")],
-    gold: Annotated[Path, option("Facts with the ids of their gold passages.", metavar="FACTS")],
-    sentences: Annotated[Path | None, SENTENCES] = None,
+    gold: Annotated[Path, option("Facts with the ids of their gold passages, or pairs.", metavar="FACTS")],
+    sentences: Annotated[list[Path] | None, SENTENCES] = None,
     split: Annotated[str, SPLIT] = "relation",
     run: Annotated[Path | None, ASKED_RUN] = None,
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
-    """MRR, Recall@10 and precision@10 of result files.
+    """How well result files find each query's gold passages.
 
-    With 95% bootstrap intervals, and paired differences from the first file.
+    MRR, Recall@10, precision@10, AUPRC and Recall@50, with 95% bootstrap intervals, and paired
+    differences from the first file.
     """
     from proponent.evaluate.evaluation import compared
+    from proponent.evaluate.gold import asked_by
+    from proponent.evaluate.splits import split_by
 
     read = {str(path): pp.Attribution.read(path) for path in hits}
     try:
-        facts = pp.Gold.read(gold, sentences)
+        facts = pp.Gold.read(gold, sentences or None, asked_by(read.values()))
     except InputError as error:
-        about = f"; --gold takes {GOLD}" if str(error).startswith(str(gold)) else ""
+        about = f"; --gold takes {GOLD}; or pairs, with {PAIRS}" if str(error).startswith(str(gold)) else ""
         raise InputError(f"{error}{about}") from error
-    group = _by_correctness(read, gold, facts, run, device) if split == "correct" else None
+    group: Callable[[Any], str] | None = None
+    if split == "correct":
+        group = _by_correctness(read, facts, run, device)
+    elif split != "relation":
+        group = split_by(split, [hit for found in read.values() for hit in found], facts)
     judged = [pp.evaluate(found, facts, name, group) for name, found in read.items()]
-    show(compared(judged), [verdict.plain() for verdict in judged] if as_json else None)
+    note = getattr(group, "note", None)
+    shown = f"{compared(judged)}\n{note}" if note else compared(judged)
+    show(shown, [verdict.plain() for verdict in judged] if as_json else None)
 
 
 def _by_correctness(
-    read: Mapping[str, pp.Attribution], gold: Path, facts: pp.Gold, run: Path | None, device: str | None
+    read: Mapping[str, pp.Attribution], facts: pp.Gold, run: Path | None, device: str | None
 ) -> Callable[[Any], str]:
-    """Ask the model of a run, or of the first file's run, for the facts that this file has."""
+    """Ask the model of a run, or of the first file's run, the queries of this file that have gold."""
     from proponent.evaluate.correctness import by_correctness
     from proponent.evaluate.patching import run_of
 
     name, first = next(iter(read.items()))
     index = run_of(first, run, name)
-    asked = pp.Queries.read(gold).subset(hit.query.id for hit in facts.common(first, name))
+    asked = pp.Queries.of(facts.query_of(hit) for hit in facts.common(first, name))
     return by_correctness(pp.Tracer(index, device).model, asked, OnStderr())
 
 

@@ -16,9 +16,9 @@ from proponent.progress import OnStderr
 @verb()
 def view(
     paths: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(help="Result files to show, and at most one run to trace in.", metavar="HITS...|RUN"),
-    ],
+    ] = None,
     export: Annotated[Path | None, option("Write one self-contained HTML page of the result files.")] = None,
     task: Annotated[Path | None, option("Queries whose shared directions live traces mix out.")] = None,
     port: Annotated[int, number("0 takes any that is free.", least=0, most=65535)] = 8321,
@@ -27,25 +27,39 @@ def view(
     ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Whether to open a browser.", show_default=False)] = True,
     time_limit: Annotated[float, positive("Seconds that a live request may take.")] = 300,
+    allow_url: Annotated[
+        bool, typer.Option("--allow-url", help="Let the page load result files by their address.")
+    ] = False,
     device: options.Device = None,
 ) -> None:
     """Show result files, or a run to trace in, in a browser."""
-    files, runs = [p for p in paths if not p.is_dir()], [p for p in paths if p.is_dir()]
+    given = paths or []
+    if not given and not allow_url:
+        raise InputError("nothing to show; name result files or a run, or give --allow-url")
+    files, runs = [p for p in given if not p.is_dir()], [p for p in given if p.is_dir()]
     if len(runs) > 1:
         raise InputError(f"{runs[1]}: a second folder; give result files and at most one run")
     if task is not None and not runs:
         raise InputError("--task is for live tracing; name a run folder as well")
     if export is not None:
-        if runs:
-            raise InputError(f"{runs[0]}: a page holds result files only; give those of 'proponent trace'")
-        options.require_output(export, options.PAGE, paths)
-        from proponent.viewer.export import export_page
-        from proponent.viewer.results import open_results
-
-        export_page(open_results(files), export)
-        OnStderr().say(f"written to {export}")
+        if allow_url:
+            raise InputError("--allow-url: an exported page loads nothing; leave it out")
+        _export(files, runs, export)
         return
     from proponent.viewer.server import Serving, serve
 
     run = runs[0] if runs else None
-    serve(Serving(tuple(files), run, task, device, host, port, time_limit, browser), OnStderr())
+    serving = Serving(tuple(files), run, task, device, host, port, time_limit, browser, allow_url)
+    serve(serving, OnStderr())
+
+
+def _export(files: list[Path], runs: list[Path], page: Path) -> None:
+    if runs:
+        wanted = "a page holds result files only; give files that 'proponent trace' wrote"
+        raise InputError(f"{runs[0]}: {wanted}")
+    options.require_output(page, options.PAGE, files)
+    from proponent.viewer.export import export_page
+    from proponent.viewer.results import open_results
+
+    export_page(open_results(files), page)
+    OnStderr().say(f"written to {page}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import overload
+from typing import Any, overload
 
 from proponent.corpus.example import Query
 from proponent.corpus.fields import id_of, ids_of, require_unicode, strings_of, text_of
+from proponent.corpus.names import is_passage_column, renamed
 from proponent.corpus.records import Record, Source, kind
 from proponent.corpus.repeats import repeated_id
 from proponent.corpus.sources import read_records
@@ -21,12 +22,7 @@ SCHEMAS = (
     ("inputs_plaintext", "targets_plaintext", ("example_id", "fact_id")),  # result files
     ("prompt0", "entity1", ("fact_id", "id")),  # facts
 )
-# Fields of an earlier trace in a result file: large, and not of the query.
-RESULT_FIELDS = frozenset(
-    {"proponents", "proponent_ids", "proponent_sources", "proponent_scores", "proponent_correct"}
-    | {"opponents", "opponent_ids", "opponent_sources", "opponent_scores"}
-)
-ECHOED_FIELDS = ("query_set", "fact_id", "relation")  # of a query, kept in its result record
+WORDS = ("query_set", "fact_id", "relation")  # fields that are a string wherever they are
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def require_both_sides(query: Query) -> None:
 
 def _query_from(value: object, number: int) -> Query:
     if isinstance(value, Query):
-        return value
+        return replace(value, fields=_of_query(value.fields))
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
         what = "a file is read with Queries.read(path)" if isinstance(value, str) else "see Queries.of"
         raise InputError(f"query {number} is {kind(value)}; give a Query or a pair (prompt, target); {what}")
@@ -112,10 +108,12 @@ def _query_from(value: object, number: int) -> Query:
 
 
 def query_of(source: Source, record: Record, id_field: str | None = None) -> Query:
-    """The query that a record holds in one of `SCHEMAS`; what a result file adds to it is left out.
+    """The query that a record holds in one of `SCHEMAS`; the passages of a result file are left out.
 
+    Its fields have the newer names (see `corpus.names`).
     Raises InputError naming file, line and field for a field that is missing or not of its type.
     """
+    record = record._replace(fields=renamed(record.fields))
     present = record.fields.keys()
     schemas = [schema for schema in SCHEMAS if present >= set(schema[:2])]
     if not schemas:
@@ -129,16 +127,21 @@ def query_of(source: Source, record: Record, id_field: str | None = None) -> Que
         id=id_of(record, field) if field else f"{source.name}:{record.number}",
         prompt=text_of(record, prompt),
         target=text_of(record, target),
-        fields={name: value for name, value in record.fields.items() if name not in RESULT_FIELDS},
+        fields=_of_query(record.fields),
         place=record.place,
     )
+
+
+def _of_query(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields without the columns of an earlier trace's passages: large, and not of the query."""
+    return {name: value for name, value in fields.items() if not is_passage_column(name)}
 
 
 def _check_fields(record: Record) -> None:
     """Raise InputError where a field that is used, or written to result files, is not what it should be."""
     ids_of(record, "trex_sentences")
     strings_of(record, "entity1_alias")
-    for name in ECHOED_FIELDS:
+    for name in WORDS:
         value = record.fields.get(name)
         if value is not None and type(value) not in (str, int):
             raise InputError(f"{record.place}: the field {name!r} must be a string, not {kind(value)}")

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -68,14 +69,15 @@ class FileSource:
 
     def __post_init__(self) -> None:
         """Raise InputError where no reader knows the file's suffix."""
-        if self.form not in _LINES and self.path.suffix != ".parquet":
+        if self.form not in _LINES and _whole_name(self.path).suffix != ".parquet":
             known = f"{', '.join(_LINES)}, also compressed with {' or '.join(_PACKED)}, and .parquet"
             raise InputError(f"{self.path}: unknown file type; known are {known}")
 
     @property
     def form(self) -> str:
         """The suffix that names the file's type, that of its compression left out: ``.txt``, ``.csv``."""
-        return Path(self.path.stem).suffix if self.path.suffix in _PACKED else self.path.suffix
+        name = _whole_name(self.path)
+        return Path(name.stem).suffix if name.suffix in _PACKED else name.suffix
 
     def records(self, needed: Collection[str], useful: Collection[str]) -> Iterator[Record]:
         if self.form == ".parquet":
@@ -186,10 +188,16 @@ def _decode(line: bytes, place: str) -> str:
         raise InputError(f"{place}: {found}; save the file as UTF-8") from error
 
 
+def _whole_name(path: Path) -> Path:
+    """A file's name without the end that says which shard it is, as in ``sentences.jsonl-00000-of-00020``."""
+    return Path(_SHARD.sub("", path.name))
+
+
 def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
+    packed = _whole_name(path).suffix
+    if packed == ".gz":
         return cast(IO[bytes], gzip.open(path, "rb"))
-    if path.suffix == ".zst":
+    if packed == ".zst":
         return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
     return path.open("rb")
 
@@ -197,6 +205,7 @@ def _open(path: Path) -> IO[bytes]:
 _LINES = (".jsonl", ".json", ".csv", ".tsv", ".txt")  # .json as C4 ships its lines
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PACKED = (".gz", ".zst")
+_SHARD = re.compile(r"-\d+-of-\d+$")
 
 
 def _parquet_rows(path: Path, needed: Collection[str], useful: Collection[str]) -> Iterator[Record]:

@@ -36,9 +36,9 @@ def resolve(sources: Iterable[str | os.PathLike[str]], text_as: str = "lines") -
     )
 
 
-def read_records(source: str | os.PathLike[str]) -> Iterator[tuple[Source, Record]]:
-    """All fields of every record of one file, glob, folder or hub dataset, each with its source."""
-    for resolved in resolve([source]):
+def read_records(*sources: str | os.PathLike[str]) -> Iterator[tuple[Source, Record]]:
+    """All fields of every record of files, globs, folders and hub datasets, each with its source."""
+    for resolved in resolve(sources):
         for record in resolved.records(needed=(), useful=()):
             yield resolved, record
 

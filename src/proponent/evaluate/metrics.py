@@ -46,6 +46,34 @@ def precisions(correct: Ranked, k: int) -> list[float]:
     return [sum(row[:k]) / k for row in correct]
 
 
+def recalls(correct: Ranked, gold: Sequence[int], k: int) -> list[float]:
+    """Share of each query's gold passages that are among its first k; their mean is DATE-LM's Recall@k.
+
+    correct: no passage twice.  gold: how many passages of each query are, >= 1, retrieved or not.
+    """
+    return [sum(row[:k]) / of for row, of in zip(correct, gold, strict=True)]
+
+
+def average_precisions(correct: Ranked, gold: Sequence[int]) -> list[float]:
+    """Average precision of each query, the area under its precision-recall curve in steps (AUPRC):
+
+        AP = 1/g Σ_r [passage at rank r is gold] · (gold among the first r) / r,   g all its gold passages
+
+    correct and gold as in `recalls`.  A tie in score is broken by the order of the list; the curve is not
+    interpolated.  A gold passage that was not retrieved adds 0, as if it came last of infinitely many: of a
+    list cut at some rank this is a lower bound of the whole ranking's value.
+    """
+    return [
+        sum(found / rank for found, rank in enumerate(_ranks(row), 1)) / of
+        for row, of in zip(correct, gold, strict=True)
+    ]
+
+
+def _ranks(row: Sequence[bool]) -> list[int]:
+    """Ranks of the gold passages, from 1."""
+    return [rank for rank, correct in enumerate(row, 1) if correct]
+
+
 def mean(values: Sequence[float]) -> float:
     """Arithmetic mean; 0 of nothing."""
     return sum(values) / len(values) if values else 0.0

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from proponent.evaluate.metrics import Estimate
 
 GAP = "  "
+NAMES = 14  # characters that a column of names may take from those of metrics
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -41,13 +42,24 @@ def labelled(rows: Mapping[str, str | None]) -> str:
 
 
 def estimate_table(title: str, rows: Sequence[tuple[str, Mapping[str, Estimate]]]) -> str:
-    """Estimates by name under a title; every row has the same metrics.  Written ``.463 [.44, .49]``."""
-    table = [("", "n", *rows[0][1])]
-    for name, estimates in rows:
-        count = str(next(iter(estimates.values())).queries)
-        cells = (f"{_short(e.mean, 3)} [{_short(e.low, 2)}, {_short(e.high, 2)}]" for e in estimates.values())
-        table.append((name, count, *cells))
-    return f"{title}\n{aligned(table)}"
+    """Estimates by name under a title; every row has the same metrics.  Written ``.463 [.44, .49]``.
+
+    Metrics for which the terminal is not wide enough stand in further tables below.
+    """
+    named = [("", "n"), *((name, str(next(iter(of.values())).queries)) for name, of in rows)]
+    columns = [(metric, *(_interval(of[metric]) for _, of in rows)) for metric in rows[0][1]]
+    names, counts = (max(map(len, column)) for column in zip(*named, strict=True))
+    room = shutil.get_terminal_size().columns - min(names, NAMES) - len(GAP) - counts
+    blocks: list[list[tuple[str, ...]]] = [[]]
+    for column in columns:
+        if blocks[-1] and sum(max(map(len, c)) + len(GAP) for c in [*blocks[-1], column]) > room:
+            blocks.append([])
+        blocks[-1].append(column)
+    tables = (
+        aligned([(*of, *cells) for of, cells in zip(named, zip(*block, strict=True), strict=True)])
+        for block in blocks
+    )
+    return "\n".join([title, *tables])
 
 
 def points(found: Estimate) -> str:
@@ -58,6 +70,10 @@ def points(found: Estimate) -> str:
 def percent(found: Estimate) -> str:
     """A share in percent with its interval."""
     return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def _interval(found: Estimate) -> str:
+    return f"{_short(found.mean, 3)} [{_short(found.low, 2)}, {_short(found.high, 2)}]"
 
 
 def _short(value: float, digits: int) -> str:

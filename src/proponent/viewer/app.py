@@ -92,18 +92,20 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _refuse_body)
     for kind in STATUS:
         app.add_exception_handler(kind, _refuse)
-    _add_state(app, files, run)
+    guard = guard or Guard()
+    _add_state(app, files, run, guard.remote)
     if desk is not None:
         _add_live(app, desk)
     _add_page(app)
-    return guarded(app, guard or Guard())
+    return guarded(app, guard)
 
 
-def _add_state(app: FastAPI, files: Sequence[ResultFile], run: LiveRun | None) -> None:
+def _add_state(app: FastAPI, files: Sequence[ResultFile], run: LiveRun | None, remote: bool) -> None:
     @app.get("/api/state")
     async def state() -> Response:
         names = [{"name": file.name} for file in files]
-        return JSONResponse({"files": names, "run": run.facts() if run else None})
+        facts = run.facts() if run else None
+        return JSONResponse({"files": names, "run": facts, "remote": remote})
 
     @app.get("/api/files/{number}")
     async def file(number: int) -> Response:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from proponent.corpus.queries import RESULT_FIELDS
+from proponent.corpus.names import PASSAGE_COLUMNS
 from proponent.corpus.records import Record, Source, kind
 from proponent.corpus.sources import resolve
 from proponent.errors import InputError
@@ -69,7 +69,7 @@ def _check(record: Record) -> None:
         needed = "'inputs_plaintext' and 'proponents' (or, for answers, 'query_id' and 'correct')"
         found = f"its fields are: {', '.join(fields) or 'none'}"
         raise InputError(f"{record.place}: no result: it needs the fields {needed}; {found}")
-    for name in sorted(RESULT_FIELDS & fields.keys()):
+    for name in sorted(PASSAGE_COLUMNS & fields.keys()):
         if fields[name] is not None and not isinstance(fields[name], list):
             raise InputError(f"{record.place}: the field {name!r} must be a list, not {kind(fields[name])}")
 

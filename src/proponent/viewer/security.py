@@ -32,6 +32,7 @@ CONTENT_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
+REMOTE = "connect-src 'self' https: http:"  # instead, where the page may fetch files of other sites
 HEADERS = {
     "content-security-policy": CONTENT_POLICY,
     "x-content-type-options": "nosniff",
@@ -57,10 +58,12 @@ class Guard:
 
     hosts: names that the Host header may have, without port; with a token, any IP address as well.
     token: of a cookie or an Authorization header, None for none.
+    remote: whether the page's browser may fetch files of other sites; the server itself never does.
     """
 
     hosts: frozenset[str] = LOOPBACK_NAMES
     token: str | None = None
+    remote: bool = False
 
     @classmethod
     def of(cls, host: str) -> Guard:
@@ -85,6 +88,12 @@ class Guard:
             return self.token is not None and bool(ipaddress.ip_address(name))
         except ValueError:
             return False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The security headers of every answer."""
+        policy = CONTENT_POLICY.replace("connect-src 'self'", REMOTE) if self.remote else CONTENT_POLICY
+        return HEADERS | {"content-security-policy": policy}
 
     def is_token(self, offered: str) -> bool:
         """Whether this is the token, in constant time."""
@@ -111,7 +120,7 @@ def guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                MutableHeaders(scope=message).update(guard.headers)
             await send(message)
 
         await answering(scope, receive, sending)

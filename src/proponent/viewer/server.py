@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import webbrowser
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -21,6 +21,7 @@ class Serving:
     """What a server shows and where: result files, and a run for live tracing with the queries of its task.
 
     port: 0 takes any that is free.  seconds: that a request may take.  browser: whether to open one.
+    remote: whether the page may load files by their address.
     """
 
     files: tuple[Path, ...] = ()
@@ -31,6 +32,7 @@ class Serving:
     port: int = 8321
     seconds: float = 300.0
     browser: bool = True
+    remote: bool = False
 
 
 def serve(serving: Serving, progress: Progress) -> None:
@@ -53,7 +55,7 @@ def serve(serving: Serving, progress: Progress) -> None:
     with bound(serving.host, serving.port) as listening:
         task = Queries.read(serving.task) if serving.task else None
         run = LiveRun(serving.run, task, serving.device, progress) if serving.run else None
-        guard = Guard.of(serving.host)
+        guard = replace(Guard.of(serving.host), remote=serving.remote)
         app = create_app(files, run, guard, serving.seconds)
         address = address_of(serving.host, listening.getsockname()[1], guard.token)
         print(address, flush=True)

@@ -155,9 +155,8 @@ def _examples_page(study: Tasks, shown: Shown) -> str:
     for id, method, hit in shown:
         page = StringIO()
         few = Hit(hit.query, hit.proponents[:PASSAGES], hit.opponents[:PASSAGES])
-        print_hit(
-            Console(file=page, width=WIDTH, color_system=None, force_jupyter=False), few, False, None, LONGEST
-        )
+        console = Console(file=page, width=WIDTH, color_system=None, force_jupyter=False)
+        print_hit(console, few, longest=LONGEST)
         lines += [f"## {id}, {method}, p(target) = {study.probabilities[id]:.2g}", ""]
         lines += [f"    {line}".rstrip() for line in page.getvalue().strip("\n").splitlines()] + [""]
     return "\n".join(lines)

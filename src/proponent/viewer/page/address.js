@@ -6,6 +6,8 @@ export const DEFAULTS = Object.freeze({
   q: "", // key of the query
   s: "", // search
   within: "", // "passages": search those too
+  where: "", // filter in words
+  is: "", // values of fields, as a query string
   rel: "", // relation
   model: "", // right or wrong
   gold: "", // found, top or missed
@@ -13,6 +15,7 @@ export const DEFAULTS = Object.freeze({
   sort: "", // metric; file order where empty
   up: "", // "1": smallest first
   files: "", // names of the files that are shown, with commas between; the first two where empty
+  url: "", // a file to load by its address, once that is asked for
   role: "", // "opponents": those, in a comparison
   tokens: "", // "1": shade tokens
   prompt: "", // of the live view, like the rest

@@ -4,9 +4,10 @@ import { showComparison, shortName } from "./compare.js";
 import { el, plain, scored, show } from "./dom.js";
 import { goldIds, modelIsRight, modelSays, termsOfQuery } from "./library.js";
 import { textNodes } from "./passage.js";
+import { rawRecords } from "./raw.js";
 import { showRow } from "./results.js";
 import { firstGold } from "./metrics.js";
-import { hasTokens, numbersOf } from "./row.js";
+import { hasTokens, numbersOf, samplesOf, wordsOf } from "./row.js";
 
 /** The prompt with its subject marked, and the target. */
 function question(query, subject) {
@@ -51,6 +52,20 @@ function verdict(query) {
   );
 }
 
+/** All that the model said when it was asked again and again, with how often; null where that is one text or none. */
+function samples(query) {
+  const row = query.rows.find((one) => one && samplesOf(one).length);
+  const counts = row ? samplesOf(row) : [];
+  const all = counts.reduce((sum, [, times]) => sum + times, 0);
+  if (all < 2) return null;
+  return el(
+    "details",
+    { class: "samples" },
+    el("summary", {}, `The model's ${plain(all)} samples`),
+    el("ul", {}, counts.map(([text, times]) => el("li", {}, answer(text, query), el("span", { class: "muted" }, ` ${plain(times)} of ${plain(all)}`)))),
+  );
+}
+
 /** The facts of the query and of its row in the first file, as a list of names and values. */
 function facts(query, row, compared) {
   const rank = row ? firstGold(row) : null;
@@ -65,6 +80,7 @@ function facts(query, row, compared) {
       name === "probability" ? "p(target)" : name.replaceAll("_", " "),
       Number.isInteger(value) ? plain(value) : scored(value),
     ]),
+    ...(row ? wordsOf(row) : []).map(([name, value]) => [name.replaceAll("_", " "), value]),
   ];
   return el(
     "dl",
@@ -158,9 +174,10 @@ export function showDetail(app, query, element) {
     element,
     steps(app),
     question(query, subject),
-    [verdict(query)].filter(Boolean),
+    [verdict(query), samples(query)].filter(Boolean),
     facts(query, query.rows[shown[0]?.index], shown.length > 1),
     switches(app, query, shown, said),
     body(app, query, shown),
+    rawRecords(query, shown),
   );
 }

@@ -61,13 +61,16 @@ export function notice(text) {
   document.getElementById("notice").textContent = text;
 }
 
-async function add(app, name, reading) {
+/** Add a file that is read by `reading`; whether it could be, else an error is shown. */
+export async function add(app, name, reading) {
   try {
     const progress = (count) => (document.getElementById("count").textContent = `${name}: ${plain(count)} lines read`);
     addRecords(app.library, name, await reading(progress));
+    return true;
   } catch (error) {
     if (!(error instanceof FileError)) throw error;
     say(error.message);
+    return false;
   }
 }
 

@@ -1,6 +1,7 @@
 /** Search, filters and order of the list of queries. */
 
 import { el, plain, show } from "./dom.js";
+import { chosenFacets, facetsOf, withFacet } from "./facets.js";
 import { CATEGORIES, sortable } from "./find.js";
 import { known, modelIsRight, relationsOf } from "./library.js";
 import { firstGold } from "./metrics.js";
@@ -10,13 +11,13 @@ const BY_NAME = [
   { name: "target", label: "Target, A to Z" },
 ];
 
-function select(app, name, label, options) {
+function select(app, name, label, options, given = app.state[name], patch = (value) => ({ [name]: value })) {
   const choice = el(
     "select",
-    { id: `filter-${name}`, onchange: () => app.update({ [name]: choice.value, ...startOf(name, choice.value) }) },
+    { id: `filter-${name}`, onchange: () => app.update({ ...patch(choice.value), ...startOf(name, choice.value) }) },
     options.map(([value, text]) => el("option", { value }, text)),
   );
-  choice.value = app.state[name];
+  choice.value = given;
   return el("label", { class: "field" }, el("span", {}, label), choice);
 }
 
@@ -46,6 +47,18 @@ function relationFilter(app) {
   if (!relations.length) return null;
   const options = relations.map(([name, count]) => [name, `${name} (${plain(count)})`]);
   return select(app, "rel", "Relation", [["", "All"], ...options]);
+}
+
+/** A filter for each field with few values. */
+function facetFilters(app) {
+  const [lead] = app.shown();
+  const chosen = chosenFacets(app.state);
+  return (lead ? facetsOf(app.library, lead) : []).map(([name, values]) => {
+    const options = values.map(([value, count]) => [String(value), `${value} (${plain(count)})`]);
+    const patch = (value) => ({ is: withFacet(app.state, name, value) });
+    const label = name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
+    return select(app, `is-${name}`, label, [["", "Any"], ...options], chosen.get(name) ?? "", patch);
+  });
 }
 
 /** The files' own categories of the top proponent, or else the page's. */
@@ -84,6 +97,7 @@ export function showFilters(app, element) {
       modelFilter(app),
       goldFilter(app),
       relationFilter(app),
+      ...facetFilters(app),
       select(app, "cat", "Top passage", [["", "Any"], ...categories]),
       orderFields(app),
       clearButton(app),
@@ -93,10 +107,10 @@ export function showFilters(app, element) {
 }
 
 function clearButton(app) {
-  const used = ["rel", "model", "gold", "cat", "s"].filter((name) => app.state[name]);
+  const used = ["rel", "model", "gold", "cat", "s", "where", "is"].filter((name) => app.state[name]);
   if (!used.length) return null;
   const clear = () => {
-    document.getElementById("search").value = "";
+    for (const id of ["search", "where"]) document.getElementById(id).value = "";
     app.update(Object.fromEntries(used.map((name) => [name, ""])));
     document.getElementById("search").focus();
   };
@@ -115,15 +129,21 @@ function watchPointer() {
   return pointer;
 }
 
-/** Let the search field and its box change the state, a moment after the last key. */
-export function mountSearch(app, input, within) {
-  const pointer = watchPointer();
+/** Let a text field change a part of the state, a moment after the last key. */
+function whenTyped(app, pointer, input, name) {
   let timer = 0;
   const wait = () => {
     clearTimeout(timer);
-    timer = setTimeout(search, PAUSE);
+    timer = setTimeout(take, PAUSE);
   };
-  const search = () => (pointer.pressed ? wait() : app.update({ s: input.value }));
+  const take = () => (pointer.pressed ? wait() : app.update({ [name]: input.value }));
   input.addEventListener("input", wait);
+}
+
+/** Let the search field, its box and the filter in words change the state. */
+export function mountSearch(app, input, within, where) {
+  const pointer = watchPointer();
+  whenTyped(app, pointer, input, "s");
+  whenTyped(app, pointer, where, "where");
   within.addEventListener("change", () => app.update({ within: within.checked ? "passages" : "" }));
 }

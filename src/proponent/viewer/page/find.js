@@ -1,8 +1,10 @@
 /** Which queries are in the list, and in which order. */
 
+import { chosenFacets } from "./facets.js";
 import { goldIds, known, modelIsRight, rowsOf, termsOfQuery } from "./library.js";
 import { firstGold, metricsFor } from "./metrics.js";
 import { passagesOf } from "./row.js";
+import { whereOf } from "./where.js";
 import { marksOf } from "./words.js";
 
 /** What a passage holds, from most to least; gold where a file says so, the others by its words. */
@@ -50,8 +52,13 @@ const GOLD = {
 };
 
 /** The tests of a state's search and filters, each from a query to whether it stays. */
-function testsOf(library, state, first) {
-  const tests = [];
+function testsOf(library, state, shown) {
+  const [first] = shown;
+  const where = whereOf(library, state.where, shown).test;
+  const tests = where ? [where] : [];
+  for (const [name, value] of chosenFacets(state)) {
+    tests.push((query) => query.rows[first.index] && String(query.rows[first.index][name]) === value);
+  }
   for (const wanted of searchTerms(state.s)) {
     const passages = state.within === "passages";
     tests.push((query) => query.text.includes(wanted) || (passages && holdsInPassages(query, wanted)));
@@ -71,7 +78,7 @@ function goldTest(row, test) {
 /** Queries of the shown files that pass search and filters, sorted.  shown: files, the first leads. */
 export function find(library, state, shown) {
   if (!shown.length) return [];
-  const tests = testsOf(library, state, shown[0]);
+  const tests = testsOf(library, state, shown);
   const found = library.queries.filter(
     (query) => shown.some((file) => query.rows[file.index]) && tests.every((test) => test(query)),
   );

@@ -13,8 +13,9 @@ import { drawOption } from "./option.js";
 import { showOverview } from "./overview.js";
 import { showRow } from "./results.js";
 import { mountTheme } from "./theme.js";
+import { mountFields, showWhere } from "./where.js";
 
-const LISTED = ["s", "within", "rel", "model", "gold", "cat", "sort", "up", "files"];
+const LISTED = ["s", "within", "where", "is", "rel", "model", "gold", "cat", "sort", "up", "files"];
 const VIEWS = ["queries", "overview", "live"];
 const WIDE = matchMedia("(min-width: 60rem)");
 const at = (id) => document.getElementById(id);
@@ -71,6 +72,7 @@ function renderList(app) {
   showFiles(app, at("files"));
   if (document.activeElement !== at("search")) at("search").value = state.s;
   at("within").checked = state.within === "passages";
+  showWhere(app, at("where"), at("where-error"));
   chooseFirst(app);
   app.list.select(app.library.byKey.get(state.q), true);
 }
@@ -152,7 +154,8 @@ function mount(app) {
     (query, how) => choose(app, query, how),
   );
   mountTheme(at("theme"));
-  mountSearch(app, at("search"), at("within"));
+  mountSearch(app, at("search"), at("within"), at("where"));
+  mountFields(app, at("where-help"), at("where-fields"));
   mountOpening(app, at("open"));
   mountKeys(app, at("keys"), at("single-keys"));
   at("help").addEventListener("click", () => at("keys").showModal());
@@ -176,6 +179,10 @@ async function start() {
   mount(app);
   if (!readEmbedded(app)) {
     const state = await readServer(app);
+    if (state?.remote) {
+      const { mountRemote } = await import("./remote.js");
+      mountRemote(app, at("remote"));
+    }
     if (state?.run) {
       app.live = true;
       at("view-live").hidden = false;

@@ -17,12 +17,25 @@ export function reciprocalRank(row) {
   return rank ? 1 / rank : rank;
 }
 
-function goldWithin(row) {
-  return goldOf(row)?.slice(0, WITHIN).filter(Boolean).length ?? null;
+/** How many of the first proponents are gold; null where it is not known which are. */
+export function goldWithin(row, count = WITHIN) {
+  return (row && goldOf(row))?.slice(0, count).filter(Boolean).length ?? null;
 }
 
 function scores(row, role) {
   return (row?.[`${role}_scores`] ?? []).filter(Number.isFinite);
+}
+
+/** The highest score of a proponent; null for none. */
+export function topScore(row) {
+  return scores(row, "proponent")[0] ?? null;
+}
+
+/** The best entailment score of a proponent; null where the file has none. */
+export function bestAis(row) {
+  const given = row?.proponent_ais_scores;
+  const values = Array.isArray(given) ? given.filter(Number.isFinite) : [];
+  return values.length ? Math.max(...values) : null;
 }
 
 function mean(values) {
@@ -44,8 +57,9 @@ export function inCommon(one, other) {
 const METRICS = [
   { name: "rank", label: "Reciprocal rank of gold", of: (row) => reciprocalRank(row) },
   { name: "gold", label: `Gold among the first ${WITHIN}`, of: (row) => goldWithin(row) },
-  { name: "top", label: "Top score", of: (row) => scores(row, "proponent")[0] ?? null },
+  { name: "top", label: "Top score", of: (row) => topScore(row) },
   { name: "mean", label: "Mean score", of: (row) => mean(scores(row, "proponent")) },
+  { name: "ais", label: "Best AIS score", of: (row) => bestAis(row) },
   { name: "low", label: "Lowest opponent score", of: (row) => scores(row, "opponent")[0] ?? null },
 ];
 const PAIRED = [

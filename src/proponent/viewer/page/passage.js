@@ -30,11 +30,16 @@ export function textNodes(text) {
   return nodes;
 }
 
-/** Start and end of the part of a long text to show first: where most of what is looked for is. */
-export function bestWindow(text, marks) {
+/**
+ * Start and end of the part of a long text to show first: where most of what is looked for is.
+ *
+ * among: a span `{start, end}` that the part should begin in, or null.
+ */
+export function bestWindow(text, marks, among = null) {
   if (text.length <= LONG) return [0, text.length];
-  let best = { start: 0, value: 0 };
+  let best = { start: among?.start ?? 0, value: 0 };
   for (const [n, first] of marks.entries()) {
+    if (among && (first.start < among.start || first.end > among.end)) continue;
     const seen = new Set();
     let value = 0;
     for (let m = n; m < marks.length && marks[m].end <= first.start + WINDOW; m += 1) {
@@ -55,6 +60,14 @@ function atWord(text, position, step) {
     if (at > 0 && at < text.length && /\s/.test(text[at])) return step > 0 ? at + 1 : at;
   }
   return position;
+}
+
+/** Where a part of a text is in it, as `{start, end}`, whatever white space is between its words; null where it is not. */
+export function spanOf(text, part) {
+  const words = String(part ?? "").split(/\s+/).filter(Boolean);
+  if (!words.length) return null;
+  const found = new RegExp(words.map((word) => word.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")).join("\\s+"), "u").exec(text);
+  return found && { start: found.index, end: found.index + found[0].length };
 }
 
 /** Token spans `{start, end, value}` in [-1, 1], from pairs of text and value; null where they do not fit. */
@@ -79,10 +92,17 @@ function shadedNode(children, shade) {
   return [node];
 }
 
-/** A part of a text as nodes, cut wherever a mark or a token begins or ends. */
-function pieces(text, start, end, marks, shades) {
+/** A piece of the best window: brackets at its ends say so without colour. */
+function inWindow(nodes, from, to, window) {
+  if (!window || to <= window.start || from >= window.end) return nodes;
+  const ends = `${from === window.start ? " first" : ""}${to === window.end ? " last" : ""}`;
+  return [el("span", { class: `window${ends}` }, nodes)];
+}
+
+/** A part of a text as nodes, cut wherever a mark, a token or the best window begins or ends. */
+function pieces(text, start, end, { marks, shades, window }) {
   const cuts = new Set([start, end]);
-  for (const span of [...marks, ...(shades ?? [])]) {
+  for (const span of [...marks, ...(shades ?? []), ...(window ? [window] : [])]) {
     for (const at of [span.start, span.end]) if (at > start && at < end) cuts.add(at);
   }
   const edges = [...cuts].sort((one, other) => one - other);
@@ -90,7 +110,7 @@ function pieces(text, start, end, marks, shades) {
   return edges.slice(0, -1).flatMap((at, n) => {
     const nodes = shadedNode(textNodes(text.slice(at, edges[n + 1])), covering(shades, at));
     const mark = covering(marks, at);
-    return mark ? [el("mark", { class: mark.role }, nodes)] : nodes;
+    return inWindow(mark ? [el("mark", { class: mark.role }, nodes)] : nodes, at, edges[n + 1], window);
   });
 }
 
@@ -99,10 +119,11 @@ function touching(spans, start, end) {
   return spans?.filter((span) => span.end > start && span.start < end) ?? null;
 }
 
-function part(text, start, end, marks, shades) {
+function part(text, start, end, { marks, shades, window }) {
+  const near = { marks: touching(marks, start, end), shades: touching(shades, start, end), window };
   return [
     start > 0 ? el("span", { class: "cut" }, "… ") : null,
-    ...pieces(text, start, end, touching(marks, start, end), touching(shades, start, end)),
+    ...pieces(text, start, end, near),
     end < text.length ? el("span", { class: "cut" }, " …") : null,
   ];
 }
@@ -116,16 +137,18 @@ export function passageText(passage, terms, tokens = false) {
   const { text } = passage;
   const marks = marksOf(text, terms);
   const shades = tokens ? shadesOf(text, passage.tokens) : null;
-  const [start, end] = bestWindow(text, marks);
+  const window = spanOf(text, passage.window);
+  const spans = { marks, shades, window };
+  const [start, end] = bestWindow(text, marks, window);
   const body = el("p", { class: "text", dir: "auto" });
-  show(body, part(text, start, end, marks, shades));
+  show(body, part(text, start, end, spans));
   if (start === 0 && end === text.length) return body;
   let whole = false;
   const all = `Show all ${plain(text.length)} characters`;
   const fold = el("button", { type: "button", class: "fold", "aria-expanded": "false" }, all);
   fold.addEventListener("click", () => {
     whole = !whole;
-    show(body, whole ? part(text, 0, text.length, marks, shades) : part(text, start, end, marks, shades));
+    show(body, whole ? part(text, 0, text.length, spans) : part(text, start, end, spans));
     fold.setAttribute("aria-expanded", String(whole));
     fold.textContent = whole ? "Fold" : all;
   });

@@ -1,5 +1,7 @@
 /** Reading files of JSON lines: each line is checked, and errors name file and line. */
 
+import { renamed } from "./names.js";
+
 /** A file that cannot be used; its message is for the reader of the page. */
 export class FileError extends Error {}
 
@@ -23,7 +25,7 @@ export function isAnswer(record) {
   return !Array.isArray(record.proponents) && "query_id" in record && typeof record.correct === "boolean";
 }
 
-/** A record of a result file, or of the model's answers; FileError for anything else. */
+/** A record of a result file, or of the model's answers, under the newer names; FileError for anything else. */
 export function checked(record, place) {
   if (record === null || typeof record !== "object" || Array.isArray(record)) {
     throw new FileError(`${place}: not a JSON object; one object a line is expected`);
@@ -42,7 +44,7 @@ export function checked(record, place) {
       }
     }
   }
-  return record;
+  return renamed(record);
 }
 
 async function* linesOf(stream) {

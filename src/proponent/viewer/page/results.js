@@ -1,6 +1,6 @@
 /** One row's proponents and opponents beside each other. */
 
-import { counted, el, scored, show } from "./dom.js";
+import { counted, el, plain, scored, show } from "./dom.js";
 import { categoryOf } from "./find.js";
 import { termsOfRow } from "./library.js";
 import { headingOf, methodLine } from "./method.js";
@@ -20,6 +20,19 @@ function scoreBar(score, largest) {
   const bar = el("span", { class: score < 0 ? "bar against" : "bar for", "aria-hidden": "true" });
   bar.style.setProperty("--part", `${Math.round((100 * Math.abs(score)) / (largest || 1))}%`);
   return bar;
+}
+
+/** What an entailment model says of a passage: above 0.5 it counts as gold. */
+function aisOf({ ais, window }) {
+  if (typeof ais !== "number") return null;
+  const of = window ? "the marked part" : "the whole passage";
+  return el("span", { class: "ais", title: `entailment score of ${of}; above 0.5 it states the fact` }, `AIS ${plain(ais, 2)}`);
+}
+
+/** The rank in the list that the file's was taken from, where it is another one. */
+function givenRank({ rank, given }) {
+  if (given === null || given === rank) return null;
+  return el("span", { title: "rank in the list that the file's was taken from" }, `was #${plain(given)}`);
 }
 
 function badges(passage, terms) {
@@ -47,7 +60,9 @@ export function passageCard(passage, context, ...more) {
       "div",
       { class: "passage-head" },
       el("span", { class: "rank" }, el("span", { class: "visually-hidden" }, "rank "), String(passage.rank)),
+      givenRank(passage),
       scoreText ? el("span", { class: "score" }, el("span", { class: "visually-hidden" }, "score "), scoreText) : null,
+      aisOf(passage),
       badges(passage, context.terms),
       ...more,
       el("span", { class: "id", title: passage.id }, el("bdi", {}, passage.id)),

@@ -14,7 +14,8 @@ export function goldOf(row) {
  * The passages of one role, best first.
  *
  * role: "proponent" or "opponent".  known: ids that are gold for the query by any file, which marks
- * opponents as well.  gold is null where nothing is known.
+ * opponents as well.  gold is null where nothing is known; so are `ais`, the entailment score, `window`,
+ * the part of the text that has it, and `given`, the rank in a longer list that the file was cut from.
  */
 export function passagesOf(row, role, known = new Set()) {
   const texts = row[`${role}s`] ?? [];
@@ -34,6 +35,9 @@ export function passagesOf(row, role, known = new Set()) {
       gold: gold?.[n] ?? (known.size ? known.has(source) : null),
       category: row[`${role}_categories`]?.[n] ?? null,
       tokens: row[`${role}_tokens`]?.[n] ?? null,
+      ais: row[`${role}_ais_scores`]?.[n] ?? null,
+      window: row[`${role}_ais_best_windows`]?.[n] ?? null,
+      given: row[`${role}_ranks`]?.[n] ?? null,
     };
   });
 }
@@ -47,19 +51,33 @@ export function correctOf(row) {
   return typeof row.groundtruth === "string" ? row.groundtruth === row.targets_plaintext : null;
 }
 
-/** The model's answers to the prompt in this row: distinct texts, most frequent first. */
-export function saidOf(row) {
+/** The model's answers to the prompt in this row, each as `[text, times]`, most frequent first. */
+export function samplesOf(row) {
   const name = Object.keys(row).find((field) => /(^|_)generations$/.test(field));
   const said = name && Array.isArray(row[name]) ? row[name].map(String) : [];
   if (typeof row.generation === "string") said.push(row.generation);
   const counts = new Map();
   for (const text of said) counts.set(text.trim(), (counts.get(text.trim()) ?? 0) + 1);
-  return [...counts.keys()].sort((one, other) => counts.get(other) - counts.get(one));
+  return [...counts].sort(([, one], [, other]) => other - one);
+}
+
+/** The distinct texts among them. */
+export function saidOf(row) {
+  return samplesOf(row).map(([text]) => text);
 }
 
 /** The fields of a row that are plain numbers, such as a confidence or a frequency. */
 export function numbersOf(row) {
   return Object.entries(row).filter(([name, value]) => typeof value === "number" && name !== "mix");
+}
+
+/** Fields of a row in words: its task and set, and whatever else is true or false. */
+export function wordsOf(row) {
+  const verdict = (name) => name === "correct" || /^is_.*correct$/.test(name);
+  return Object.entries(row).flatMap(([name, value]) => {
+    if (typeof value === "boolean" && !verdict(name)) return [[name, value ? "yes" : "no"]];
+    return ["task", "query_set"].includes(name) && typeof value === "string" ? [[name, value]] : [];
+  });
 }
 
 /** Whether any passage of the row has a value for each token. */
