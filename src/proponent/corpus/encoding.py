@@ -60,7 +60,7 @@ class TextEncoder:
         return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def chunks(self, example: Example, max_length: int) -> Iterator[Chunk]:
-        """The passage as one chunk, or as several where it is longer than max_length tokens; see ``spelled``."""
+        """The passage as one chunk, or as several if it is longer than max_length tokens; see ``spelled``."""
         return (chunk for chunk, _ in self.spelled(example, max_length))
 
     def spelled(self, example: Example, max_length: int) -> Iterator[tuple[Chunk, list[str]]]:

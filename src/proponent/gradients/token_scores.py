@@ -48,7 +48,7 @@ class _Factors(ProjectedFactors):
         self._kept.append((block, x, d))
 
     def products(self, row: int, directions: Tensor) -> Tensor:
-        """Contributions [j, t] of the positions of one row, float64: terms may be far larger than their sum."""
+        """Contributions [j, t] of a row's positions, float64: terms may be far larger than their sum."""
         v = directions.double().unflatten(1, self._shape)  # [j, b, p, p]
         terms = (
             (d[row].cpu().double() @ v[:, block] * x[row].cpu().double()).sum(-1)

@@ -68,7 +68,7 @@ class QueryTerms:
         return beyond if beyond.numel() else torch.zeros_like(self.features)
 
     def directions(self, inner: InnerProduct) -> Tensor:
-        """v = R⁻¹ φ [q, d] float64, in the coordinates of features: ``v · φ_m`` is the inner product, no norms."""
+        """v = R⁻¹ φ_q [q, d] float64: ``v · φ_m`` is the inner product, before any norm."""
         if inner.hessian == "none":
             return self.features.double()
         if inner.mix is None:
