@@ -107,3 +107,12 @@ def test_what_is_missing_leaves_its_place_empty() -> None:
     alone = Reader(Hit(Query("q", "p", "t"), (one,), ())._repr_html_())
     assert [text for tag, text in alone.texts if tag == "th"] == ["proponents"]
     assert Reader(Attribution(())._repr_html_()).elements == ["div"]
+
+
+def test_tokens_are_shaded_and_stay_text() -> None:
+    tokens = (("<b>Paris", 2.0), (" no", -1.0))
+    passage = ScoredPassage("a", "a", "<b>Paris no", 0.5, tokens=tokens, target_tokens=(("Paris", 1.0),))
+    page = Hit(Query("q", "The capital of France is", "Paris"), (passage,), ())._repr_html_()
+    assert 'rgba(0,128,0,0.50)" title="+1.00 of the strongest">&lt;b&gt;Paris</span>' in page
+    assert 'rgba(200,0,0,0.25)" title="-0.50 of the strongest"> no</span>' in page
+    assert "tokens: &lt;b&gt;Paris +2, no -1" in page

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
-from proponent.attribute.table import print_hits
+from proponent.attribute.shading import shares
+from proponent.attribute.table import print_hit, print_hits
 from proponent.corpus.example import Query
 
 NASTY = "\x1b[31mred\x1b]0;title\x07 \x9b2J \x00 \u202eback\ud83d"
@@ -60,3 +63,32 @@ def test_nothing_in_a_text_steers_the_terminal(capsys: pytest.CaptureFixture[str
     for shown in (repr(hits), capsys.readouterr().out):
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", shown)
         assert "[31mred" in shown
+
+
+def test_tokens_are_shaded_and_the_strongest_named() -> None:
+    tokens = (("", 9.0), ("Paris", 2.0), (" is a ci", -1.0), ("ty.", 0.1))
+    shaded = ScoredPassage(
+        "a", "a", "Paris is a city.", 0.5, tokens=tokens, target_tokens=((" Par", 1), ("is", 3))
+    )
+    shown = Hit(Query("q", "The capital of France is", "Paris"), (shaded,), ())
+    words = repr(shown)
+    assert "Paris is a city." in words
+    assert "tokens: (prefix) +9, Paris +2, is a ci -1; asked by is +3, Par +1" in " ".join(words.split())
+    assert shares(tokens)[1:] == [
+        ("Paris", 1.0),
+        (" is a ci", -0.5),
+        ("ty.", 0.0),
+    ]  # the prefix is no measure
+    page = Console(record=True, force_terminal=True, color_system="truecolor", file=StringIO(), width=200)
+    print_hit(page, shown)
+    coloured = page.export_text(styles=True)
+    assert re.search(r"48;2;90;225;90mParis", coloured)
+    assert re.search(r"48;2;240;158;158m is a ci", coloured)
+
+
+def test_a_long_shaded_passage_is_cut() -> None:
+    tokens = tuple((f"word{n} ", float(n)) for n in range(200))
+    text = "".join(part for part, _ in tokens)
+    shown = repr(Hit(Query("q", "a", "b"), (ScoredPassage("a", "a", text, 0.5, tokens=tokens),), ()))
+    assert " …" in shown
+    assert "word150" not in shown

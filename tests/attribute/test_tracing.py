@@ -152,13 +152,13 @@ def test_another_trace_of_the_same_queries_needs_no_pass_of_the_model(
     monkeypatch.setattr(tracing, "REMEMBERED", len(QUERIES))
     tracer = Tracer(run.index, "cpu")
     passes: list[int] = []
-    extract = tracer._extract
+    extract = tracer.extract
 
     def counted(rows: Sequence[Sequence[int]], starts: Sequence[int], output: str) -> torch.Tensor:
         passes.append(len(rows))
         return extract(rows, starts, output)
 
-    monkeypatch.setattr(tracer, "_extract", counted)
+    monkeypatch.setattr(tracer, "extract", counted)
     tracer.trace(QUERIES, k=ALL)
     tracer.trace(QUERIES, "cosine", k=1)
     tracer.redamped(2.0).trace(QUERIES, k=1)

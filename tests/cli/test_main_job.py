@@ -87,6 +87,22 @@ def test_many_queries_with_a_task_into_a_result_file(proponent: Command, made: M
     assert [json.loads(line)["example_id"] for line in again.out.splitlines()] == ["f0", "f1"]
 
 
+def test_token_scores_on_request(proponent: Command, made: Made, tmp_path: Path) -> None:
+    how = ("trace", made.run, made.facts, "-k", "2", "--device", "cpu")
+    plain = proponent(*how, "--json")
+    assert "proponent_tokens" not in plain.out
+    shaded = proponent(*how, "--tokens", "--json")
+    for line, before in zip(shaded.out.splitlines(), plain.out.splitlines(), strict=True):
+        record, without = json.loads(line), json.loads(before)
+        for role in ("proponent", "opponent"):
+            for text, tokens in zip(record[f"{role}s"], record.pop(f"{role}_tokens"), strict=True):
+                assert "".join(part for part, _ in tokens) == text
+            for target in record.pop(f"{role}_target_tokens"):
+                assert "".join(part for part, _ in target).strip() == record["targets_plaintext"]
+        assert record == without
+    assert "tokens: " in proponent(*how, "--tokens").out
+
+
 def test_an_automatic_mix_is_shown(proponent: Command, made: Made) -> None:
     answer = proponent("trace", made.run, made.facts, "--task", made.facts, "-k", "1", "--json")
     assert answer.code == 0

@@ -174,7 +174,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"size": "huge"}, "choose one of tiny, small, medium, base"),
+        ({"size": "huge"}, "choose one of nano, tiny, small, medium, base"),
         ({"epochs": 0}, "epochs is 0"),
         ({"steps": -3}, "steps is -3"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),

@@ -19,11 +19,15 @@ from proponent.errors import InputError
 from proponent.files import written_whole
 
 SETTINGS = ("method", "mix", "run")
+TOKEN_COLUMNS = ("tokens", "target_tokens")
 # Fields of a query that its result record has under another name, or that are long: a fact's gold passages.
 OWN_FIELDS = frozenset(
     {"id", "query_id", "example_id", "prompt", "target", "inputs_plaintext", "targets_plaintext"}
     | {"prompt0", "prompt1", "prompt2", "trex_sentences", *SETTINGS}
 )
+
+# Parts of a text, which joined are the text, each with its share of a score.
+TokenScores = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class ScoredPassage:
     id: of the passage, or of a chunk of it.  source: the passage's id in the corpus.
     score: higher is estimated to push the model more towards the target; in [-1, 1] with unit norm.
     correct: whether it states the query's fact, where a result file says so.
+    row: its number in the run that was just searched.
+    tokens: what each of its tokens contributes to the inner product, that is to the score before it is
+    divided by the two norms; a first part '' has what is of the special prefix.  target_tokens: what each of
+    the query's target tokens does.  None where it was not asked for.
     """
 
     id: str
@@ -40,6 +48,9 @@ class ScoredPassage:
     text: str
     score: float
     correct: bool | None = field(default=None, compare=False)
+    row: int | None = field(default=None, compare=False, repr=False)
+    tokens: TokenScores | None = field(default=None, compare=False, repr=False)
+    target_tokens: TokenScores | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -107,17 +118,31 @@ def _passages(record: Record, role: str) -> tuple[ScoredPassage, ...]:
     scores = list_of(record, f"{role}_scores", _is_number, "numbers") or [0.0] * len(ids)
     correct = list_of(record, f"{role}_correct", lambda value: value in (0, 1), "true or false")
     correct = list(map(bool, correct)) or [None] * len(ids)
-    if not len(texts) == len(ids) == len(sources) == len(scores) == len(correct) or (
-        role == "proponent" and not ids
-    ):
+    shares = [_token_scores(record, f"{role}_{of}") or [None] * len(ids) for of in TOKEN_COLUMNS]
+    fitting = {len(ids), *map(len, (texts, sources, scores, correct, *shares))}
+    if len(fitting) > 1 or (role == "proponent" and not ids):
         raise InputError(
             f"{record.place}: {len(texts)} {role}s with {len(ids)} ids, {len(sources)} sources, "
             f"{len(scores)} scores and {len(correct)} verdicts; there must be one of each for every passage"
         )
+    columns = zip(ids, sources, texts, scores, correct, *shares, strict=True)
     return tuple(
-        ScoredPassage(id, source, text, float(score), verdict)
-        for id, source, text, score, verdict in zip(ids, sources, texts, scores, correct, strict=True)
+        ScoredPassage(id, source, text, float(score), verdict, tokens=tokens, target_tokens=target)
+        for id, source, text, score, verdict, tokens, target in columns
     )
+
+
+def _token_scores(record: Record, field: str) -> list[TokenScores | None]:
+    """Token scores of each passage, as ``[[text, number], ...]`` or null; InputError for anything else."""
+    found = list_of(record, field, _are_token_scores, "lists of [text, number], or null,")
+    return [value and tuple((text, float(share)) for text, share in value) for value in found]
+
+
+def _are_token_scores(value: object) -> bool:
+    if not isinstance(value, list):
+        return value is None
+    pairs = [pair for pair in value if isinstance(pair, list) and len(pair) == 2]
+    return len(pairs) == len(value) and all(isinstance(t, str) and _is_number(share) for t, share in pairs)
 
 
 def _more_columns(record: Record) -> dict[str, Any]:
@@ -145,11 +170,13 @@ def _settings(record: Record) -> dict[str, Any]:
 
 
 def _columns(role: str, passages: Sequence[ScoredPassage]) -> dict[str, list[Any]]:
+    shares = {f"{role}_{of}": [getattr(passage, of) for passage in passages] for of in TOKEN_COLUMNS}
     return {
         f"{role}s": [passage.text for passage in passages],
         f"{role}_ids": [passage.id for passage in passages],
         f"{role}_scores": [passage.score for passage in passages],
         f"{role}_sources": [passage.source for passage in passages],
+        **{name: column for name, column in shares.items() if any(column)},
     }
 
 

@@ -7,6 +7,7 @@ from html import escape
 from itertools import zip_longest
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.shading import in_words, shares
 from proponent.attribute.table import notes_below
 
 SHOWN_QUERIES, SHOWN_PASSAGES = 5, 5
@@ -47,8 +48,20 @@ def _cells(hit: Hit, passage: ScoredPassage | None, words: re.Pattern[str]) -> s
     mark = '<br><span title="states the fact">✓ gold</span>' if hit.states_fact(passage) else ""
     return (
         f'<td style="{NUMBER}">{passage.score:+.4f}{mark}<br><code>{escape(passage.id)}</code></td>'
-        f'<td style="{CELL}">{_folded(passage.text, words)}</td>'
+        f'<td style="{CELL}">{_shaded(passage) if passage.tokens else _folded(passage.text, words)}</td>'
     )
+
+
+def _shaded(passage: ScoredPassage) -> str:
+    """A passage with its tokens shaded by their scores, and the strongest named below."""
+    parts = [
+        f'<span style="background:rgba({"0,128,0" if share > 0 else "200,0,0"},{abs(share) / 2:.2f})" '
+        f'title="{share:+.2f} of the strongest">{escape(text)}</span>'
+        if share
+        else escape(text)
+        for text, share in shares(passage.tokens or ())
+    ]
+    return f'<bdi dir="auto">{"".join(parts)}</bdi><br><small>{escape(in_words(passage))}</small>'
 
 
 def _folded(text: str, words: re.Pattern[str]) -> str:

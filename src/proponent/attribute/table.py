@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from io import StringIO
 from typing import Any
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proponent.attribute.attribution import Attribution, Hit
+from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.shading import in_words, shares
 from proponent.progress import printable
 
 LONGEST_PASSAGE = 400  # characters of a passage on the command line
@@ -74,15 +76,39 @@ def _table(hit: Hit, longest: int) -> Table:
     for role, style, passages in sides:
         for rank, passage in enumerate(passages, 1):
             marks = [Text("✓" if hit.states_fact(passage) else "")] if gold else []
-            text = " ".join(printable(passage.text).split())
             table.add_row(
                 Text(role if rank == 1 else "", style=style),
                 Text(f"{passage.score:+.4f}"),
                 *marks,
                 Text(printable(passage.id)),
-                Text(f"{text[:longest]} …" if len(text) > longest else text),
+                _passage_text(passage, longest),
             )
     return table
+
+
+def _passage_text(passage: ScoredPassage, longest: int) -> Text:
+    """A passage on one line, its tokens shaded and the strongest named below where they have scores."""
+    shown, spaced = Text(), True
+    for part, share in shares(passage.tokens or ((passage.text, 0.0),)):
+        flat = re.sub(r"\s+", " ", printable(part))
+        flat = flat.lstrip() if spaced else flat
+        shown.append(flat[: longest - len(shown)], _shade(share))
+        spaced = shown.plain.endswith(" ")
+        if len(shown) >= longest:
+            shown.append(" …")
+            break
+    shown.rstrip()
+    if named := in_words(passage):
+        shown.append(f"\n{named}", "dim")
+    return shown
+
+
+def _shade(share: float) -> str:
+    """Dark ink on green for towards, on red for away, the paler the weaker; none for a share of 0."""
+    if not share:
+        return ""
+    pale = round(225 - 135 * abs(share))
+    return f"black on rgb({pale},225,{pale})" if share > 0 else f"black on rgb(240,{pale},{pale})"
 
 
 def _made(settings: Mapping[str, Any]) -> str:

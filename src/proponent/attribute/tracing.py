@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.method import Method
+from proponent.attribute.tokens import with_tokens
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
@@ -60,7 +61,7 @@ class Tracer:
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         self.model.multiply_in(self.spec.dtype)
         self.moments = unpack_moments(self.index.moments)
-        self._extract = FeatureExtractor(
+        self.extract = FeatureExtractor(
             self.model, self.plan, unpack_projections(self.index.sides), self.spec.batch_tokens
         )
         self._known: dict[tuple[str, str, str], Tensor] = {}  # by output function, prompt and target
@@ -88,11 +89,28 @@ class Tracer:
 
     def _new_features(self, queries: Sequence[Query], output: str) -> Tensor:
         encoded = [self.model.encoder.query(query, self.spec.max_length) for query in queries]
-        features = self._extract([q.tokens for q in encoded], [q.boundary for q in encoded], output)
+        features = self.extract([q.tokens for q in encoded], [q.boundary for q in encoded], output)
         for query, finite in zip(queries, features.isfinite().all(1).tolist(), strict=True):
             if not finite:
                 raise InputError(f"{query.place}: the model gives no finite gradient for query '{query.id}'")
         return features
+
+    def target_features(self, query: Query, output: str = "loss") -> tuple[list[str], Tensor]:
+        """What each target token adds to the text, and the feature φ [j, d] float64 of its own loss.
+
+        They add up to the query's feature to the last digit: what rounding leaves is shared among them, since
+        a task mix may weigh it a thousandfold.
+        """
+        encoded = self.model.encoder.query(query, self.spec.max_length)
+        places = range(encoded.boundary, len(encoded.tokens))
+        rows = [encoded.tokens[: place + 1] for place in places]
+        parts = self.extract(rows, list(places), output).double()
+        parts += (self.features([query], output).double() - parts.sum(0)) / len(parts)
+        said = self.model.encoder.continued([row[encoded.boundary :] for row in rows])
+        # until the last of its bytes, a character of several is a replacement character
+        kept = (len(text.rstrip("\ufffd")) if text != said[-1] else len(text) for text in said)
+        reach = [0, *accumulate(kept, max)]
+        return [said[-1][start:end] for start, end in pairwise(reach)], parts
 
     def task_mix(self, task: Sequence[Query], mix: float | str, output: str = "loss") -> TaskMix:
         """The task mix of a set of queries; ``mix`` is λ in [0, 1) or ``auto``."""
@@ -111,19 +129,25 @@ class Tracer:
         k: int = 10,
         task: QueriesLike | None = None,
         mix: float | str = "auto",
+        tokens: bool = False,
+        progress: Progress | None = None,
     ) -> Attribution:
         """The k proponents and k opponents of every query, in one scan of the index.
 
         queries: Queries, or Query values, or (prompt, target) pairs.  method: a Method or its text.
         task: queries that R_eval is taken over, for methods whose Hessian is mixed; without it they use
         R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.
+        tokens: whether to say what each token contributes, by one more pass over what was found.
         Raises InputError for queries, method, k or mix that cannot be used.
         """
         queries, method, task = _checked(self.index, queries, method, k, task, mix)
         task_mix = self.task_mix(task, mix, method.output) if task else None
         parts = [queries[start : start + SCAN_QUERIES] for start in range(0, len(queries), SCAN_QUERIES)]
         ranked = [self.rank(part, self.features(part, method.output), method, k, task_mix) for part in parts]
-        return Attribution(tuple(chain.from_iterable(ranked)), ranked[0].settings)
+        hits = list(chain.from_iterable(ranked))
+        if tokens:
+            hits = with_tokens(self, hits, method, task_mix, progress or Silent())
+        return Attribution(tuple(hits), ranked[0].settings)
 
     def rank(
         self,
@@ -155,7 +179,7 @@ class Tracer:
 
         def scored(scores: Tensor, rows: Tensor) -> tuple[ScoredPassage, ...]:
             return tuple(
-                ScoredPassage(passages[row].id, passages[row].source, passages[row].text, score)
+                ScoredPassage(passages[row].id, passages[row].source, passages[row].text, score, row=row)
                 for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
             )
 
@@ -180,11 +204,14 @@ def trace(
     mix: float | str = "auto",
     device: str | None = None,
     trust_remote_code: bool = False,
+    tokens: bool = False,
+    progress: Progress | None = None,
 ) -> Attribution:
     """Trace queries in a finished run; see ``Tracer.trace``.  Load a ``Tracer`` once for many calls."""
     opened = index if isinstance(index, Index) else Index(index)
     queries, method, task = _checked(opened, queries, method, k, task, mix)  # before the model is loaded
-    return Tracer(opened, device, trust_remote_code).trace(queries, method, k, task, mix)
+    tracer = Tracer(opened, device, trust_remote_code)
+    return tracer.trace(queries, method, k, task, mix, tokens, progress)
 
 
 def _checked(

@@ -22,7 +22,7 @@ Sources = Annotated[
 @verb()
 def pretrain(
     corpus: Sources,
-    size: Annotated[str, choice("Of the model.", "tiny", "small", "medium", "base")] = "tiny",
+    size: Annotated[str, choice("Of the model.", "nano", "tiny", "small", "medium", "base")] = "tiny",
     epochs: Annotated[float, positive("Passes over the corpus.")] = 14,
     checkpoints: Annotated[int, number("Evenly spaced checkpoints to keep.")] = 4,
     id_field: options.IdField = None,

@@ -72,6 +72,7 @@ def trace(
     method: Annotated[str, METHOD] = "trackstar",
     task: Annotated[Path | None, option("Queries whose shared directions are mixed out.")] = None,
     mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
+    tokens: Annotated[bool, option("Show what each token contributes.")] = False,
     limit: options.Limit = None,
     device: options.Device = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -91,7 +92,9 @@ def trace(
     opened = pp.Index(run)
     asked = pp.Queries.read(queries, limit=limit) if queries else pp.Queries.of(str(prompt), str(target))
     shared = pp.Queries.read(task) if task is not None else None
-    hits = pp.trace(opened, asked, method, k, shared, mix, device, trust_remote_code)
+    hits = pp.trace(
+        opened, asked, method, k, shared, mix, device, trust_remote_code, tokens, progress=OnStderr()
+    )
     if (weight := hits.settings["mix"]) is not None:
         OnStderr().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")
     if output is not None:

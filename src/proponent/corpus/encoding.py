@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -60,9 +60,14 @@ class TextEncoder:
         return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def chunks(self, example: Example, max_length: int) -> Iterator[Chunk]:
-        """The passage as one chunk, or as several where it is longer than max_length tokens.
+        """The passage as one chunk, or as several if it is longer than max_length tokens; see ``spelled``."""
+        return (chunk for chunk, _ in self.spelled(example, max_length))
 
-        The texts of the chunks, joined, are the passage.
+    def spelled(self, example: Example, max_length: int) -> Iterator[tuple[Chunk, list[str]]]:
+        """Each chunk with the part of its text that each of its tokens adds.
+
+        The parts of a chunk, joined, are its text, and the texts of the chunks the passage.  A token of the
+        special prefix adds '', and so does one that only goes on with a character of several bytes.
         Yields nothing for a passage that is empty or has no token to score.
         Raises InputError where max_length leaves too little room for text, and for an unknown token.
         """
@@ -76,17 +81,18 @@ class TextEncoder:
         ids, offsets = encoding.ids[own:], encoding.offsets[own:]
         if example.empty or len(self.prefix) + len(ids) <= self.start:
             return
-        if len(ids) <= body:
-            yield Chunk(example.id, example.text, (*self.prefix, *ids), self.start)
-            return
         # reach[k]: characters covered by the tokens before the k-th
         reach = list(accumulate((end for _, end in offsets), max, initial=0))
         whole = [covered <= start for covered, (start, _) in zip(reach, offsets, strict=False)]
         reach[-1] = len(example.text)
-        for part, (start, end) in enumerate(_ranges(whole, body)):
+        ranges = list(_ranges(whole, body))
+        for part, (start, end) in enumerate(ranges):
             text = example.text[reach[start] : reach[end]]
             tokens = self._prefixed(ids[start:end])
-            yield Chunk(f"{example.id}#{part}", text, tokens, self.start)
+            spelling = [example.text[a:b] for a, b in pairwise(reach[start : end + 1])]
+            id = example.id if len(ranges) == 1 else f"{example.id}#{part}"
+            silent = [""] * (len(tokens) - len(spelling))
+            yield Chunk(id, text, tokens, self.start), [*silent, *spelling]
 
     def passage(self, text: str, max_length: int) -> tuple[int, ...]:
         """A text's first max_length tokens, special prefix included; those from ``start`` on are scored."""

@@ -17,7 +17,9 @@ OLDER_NAMES = {
 ROLES = ("proponent", "opponent")
 # Columns that a ``ScoredPassage`` holds; any other is kept as it is.
 PASSAGE_COLUMNS = frozenset(
-    f"{role}{column}" for role in ROLES for column in ("s", "_ids", "_sources", "_scores", "_correct")
+    f"{role}{column}"
+    for role in ROLES
+    for column in ("s", "_ids", "_sources", "_scores", "_correct", "_tokens", "_target_tokens")
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
@@ -27,25 +28,21 @@ class _Sides(NamedTuple):
     outside: list[Tensor]
 
 
-class _BatchFeatures:
-    """A capture that sums ``(P_out D_r d_t)(P_in D_c x_t)ᵀ`` over tokens into features [n, b, p, p].
+class ProjectedFactors(ABC):
+    """A capture of both projected factors of every matrix's gradient: ``P_in D_c x_t`` and ``P_out D_r d_t``.
 
     Inputs are projected during the forward pass, so no layer input outlives its layer; the [o, i] gradient
-    is never formed.  Projecting before summing over tokens is exact because the correction is two-sided.
+    is never formed.
     """
 
-    def __init__(self, extractor: FeatureExtractor, rows: int) -> None:
-        plan, device = extractor.plan, extractor.sweep.model.device
-        # a tensor a block: batched products are slow where their target is strided
-        self._blocks = [torch.zeros(rows, plan.side, plan.side, device=device) for _ in plan.blocks]
+    def __init__(self, extractor: FeatureExtractor) -> None:
         self._sides = extractor.sides
         self._inputs: dict[str, Tensor] = {}
         self._outputs: dict[str, list[Tensor]] = {}
 
-    @property
-    def features(self) -> Tensor:
-        """Features [n, d] of the batch after its backward pass."""
-        return torch.stack(self._blocks, 1).flatten(1)
+    @abstractmethod
+    def add(self, block: int, x: Tensor, d: Tensor) -> None:
+        """Take the factors x, d [n, t, p] of a matrix of block number ``block``."""
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
         """Project x [n, t, i] to [n, t, p]."""
@@ -58,7 +55,29 @@ class _BatchFeatures:
         parts.append(product(d, sides.outside[slot]))
         if len(parts) == len(matrix.modules):
             x, d = self._inputs.pop(name), reduce(torch.add, self._outputs.pop(name))
-            self._blocks[sides.block].baddbmm_(d.transpose(1, 2), x)
+            self.add(sides.block, x, d)
+
+
+class _BatchFeatures(ProjectedFactors):
+    """A capture that sums ``(P_out D_r d_t)(P_in D_c x_t)ᵀ`` over tokens into features [n, b, p, p].
+
+    Projecting before summing over tokens is exact because the correction is two-sided.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, rows: int) -> None:
+        super().__init__(extractor)
+        plan, device = extractor.plan, extractor.sweep.model.device
+        # a tensor a block: batched products are slow where their target is strided
+        self._blocks = [torch.zeros(rows, plan.side, plan.side, device=device) for _ in plan.blocks]
+
+    @property
+    def features(self) -> Tensor:
+        """Features [n, d] of the batch after its backward pass."""
+        return torch.stack(self._blocks, 1).flatten(1)
+
+    def add(self, block: int, x: Tensor, d: Tensor) -> None:
+        """Sum over tokens."""
+        self._blocks[block].baddbmm_(d.transpose(1, 2), x)
 
 
 class FeatureSink:

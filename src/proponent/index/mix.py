@@ -70,6 +70,11 @@ class TaskSubspace:
         same = torch.equal(features, self.task)
         return self.own if same else self.split(whiten_precisely(features, whitening))
 
+    def join(self, along: Tensor) -> Tensor:
+        """``Uc`` [q, d] of coordinates c [q, r] along the directions, float64."""
+        parts = along.split([u.shape[1] for u in self.directions], 1)
+        return torch.cat([part @ u.T for part, u in zip(parts, self.directions, strict=True)], 1)
+
     def along(self, rows: Rows) -> Tensor:
         """``Uᵀψ`` [r, n] of passages, float32."""
         width = rows.dim // len(self._u)

@@ -67,6 +67,17 @@ class QueryTerms:
         beyond = self._split[1].float()
         return beyond if beyond.numel() else torch.zeros_like(self.features)
 
+    def directions(self, inner: InnerProduct) -> Tensor:
+        """v = R⁻¹ φ_q [q, d] float64: ``v · φ_m`` is the inner product, before any norm."""
+        if inner.hessian == "none":
+            return self.features.double()
+        if inner.mix is None:
+            return self.whitening.pull_back(whiten_precisely(self.features, self.whitening))
+        shrunk = inner.mix.subspace.join(self.along * inner.mix.shrink())
+        if self._split[1].numel():
+            shrunk += self._split[1] / (1 - inner.mix.mix)
+        return self.whitening.pull_back(shrunk)
+
     @cached_property
     def whitened(self) -> Tensor:
         """ψ [q, d], in float64 where there is a subspace that it has to lie in."""

@@ -60,6 +60,12 @@ class BlockWhitening:
         """``W⁻ᵀ φ`` [n, w] of features [n, w]: its inner product with ψ_m is ``φ · φ_m``."""
         return product(features, self.factor.T.to(features.dtype))
 
+    def pull_back(self, whitened: Tensor) -> Tensor:
+        """``Wᵀ ψ`` [n, w] float64 of vectors ψ [n, w]: its inner product with φ_m is ``ψ · ψ_m``."""
+        turned = self.factor.double().T
+        found: Tensor = torch.linalg.solve_triangular(turned, whitened.double().T, upper=True)
+        return found.T
+
     def after(self, other: BlockWhitening) -> Tensor:
         """The matrix M [w, w] from the other whitening's coordinates to these: ``ψ = ψ_other Mᵀ``."""
         factors = (self.factor.double(), other.factor.double())
@@ -107,6 +113,10 @@ class Whitening:
     def adjoint(self, features: Tensor) -> Tensor:
         """``W⁻ᵀ φ`` [n, d] of features [n, d]: its inner product with ψ_m is ``φ · φ_m``."""
         return self._by_block(features, [block.adjoint for block in self.blocks])
+
+    def pull_back(self, whitened: Tensor) -> Tensor:
+        """``Wᵀ ψ`` [n, d] float64 of vectors ψ [n, d]: its inner product with φ_m is ``ψ · ψ_m``."""
+        return self._by_block(whitened, [block.pull_back for block in self.blocks])
 
     @property
     def eigenvalues(self) -> Tensor:

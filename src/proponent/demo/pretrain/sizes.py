@@ -48,10 +48,11 @@ class ModelSize:
         )
 
 
-# Parameters, with the whole vocabulary: 1.4, 5.5, 17 and 53 million.
+# Parameters, with the whole vocabulary: 0.26, 1.4, 5.5, 17 and 53 million.
 SIZES = {
     size.name: size
     for size in (
+        ModelSize("nano", 64, 3, 2, 160, vocabulary=2048, batch=32, learning_rate=5e-3),
         ModelSize("tiny", 128, 4, 4, 384, vocabulary=4096, batch=32, learning_rate=3e-3),
         ModelSize("small", 256, 6, 4, 512, vocabulary=6144, batch=32, learning_rate=2e-3),
         ModelSize("medium", 384, 8, 6, 1024, vocabulary=8192, batch=32, learning_rate=1e-3),

@@ -73,14 +73,15 @@ export function spanOf(text, part) {
 /** Token spans `{start, end, value}` in [-1, 1], from pairs of text and value; null where they do not fit. */
 export function shadesOf(text, tokens) {
   if (!Array.isArray(tokens)) return null;
-  const largest = Math.max(...tokens.map(([, value]) => Math.abs(value)), Number.MIN_VALUE);
+  const visible = tokens.filter(([token]) => token.trim()); // a special prefix is no measure for the others
+  const largest = Math.max(...visible.map(([, value]) => Math.abs(value)), Number.MIN_VALUE);
   const shades = [];
   let at = 0;
   for (const [token, value] of tokens) {
     const start = text.indexOf(token, at);
     if (start < 0 || text.slice(at, start).trim()) return null;
     at = start + token.length;
-    shades.push({ start, end: at, value: value / largest });
+    if (token) shades.push({ start, end: at, value: Math.max(-1, Math.min(1, value / largest)) });
   }
   return shades;
 }
