@@ -83,13 +83,13 @@ def test_a_row_a_model_and_figures_against_size_and_tokens(
     drawn = {path.name for path in (run / "experiments" / "scaling").iterdir()}
     figures = {
         f"{name}{form}"
-        for name in ("size", "size-tail-patch", "tokens", "tokens-tail-patch")
+        for name in ("size", "size-tail-patch", "tokens", "tokens-tail-patch", "loss", "loss-tail-patch")
         for form in (".png", ".svg")
     }
     assert drawn == {"table.md", "table.csv"} | figures
     page = report(run).read_text()
     assert "<h2>scaling</h2>" in page
-    assert page.count("alt='scaling: ") == 4
+    assert page.count("alt='scaling: ") == 6
 
 
 def test_a_row_is_what_a_run_of_that_model_alone_gives(

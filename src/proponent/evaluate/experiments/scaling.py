@@ -20,7 +20,6 @@ from proponent.evaluate.experiments.study import RANDOM, RETRIEVED, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.experiments.training import Training, training_of
 from proponent.evaluate.metrics import Estimate, estimate
-from proponent.evaluate.text import points
 from proponent.gradients.loading import load_tokenizer
 
 BM25, KNOWN = "BM25", "facts known"
@@ -74,7 +73,7 @@ class Measured:
             f"{rate} relative" if self.step.relative else rate,
             str(self.known),
             *self.scores[TRACKSTAR].cells,
-            *(points(nats) for nats in self.nats.values()),
+            *map(str, self.nats.values()),
         )
 
 
@@ -94,7 +93,9 @@ def scaling(study: ClosedSet) -> Table:
         "within a pass are approximate.",
     )
     columns = (*COLUMNS, *(f"nats, {method}" for method in found[0].nats))
-    figures = {**_against_size(found), **_against_tokens(found)}
+    figures = _against_size(found)
+    figures |= _against_training(found, "tokens", "tokens read")
+    figures |= _against_training(found, "loss", "loss of the training")
     return Table("Models of several sizes and trainings", columns, tuple(rows), notes, figures)
 
 
@@ -151,14 +152,17 @@ def _against_size(found: Sequence[Measured]) -> dict[str, Figure]:
     return _figures("size", "parameters", lines, log=True) if len(finished) > 1 else {}
 
 
-def _against_tokens(found: Sequence[Measured]) -> dict[str, Figure]:
-    """Figures of the checkpoints of each training that has several here, the finished model with them."""
+def _against_training(found: Sequence[Measured], of: str, x: str) -> dict[str, Figure]:
+    """Figures of the checkpoints of each training that has several here, the finished model with them.
+
+    of: the field of a training that they are drawn against.
+    """
     lines: dict[str, list[tuple[float, Measured]]] = {}
     for m in found:
-        if m.training and m.tokens:
-            lines.setdefault(f", {m.training.folder.name}", []).append((float(m.tokens), m))
+        if m.training and (at := getattr(m.training, of)) is not None:
+            lines.setdefault(f", {m.training.folder.name}", []).append((float(at), m))
     several = {name: sorted(line, key=lambda p: p[0]) for name, line in lines.items() if len(line) > 1}
-    return _figures("tokens", "tokens read", several, log=False) if several else {}
+    return _figures(of, x, several, log=False) if several else {}
 
 
 def _figures(
@@ -174,7 +178,6 @@ def _figures(
     found = drawn(
         {
             f"{TRACKSTAR}, MRR": lambda m: m.scores[TRACKSTAR].mrr,
-            f"{BM25}, MRR": lambda m: m.scores[BM25].mrr,
             KNOWN: lambda m: m.known,
         }
     )
