@@ -48,7 +48,10 @@ VIEW = "view run"
         (f"{VIEW} --time-limit 0", "--time-limit is 0.0; give more than 0"),
         (f"{VIEW} --time-limit inf", "--time-limit is inf"),
         ("pretrain corpus model --epochs 0", "--epochs is 0.0; give more than 0"),
-        ("pretrain corpus model --size huge", "--size is 'huge'; choose one of nano, tiny, small, medium, base"),
+        (
+            "pretrain corpus model --size huge",
+            "--size is 'huge'; choose one of nano, tiny, small, medium, base",
+        ),
         ("demo --seed -1", "--seed is -1"),
         ("nothing", "No such command 'nothing'"),
         ("trace", "see proponent trace --help"),
