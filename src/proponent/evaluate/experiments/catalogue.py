@@ -54,6 +54,13 @@ EXPERIMENTS = {
     "outputs": Experiment("loss, margin and logit as the output function", "sweeps", "outputs"),
     "rate": Experiment("tail-patch against the learning rate of its step", "comparisons", "rates"),
     "specificity": Experiment("tail-patch on the query and on another one", "comparisons", "specificity"),
+    "open-set": Experiment(
+        "MRR, Recall@10 and tail-patch with gold by entailment",
+        "open_set",
+        "open_set",
+        may_take=("nli",),
+        study=("open_set", "OpenSet"),
+    ),
     "headroom": Experiment(
         "what proponents that do not state the fact are about",
         "headroom",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,10 @@ from pathlib import Path
 from proponent.attribute.attribution import Hit
 from proponent.attribute.tail_patch import TailPatcher
 from proponent.errors import InputError
-from proponent.files import locked
+from proponent.evaluate.experiments.lines import GrowingFile
 from proponent.progress import Progress
 
 Key = tuple[str, str]
-BEGINNING = b'{"query": "'  # of every line
 
 
 @dataclass
@@ -46,35 +44,30 @@ class Effects:
         Interrupted and called again with the same hits, it ends with the same bytes.
         Raises InputError where another process is writing the file.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        with locked(lock, f"{self.path}: another process is writing to it; wait until it is done"):
-            self._cut_torn_line(self._read())  # again: another process may have written meanwhile
+        with self._file.held():
+            self._read()  # again: another process may have written meanwhile
             self._append(patcher, hits, max_length, progress)
 
     def _append(self, patcher: TailPatcher, hits: Iterable[Hit], max_length: int, progress: Progress) -> None:
         asked = {(hit.query.id, p.id): (hit.query, p.text) for hit in hits for p in hit.proponents}
         keys = list(asked)
         missing = [number for number, key in enumerate(keys) if key not in self.known]
-        if not missing:
-            return
-        encoder = patcher.model.encoder
-        encoded = {query.id: encoder.query(query, max_length) for query, _ in asked.values()}
-        before = dict(zip(encoded, patcher.probabilities(list(encoded.values())), strict=True))
-        texts = {key[1]: text for key, (_, text) in asked.items()}
-        numbers = {id: n for n, id in enumerate(texts)}
-        passages = [encoder.passage(text, max_length) for text in texts.values()]
-        pairs = [(encoded[query_id], numbers[passage_id]) for query_id, passage_id in keys]
-        with (
-            self.path.open("a", encoding="utf-8") as file,
-            progress.stage("tail-patch", len(missing), "steps") as advance,
-        ):
-            for number, after in patcher.patched(passages, pairs, missing):
-                key = keys[number]
-                self.known[key] = 100 * (after - before[key[0]])
-                file.write(json.dumps(self._record(key)) + "\n")
-                file.flush()
-                advance(1)
+        with self._file.appending() as append:
+            if not missing:
+                return
+            encoder = patcher.model.encoder
+            encoded = {query.id: encoder.query(query, max_length) for query, _ in asked.values()}
+            before = dict(zip(encoded, patcher.probabilities(list(encoded.values())), strict=True))
+            texts = {key[1]: text for key, (_, text) in asked.items()}
+            numbers = {id: n for n, id in enumerate(texts)}
+            passages = [encoder.passage(text, max_length) for text in texts.values()]
+            pairs = [(encoded[query_id], numbers[passage_id]) for query_id, passage_id in keys]
+            with progress.stage("tail-patch", len(missing), "steps") as advance:
+                for number, after in patcher.patched(passages, pairs, missing):
+                    key = keys[number]
+                    self.known[key] = 100 * (after - before[key[0]])
+                    append(self._record(key))
+                    advance(1)
 
     def of(self, hits: Sequence[Hit], k: int) -> dict[str, float]:
         """Mean effect of the first k proponents of each hit, by query id.  KeyError for one not measured."""
@@ -88,35 +81,19 @@ class Effects:
         record: dict[str, str | float] = {"query": key[0], "passage": key[1], "points": self.known[key]}
         return {**record, "made_with": self.made_with} if self.made_with else record
 
-    def _read(self) -> int:
-        """Read what the file holds; the number of its bytes that are whole lines."""
-        if not self.path.is_file():
-            return 0
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[:whole].splitlines(), start=1):
+    @property
+    def _file(self) -> GrowingFile:
+        return GrowingFile(self.path, "query", "the effects of a tail-patch")
+
+    def _read(self) -> None:
+        """Read what the file holds."""
+        for number, record in self._file.records():
             try:
-                record = json.loads(line)
                 self.known[record["query"], record["passage"]] = float(record["points"])
-                made_with = record.get("made_with", "")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise self._foreign(number) from error
-            if made_with != self.made_with:
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._file.foreign(number) from error
+            if (made_with := record.get("made_with", "")) != self.made_with:
                 raise InputError(
                     f"{self.path}:{number}: measured with another step or run ('{made_with}', now "
                     f"'{self.made_with}'); remove the file or give another"
                 )
-        torn = content[whole:]
-        if not (torn.startswith(BEGINNING) or BEGINNING.startswith(torn)):
-            raise self._foreign(content.count(b"\n") + 1)
-        return whole
-
-    def _cut_torn_line(self, whole: int) -> None:
-        if self.path.is_file() and whole < self.path.stat().st_size:
-            with self.path.open("r+b") as file:
-                file.truncate(whole)
-
-    def _foreign(self, line: int) -> InputError:
-        return InputError(
-            f"{self.path}:{line}: not the effects of a tail-patch; remove the file or give another"
-        )
