@@ -74,16 +74,15 @@ def pretrain(
 
     size: a name in SIZES, which also gives learning_rate and batch (passages a step) unless they are
     given.  steps: overrides epochs.  max_length: longer passages are cut into chunks of so many tokens.
-    checkpoints: evenly spaced ones to keep, each a model folder, the last at the end.
-    Killed and called again, it goes on from its last checkpoint and ends with the same model; a finished run
-    is left as it is.  Raises InputError for settings that cannot be used, for a ``directory`` of other
-    things or that another process trains into, and where the package accelerate is missing.
+    checkpoints: so many, evenly spaced, are kept, the last at the end; each is a model folder.
+    Killed and called again, it goes on to the same model; a finished run is left as it is.
+    Raises InputError for settings that cannot be used, for a ``directory`` of other things or that another
+    process trains into, and where the package accelerate is missing.
     """
-    choices = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "batch": batch}
-    shape = _checked_size(size, max_length, **choices, checkpoints=checkpoints)
+    own = {"epochs": epochs, "steps": steps, "checkpoints": checkpoints}
+    shape = _checked_size(size, max_length, learning_rate=learning_rate, batch=batch, **own)
+    own |= {"seed": seed, "epochs": None if steps else epochs, "max_length": max_length}
     began, progress, folder = time.monotonic(), progress or Silent(), Path(directory)
-    own = {"seed": seed, "epochs": None if steps else epochs, "steps": steps, "max_length": max_length}
-    own["checkpoints"] = checkpoints
     with _alone(folder):
         survey = corpus.survey(sample=0)
         settings = {**dataclasses.asdict(shape), **OPTIMIZATION, **own, "corpus": survey.fingerprint}
@@ -95,8 +94,7 @@ def pretrain(
         write_json(folder / RECORD, {"settings": settings})
         with quiet():
             result = _train_in(folder, corpus, shape, settings, progress)
-        result["passages"] = survey.passages - survey.empty
-        result["seconds"] = time.monotonic() - began
+        result |= {"passages": survey.passages - survey.empty, "seconds": time.monotonic() - began}
         write_json(folder / RECORD, {"settings": settings, "result": result})
         return Pretrained(folder, learning_rate=shape.learning_rate, **result)
 
