@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example
 from proponent.errors import InputError
+from proponent.evaluate.entailment import Pair
+from proponent.evaluate.experiments import headroom
 from proponent.evaluate.experiments.catalogue import experiment
 from proponent.evaluate.experiments.report import report
 from proponent.evaluate.headroom import Category
@@ -117,6 +120,40 @@ def test_examples_are_of_every_category_and_leave_room_for_a_label(run: Path) ->
     assert len(keys) == len(set(keys)) == len(rows) / 2
 
 
+class Says:
+    """Judges that a passage entails what is said of a city that it names."""
+
+    name = identity = "says"
+
+    def __init__(self, *_: object) -> None:
+        self.asked: list[Pair] = []
+
+    def windows(self, pair: Pair) -> list[str]:
+        return [pair.premise]
+
+    def scores(self, pairs: Sequence[Pair]) -> list[float]:
+        self.asked += pairs
+        return [float(pair.query.target in pair.premise) for pair in pairs]
+
+
+def test_passages_without_annotations_are_judged_by_a_model(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headroom, "NliModel", Says)
+    table = made(run, sentences=run.parent / "sentences.jsonl", nli="says")
+    assert "'says' judges the others" in table.notes[-1]
+    found = {
+        (row["query"], row["model is"], row["passage"]): row["category"]
+        for row in read(run, "categories.csv")
+    }
+    assert found["norway", "right", "s2"] == Category.ENTAILED  # no annotation, and the city is named
+    assert found["italy", "wrong, truth", "s3"] == Category.TARGET  # annotated: the model is not asked
+    verdicts = run / "experiments" / "headroom" / "verdicts-says.jsonl"
+    judged = verdicts.read_bytes()
+    made(run, sentences=run.parent / "sentences.jsonl", nli="says")
+    assert verdicts.read_bytes() == judged
+
+
 def test_the_report_shows_the_table_and_the_bars(run: Path) -> None:
     made(run)
     folder = run / "experiments" / "headroom"
@@ -132,7 +169,8 @@ def test_what_is_there_is_not_made_again(run: Path, monkeypatch: pytest.MonkeyPa
     assert made(run, sentences=run.parent / "sentences.jsonl") == first
     without = made(run)  # other annotations need no other hits
     assert without.rows != first.rows
-    assert without.notes[-1] == "3 of 6 rows are annotated with triples."
+    said = "3 of 6 rows are annotated with triples; of the others only names are known."
+    assert without.notes[-1] == said
 
 
 def test_a_model_that_is_right_or_says_nothing_has_no_own_answers(run: Path) -> None:

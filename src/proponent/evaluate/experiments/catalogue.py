@@ -65,7 +65,7 @@ EXPERIMENTS = {
         "what proponents that do not state the fact are about",
         "headroom",
         "headroom",
-        may_take=("sentences",),
+        may_take=("sentences", "nli"),
         study=("headroom", "Headroom"),
     ),
     "scaling": Experiment(

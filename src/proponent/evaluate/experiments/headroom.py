@@ -16,9 +16,11 @@ from proponent.corpus.example import Query
 from proponent.corpus.facts import Fact, read_facts
 from proponent.corpus.queries import Queries
 from proponent.evaluate.correctness import Prediction, predictions
+from proponent.evaluate.entailment import NliModel, Pair
 from proponent.evaluate.experiments.figures import StackedBars
 from proponent.evaluate.experiments.study import TRACKSTAR, Study, spread
 from proponent.evaluate.experiments.tables import Table
+from proponent.evaluate.experiments.verdicts import Verdicts
 from proponent.evaluate.gold import Triple, passage_triples
 from proponent.evaluate.headroom import Category, Entities, categorise, statement_of
 from proponent.evaluate.metrics import Estimate, estimate
@@ -113,13 +115,34 @@ class Headroom(Study):
         return found
 
     def _categorised(self, method: str, hits: Attribution, own: bool) -> Iterator[Found]:
+        entailed = self._entailed(hits)
         for hit in hits:
             fact, right = self.facts[hit.query.id], self.said[hit.query.id].correct
             statement = statement_of(fact, hit.query.target if own else None, self.entities)
             asked = RIGHT if right else OWN if own else TRUTH
             for rank, passage in enumerate(hit.proponents[:TOP], start=1):
-                category = categorise(passage.text, self.triples.get(passage.id), statement)
+                judged = (hit.query.id, passage.id) in entailed
+                category = categorise(passage.text, self.triples.get(passage.id), statement, judged)
                 yield Found(method, asked, hit.query, rank, passage, category)
+
+    def _entailed(self, hits: Attribution) -> set[tuple[str, str]]:
+        """(query id, passage id) of the passages without annotations that the model of entailment accepts."""
+        asked = {
+            (hit.query.id, passage.id): Pair(passage.text, hit.query)
+            for hit in hits
+            for passage in hit.proponents[:TOP]
+            if passage.id not in self.triples
+        }
+        if self.judge is None:
+            return set()
+        verdicts = Verdicts(self.judge, self.folder / f"verdicts-{self.judge.identity[:8]}.jsonl")
+        found = verdicts.of(list(asked.values()), self.given.progress)
+        return {key for key, verdict in zip(asked, found, strict=True) if verdict.gold}
+
+    @cached_property
+    def judge(self) -> NliModel | None:
+        """The model of entailment, if one was given."""
+        return NliModel(self.given.nli, self.given.device) if self.given.nli else None
 
 
 def headroom(study: Headroom) -> Table:
@@ -155,12 +178,15 @@ def shares_of(found: Sequence[Found]) -> dict[Category, Estimate]:
 
 def _notes(study: Headroom) -> tuple[str, ...]:
     right = sum(said.correct for said in study.said.values())
+    others = (
+        f"'{study.judge.name}' judges the others" if study.judge else "of the others only names are known"
+    )
     known = sum(bool(study.entities.called(query.target).uris) for query in study.answers)
     return (
         f"Percent of the top {min(TOP, len(study.index))} proponents, 95% bootstrap intervals over queries.",
         f"The model's greedy answer is right for {right} of {len(study.queries)} facts. Of the others it "
         f"answers {len(study.answers)} with a word or a name, {known} of them one of an entity of the facts.",
-        f"{len(study.triples):,} of {len(study.index):,} rows are annotated with triples.",
+        f"{len(study.triples):,} of {len(study.index):,} rows are annotated with triples; {others}.",
     )
 
 
