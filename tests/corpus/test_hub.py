@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gzip
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +57,35 @@ def test_a_folder_of_data_files_is_streamed(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "train.jsonl").write_text('{"id": "x", "text": "a"}\n{"id": "y", "text": "b"}\n')
     assert [(example.id, example.text) for example in Corpus.read(folder)] == [("x", "a"), ("y", "b")]
+
+
+def test_a_config_and_a_split_of_a_hub_dataset_are_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As C4 is laid out: a folder of gzipped JSON lines for each config, named in its card."""
+    card = ["---", "configs:"]
+    for config in ("en", "de"):
+        (tmp_path / config).mkdir()
+        card += [f"- config_name: {config}", "  data_files:"]
+        for split in ("train", "validation"):
+            card += [f"  - split: {split}", f"    path: {config}/c4-{split}.*.json.gz"]
+            for part in range(2):
+                line = {"text": f"{config} {split} {part}", "timestamp": "2019-04-25T12:57:54Z", "url": "x"}
+                name = f"c4-{split}.0000{part}-of-00002.json.gz"
+                (tmp_path / config / name).write_bytes(gzip.compress(json.dumps(line).encode() + b"\n"))
+    (tmp_path / "README.md").write_text("\n".join([*card, "---", ""]))
+    load, asked = datasets.load_dataset, []
+
+    def load_copy(name: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append((name, kwargs))
+        return load(str(tmp_path), *args, **kwargs)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_copy)
+    passages = [(e.id, e.text) for e in Corpus.read("hf:allenai/c4:en")]
+    assert passages == [("allenai/c4:en:1", "en train 0"), ("allenai/c4:en:2", "en train 1")]
+    other = [e.text for e in Corpus.read("hf:allenai/c4:de:validation", limit=1)]
+    assert other == ["de validation 0"]
+    assert asked == [("allenai/c4", {"streaming": True})] * 2
 
 
 def test_ids_are_made_of_the_folder_and_the_row(tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ class StackedBars(Drawing):
     def draw(self, axes: Any) -> None:
         """Draw the bars, the first on top, and what each part is called."""
         names = list(self.bars)
-        parts = dict.fromkeys(part for bar in self.bars.values() for part, length in bar.items() if length)
+        named = dict.fromkeys(part for bar in self.bars.values() for part in bar)
+        parts = [part for part in named if any(bar.get(part) for bar in self.bars.values())]
         ends = [0.0] * len(names)
         for number, part in enumerate(parts):
             lengths = [self.bars[name].get(part, 0.0) for name in names]
