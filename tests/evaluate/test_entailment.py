@@ -134,6 +134,9 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
         NliModel(str(tmp_path), "cpu")
     with pytest.raises(InputError, match="has no label that means entailment"):
         NliModel(classifier(tmp_path, {0: "good", 1: "bad"}), "cpu")
+    byte_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="has no padding token"):
+        NliModel(str(tmp_path), "cpu")
 
 
 @pytest.mark.parametrize(

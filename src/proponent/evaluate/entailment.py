@@ -182,6 +182,8 @@ def _loaded(name: str, device: torch.device) -> tuple[Any, Any]:
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except Exception as error:  # whatever the libraries raise over a folder's content
             raise InputError(f"entailment model '{name}' cannot be loaded: {first_line(error)}") from error
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"entailment model '{name}' has no padding token, which batches need; give another")
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])[0]
         raise InputError(
