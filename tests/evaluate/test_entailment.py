@@ -83,7 +83,7 @@ def test_the_label_of_entailment_is_found_by_its_name(labels: dict[int, str], ex
 
 @pytest.mark.parametrize("labels", [{0: "LABEL_0", 1: "LABEL_1"}, {0: "entailment", 1: "entailed"}, {}])
 def test_labels_that_do_not_say_it_are_named(labels: dict[int, str]) -> None:
-    with pytest.raises(InputError, match="model 'm' has no label that means entailment; its labels are: "):
+    with pytest.raises(InputError, match="model 'm' has .* label that means entailment; its labels are: "):
         entailment_label("m", labels)
 
 
@@ -127,6 +127,9 @@ def test_a_long_passage_is_judged_in_windows_that_fit_and_overlap(tmp_path: Path
         assert any(f"Sentence number {n} is here." in window for window in windows)
     assert any("number 1 " in window and "number 2 " in window for window in windows)
     assert judge.windows(Pair("A short one.", CAPITAL)) == ["A short one."]
+    unbroken = judge.windows(Pair("x" * 500, CAPITAL))
+    assert len(unbroken) > 4
+    assert all(judge._tokens(window) <= room for window in unbroken)
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
@@ -147,6 +150,7 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
         ("Paris is large. France is larger.", 0.0),  # not in one sentence
         ("Parisians love France.", 0.0),  # not as a whole word
         ("Paris is a city.", 0.0),
+        ("The Paris of France, a book, is old.", 1.0),
         ("", 0.0),
     ],
 )
@@ -154,6 +158,19 @@ def test_the_rule(text: str, expected: float) -> None:
     rule, pair = Rule(), Pair(text, CAPITAL)
     scores = rule.scores([Pair(window, CAPITAL) for window in rule.windows(pair)])
     assert max(scores) == expected
+
+
+def test_the_rule_wants_two_mentions() -> None:
+    """A name inside the other's is none of its own."""
+    query = Query("q", "The University of Oxford is in", "Oxford", {"entity0": "University of Oxford"})
+    assert Rule().scores([Pair("The University of Oxford is old.", query)]) == [0.0]
+    assert Rule().scores([Pair("The University of Oxford is in Oxford.", query)]) == [1.0]
+
+
+def test_another_label_is_another_judge(tmp_path: Path) -> None:
+    one, other = (NliModel(classifier(tmp_path / n, m), "cpu") for n, m in (("a", ROBERTA), ("b", DEBERTA)))
+    same = NliModel(classifier(tmp_path / "c", ROBERTA), "cpu")
+    assert one.identity == same.identity != other.identity
 
 
 def test_the_rule_needs_a_subject() -> None:
@@ -171,6 +188,7 @@ def test_the_rule_needs_a_subject() -> None:
             "It costs 3.50 e.g. in Bern.\nNext line",
             ["It costs 3.50 e.g. in Bern.", "Next line"],
         ),
+        ("In the U.S. Army on Jan. 5. It rained.", ["In the U.S. Army on Jan. 5.", "It rained."]),
         (" \n ", []),
     ],
 )

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from xxhash import xxh3_128_hexdigest
 
 from proponent.corpus.example import Query
 from proponent.corpus.fields import strings_of
 from proponent.corpus.records import Record
 from proponent.errors import InputError, first_line
-from proponent.evaluate.aliases import mentions
+from proponent.evaluate.aliases import outside, spans
 from proponent.evaluate.sentences import sentences
 from proponent.gradients.identity import fingerprint
 from proponent.gradients.loading import quiet
@@ -56,9 +57,12 @@ class Judge(Protocol):
 
 
 class Rule:
-    """Not a model: 1 where a sentence has an alias of the subject and one of the object, else 0."""
+    """Not a model: 1 where a sentence has an alias of the subject and one of the object, else 0.
 
-    name = identity = "rule"
+    A name inside the other's (Oxford in *University of Oxford*) is not a mention of its own.
+    """
+
+    name, identity = "rule", "rule-2"
 
     def windows(self, pair: Pair) -> list[str]:
         """The sentences of a passage."""
@@ -66,7 +70,12 @@ class Rule:
 
     def scores(self, pairs: Sequence[Pair]) -> list[float]:
         """1 or 0 of each pair; InputError for a query that names no subject (``entity0``)."""
-        return [float(all(mentions(pair.premise, names) for names in _names(pair.query))) for pair in pairs]
+        return [float(_both(pair)) for pair in pairs]
+
+
+def _both(pair: Pair) -> bool:
+    subject, target = (spans(pair.premise, names) for names in _names(pair.query))
+    return bool(outside(subject, target) and outside(target, subject))
 
 
 def _names(query: Query) -> tuple[list[str], list[str]]:
@@ -92,9 +101,20 @@ class NliModel:
         config = self._model.config
         self._answers = bool(config.is_encoder_decoder and not hasattr(self._model, "classification_head"))
         self._label = None if self._answers else entailment_label(name, config.id2label)
+        self._yes, self._no = self._beginnings(YES), self._beginnings(NO)
+        if self._answers and set(self._yes) & set(self._no):
+            raise InputError(f"model '{name}': its answers 1 and 0, or yes and no, begin with the same token")
         positions = getattr(config, "max_position_embeddings", LONGEST + 2) - 2  # RoBERTa leaves two unused
         self._longest = int(min(LONGEST, self._tokenizer.model_max_length, positions))
-        self.identity = fingerprint(self._model, config.to_dict())
+        read_by = (
+            self._label,
+            self._yes,
+            self._no,
+            self._longest,
+            self._tokenizer.backend_tokenizer.to_str(),
+        )
+        weights = fingerprint(self._model, config.to_dict())
+        self.identity = xxh3_128_hexdigest(f"{weights} {read_by}".encode())
 
     def windows(self, pair: Pair) -> list[str]:
         """The whole passage if it fits the model, else runs of sentences that do, each half in the next."""
@@ -107,13 +127,15 @@ class NliModel:
         return list(_runs(parts, [self._tokens(part) + 1 for part in parts], room)) or [pair.premise]
 
     def _cut(self, sentence: str, room: int) -> Iterator[str]:
-        """The sentence, or its halves by words as often as they are too long."""
-        words = sentence.split()
-        if self._tokens(sentence) <= room or len(words) < 2:
+        """The sentence, or its halves as often as they are too long, cut at a space where there is one."""
+        if self._tokens(sentence) <= room or len(sentence) < 2:
             yield sentence
             return
-        for half in (words[: len(words) // 2], words[len(words) // 2 :]):
-            yield from self._cut(" ".join(half), room)
+        middle = len(sentence) // 2
+        space = sentence.find(" ", middle)
+        at = space if space > 0 else middle
+        for half in (sentence[:at], sentence[at:].lstrip()):
+            yield from self._cut(half, room)
 
     def _tokens(self, text: str) -> int:
         return len(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
@@ -137,9 +159,9 @@ class NliModel:
             given = self._tokenizer(texts, **how).to(self._model.device)
             begin = self._model.config.decoder_start_token_id
             first = torch.full((len(pairs), 1), begin, device=self._model.device)
-            likely = self._model(**given, decoder_input_ids=first).logits[:, 0].float().softmax(-1)
-            yes, no = (likely[:, self._beginnings(words)].sum(1) for words in (YES, NO))
-            found: Tensor = yes / (yes + no)
+            logits = self._model(**given, decoder_input_ids=first).logits[:, 0]
+            yes, no = (logits[:, words].logsumexp(1) for words in (self._yes, self._no))
+            found: Tensor = (yes - no).sigmoid()
             return found
         sides = [[pair.premise for pair in pairs], [pair.hypothesis for pair in pairs]]
         given = self._tokenizer(*sides, **{**how, "truncation": "only_first"}).to(self._model.device)
@@ -160,7 +182,8 @@ def entailment_label(name: str, labels: Mapping[int, str]) -> int:
     found = [n for n, label in labels.items() if re.fullmatch(r"entail(s|ed|ment)?", str(label).lower())]
     if len(found) != 1:
         said = ", ".join(map(str, labels.values()))
-        raise InputError(f"model '{name}' has no label that means entailment; its labels are: {said}")
+        what = "more than one label" if found else "no label"
+        raise InputError(f"model '{name}' has {what} that means entailment; its labels are: {said}")
     return int(found[0])
 
 
@@ -178,7 +201,9 @@ def _loaded(name: str, device: torch.device) -> tuple[Any, Any]:
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
             written = any("ConditionalGeneration" in kind for kind in config.architectures or ())
             kind = AutoModelForSeq2SeqLM if written else AutoModelForSequenceClassification
-            model, report = kind.from_pretrained(name, trust_remote_code=False, output_loading_info=True)
+            model, report = kind.from_pretrained(
+                name, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except Exception as error:  # whatever the libraries raise over a folder's content
             raise InputError(f"entailment model '{name}' cannot be loaded: {first_line(error)}") from error

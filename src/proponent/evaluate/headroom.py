@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from proponent.corpus.facts import Fact
-from proponent.evaluate.aliases import Span, spans
+from proponent.evaluate.aliases import outside, spans
 from proponent.evaluate.answers import FUNCTION_WORDS, without_article
 from proponent.evaluate.gold import Triple
 
@@ -123,8 +123,8 @@ def categorise(
     if statement.made_by(known) if triples is not None else entailed:
         return Category.ENTAILED
     subjects, targets = spans(text, statement.subject.names), spans(text, statement.target.names)
-    subject = statement.subject.annotated(known) or _any_outside(subjects, targets)
-    target = statement.target.annotated(known) or _any_outside(targets, subjects)
+    subject = statement.subject.annotated(known) or bool(outside(subjects, targets))
+    target = statement.target.annotated(known) or bool(outside(targets, subjects))
     if subject and target:
         return Category.BOTH
     if target:
@@ -146,15 +146,6 @@ def _says_of_another(triples: Collection[Triple], statement: Statement) -> bool:
     if not statement.target.uris:
         return any(p == statement.predicate for _, p, _ in triples)
     return any(map(statement.has_relation, triples))
-
-
-def _any_outside(mentions: Sequence[Span], others: Sequence[Span]) -> bool:
-    """Whether a mention is not a part of a longer one: Kyoto is not meant in *Kyoto Protocol*."""
-
-    def inside(one: Span, other: Span) -> bool:
-        return one != other and other[0] <= one[0] and one[1] <= other[1]
-
-    return any(not any(inside(mention, other) for other in others) for mention in mentions)
 
 
 def _has_a_part(text: str, entity: Entity) -> bool:

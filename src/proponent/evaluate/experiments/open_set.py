@@ -93,12 +93,13 @@ class OpenSet(Study):
 
 def open_set(study: OpenSet) -> Table:
     """MRR, Recall@10 and tail-patch of every method; the judged hits are written beside the table."""
+    judge = study.judge  # before anything is traced: can it be loaded?
     methods = study.methods()
     judged, effects = study.judged(methods), study.patched(methods)
     rows, lines = [], dict[str, Line]()
     for name, found in judged.items():
         written = Attribution(tuple(map(_with_verdicts, found.hits, found.verdicts)), methods[name].settings)
-        replace(written, settings={**written.settings, "gold": study.judge.name}).write(
+        replace(written, settings={**written.settings, "gold": judge.name}).write(
             study.folder / "judged" / f"{name.replace(' ', '-')}.jsonl"
         )
         correct = found.correct
@@ -106,7 +107,7 @@ def open_set(study: OpenSet) -> Table:
         patch = estimate(list(effects[name].values()))
         rows.append((name, *map(str, scores), points(patch)))
         lines[name] = [(k, estimate(hits_within(correct, k))) for k in range(1, TOP + 1)]
-    by_whom = "the rule" if not study.given.nli else study.judge.name
+    by_whom = judge.name if study.given.nli else "the rule"
     title = f"Open set, gold by {by_whom}"
     figure = Figure(f"Facts with gold among the first k, by {by_whom}", "k", "share of facts", lines)
     columns = ("method", "MRR", "Recall@10", "tail-patch")

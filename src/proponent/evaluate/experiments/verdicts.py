@@ -94,4 +94,8 @@ def _key(pair: Pair) -> tuple[str, str]:
     fields = pair.query.fields
     names = [(name, str(fields[name])) for name in sorted(fields) if name.startswith("entity")]
     statement = f"{pair.hypothesis}\n{names}"
-    return xxh3_64_hexdigest(pair.premise.encode()), xxh3_64_hexdigest(statement.encode())
+    return _checksum(pair.premise), _checksum(statement)
+
+
+def _checksum(text: str) -> str:
+    return xxh3_64_hexdigest(text.encode("utf-8", "surrogatepass"))
