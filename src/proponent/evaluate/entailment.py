@@ -106,15 +106,15 @@ class NliModel:
             raise InputError(f"model '{name}': its answers 1 and 0, or yes and no, begin with the same token")
         positions = getattr(config, "max_position_embeddings", LONGEST + 2) - 2  # RoBERTa leaves two unused
         self._longest = int(min(LONGEST, self._tokenizer.model_max_length, positions))
-        read_by = (
-            self._label,
-            self._yes,
-            self._no,
-            self._longest,
-            self._tokenizer.backend_tokenizer.to_str(),
-        )
-        weights = fingerprint(self._model, config.to_dict())
-        self.identity = xxh3_128_hexdigest(f"{weights} {read_by}".encode())
+        self.identity = self._identity()
+
+    def _identity(self) -> str:
+        """Checksum of the weights, and of how texts are given and answers read."""
+        weights = fingerprint(self._model, self._model.config.to_dict())
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        spelling = backend.to_str() if backend else sorted(self._tokenizer.get_vocab().items())
+        how = (self._label, self._yes, self._no, self._longest, spelling)
+        return xxh3_128_hexdigest(f"{weights} {how}".encode())
 
     def windows(self, pair: Pair) -> list[str]:
         """The whole passage if it fits the model, else runs of sentences that do, each half in the next."""
