@@ -74,10 +74,9 @@ def pretrain(
 
     size: a name in SIZES, which also gives learning_rate and batch (passages a step) unless they are
     given.  steps: overrides epochs.  max_length: longer passages are cut into chunks of so many tokens.
-    checkpoints: so many, evenly spaced, are kept, the last at the end; each is a model folder.
-    Killed and called again, it goes on to the same model; a finished run is left as it is.
-    Raises InputError for settings that cannot be used, for a ``directory`` of other things or that another
-    process trains into, and where the package accelerate is missing.
+    checkpoints: so many model folders are kept on the way, evenly spaced, the last at the end.
+    Killed and called again, it goes on to the same model; a finished run is left as it is.  Raises InputError
+    for settings that cannot be used, a ``directory`` of other things or in use, and without accelerate.
     """
     own = {"epochs": epochs, "steps": steps, "checkpoints": checkpoints}
     shape = _checked_size(size, max_length, learning_rate=learning_rate, batch=batch, **own)
