@@ -146,10 +146,14 @@ def experiment(
     facts: Annotated[
         Path | None, option("Facts, with the ids of their gold passages for most.", metavar="FACTS")
     ] = None,
-    sentences: Annotated[Path | None, SENTENCES] = None,
-    nli: Annotated[str | None, option("Judges entailment; by itself a rule.", metavar="MODEL")] = None,
+    sentences: Annotated[
+        Path | None, option("Annotated sentences, for 'headroom'.", metavar="SENTENCES")
+    ] = None,
+    nli: Annotated[
+        str | None, option("Judges entailment, for 'open-set' and 'headroom'.", metavar="MODEL")
+    ] = None,
     model: Annotated[
-        list[str] | None, option("A model to compare; give it several times.", metavar="MODEL")
+        list[str] | None, option("A model to compare, for 'scaling'; again for more.", metavar="MODEL")
     ] = None,
     patch_queries: Annotated[int, number("Queries that tail-patch samples.")] = 60,
     device: options.Device = None,
