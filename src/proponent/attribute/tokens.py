@@ -63,7 +63,7 @@ def _scored(tracer: Tracer, hits: Sequence[Hit], method: Method, task_mix: TaskM
         parts = found.split([len(targets[n].directions) for n in wanted[row]])
         shares |= {(n, row): part for n, part in zip(wanted[row], parts, strict=True)}
 
-    def told(number: int, passage: ScoredPassage) -> ScoredPassage:
+    def with_shares(number: int, passage: ScoredPassage) -> ScoredPassage:
         row = passage.row
         if row is None or row not in spelled:
             return passage
@@ -77,8 +77,8 @@ def _scored(tracer: Tracer, hits: Sequence[Hit], method: Method, task_mix: TaskM
     return [
         replace(
             hit,
-            proponents=tuple(told(n, passage) for passage in hit.proponents),
-            opponents=tuple(told(n, passage) for passage in hit.opponents),
+            proponents=tuple(with_shares(n, passage) for passage in hit.proponents),
+            opponents=tuple(with_shares(n, passage) for passage in hit.opponents),
         )
         for n, hit in enumerate(hits)
     ]

@@ -121,8 +121,8 @@ def _with_verdicts(hit: Hit, verdicts: Sequence[Verdict]) -> Hit:
         "proponent_ais_scores": [verdict.score for verdict in verdicts],
         "proponent_ais_best_windows": [verdict.window for verdict in verdicts],
     }
-    told = zip(hit.proponents, verdicts, strict=True)
-    proponents = tuple(replace(passage, correct=verdict.gold) for passage, verdict in told)
+    judged = zip(hit.proponents, verdicts, strict=True)
+    proponents = tuple(replace(passage, correct=verdict.gold) for passage, verdict in judged)
     return replace(hit, query=replace(hit.query, fields=fields), proponents=proponents)
 
 
