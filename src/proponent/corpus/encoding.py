@@ -60,17 +60,28 @@ class TextEncoder:
         return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def chunks(self, example: Example, max_length: int) -> Iterator[Chunk]:
-        """The passage as one chunk, or as several if it is longer than max_length tokens; see ``spelled``."""
-        return (chunk for chunk, _ in self.spelled(example, max_length))
+        """The passage as one chunk, or as several where it is longer than max_length tokens.
 
-    def spelled(self, example: Example, max_length: int) -> Iterator[tuple[Chunk, list[str]]]:
-        """Each chunk with the part of its text that each of its tokens adds.
-
-        The parts of a chunk, joined, are its text, and the texts of the chunks the passage.  A token of the
-        special prefix adds '', and so does one that only goes on with a character of several bytes.
+        The texts of the chunks, joined, are the passage.
         Yields nothing for a passage that is empty or has no token to score.
         Raises InputError where max_length leaves too little room for text, and for an unknown token.
         """
+        return (chunk for chunk, _ in self._cut(example, max_length))
+
+    def spelled(self, example: Example, max_length: int) -> Iterator[tuple[Chunk, list[str]]]:
+        """The chunks, each with the part of its text that each of its tokens adds; joined, they are the text.
+
+        A token of the special prefix adds '', and so does one that only goes on with a character of several
+        bytes.  Errors as of ``chunks``.
+        """
+        for chunk, ends in self._cut(example, max_length):
+            reach = list(accumulate(ends, max, initial=0))
+            reach[-1] = len(chunk.text)
+            parts = [chunk.text[start:end] for start, end in pairwise(reach)]
+            yield chunk, [""] * (len(chunk.tokens) - len(parts)) + parts
+
+    def _cut(self, example: Example, max_length: int) -> Iterator[tuple[Chunk, Sequence[int]]]:
+        """The chunks, each with the character of its text at which each token behind the prefix ends."""
         body = max_length - len(self.prefix)
         if body < MIN_BODY:
             least = len(self.prefix) + MIN_BODY
@@ -81,18 +92,19 @@ class TextEncoder:
         ids, offsets = encoding.ids[own:], encoding.offsets[own:]
         if example.empty or len(self.prefix) + len(ids) <= self.start:
             return
+        if len(ids) <= body:
+            chunk = Chunk(example.id, example.text, (*self.prefix, *ids), self.start)
+            yield chunk, [end for _, end in offsets]
+            return
         # reach[k]: characters covered by the tokens before the k-th
         reach = list(accumulate((end for _, end in offsets), max, initial=0))
         whole = [covered <= start for covered, (start, _) in zip(reach, offsets, strict=False)]
         reach[-1] = len(example.text)
-        ranges = list(_ranges(whole, body))
-        for part, (start, end) in enumerate(ranges):
+        for part, (start, end) in enumerate(_ranges(whole, body)):
             text = example.text[reach[start] : reach[end]]
             tokens = self._prefixed(ids[start:end])
-            spelling = [example.text[a:b] for a, b in pairwise(reach[start : end + 1])]
-            id = example.id if len(ranges) == 1 else f"{example.id}#{part}"
-            silent = [""] * (len(tokens) - len(spelling))
-            yield Chunk(id, text, tokens, self.start), [*silent, *spelling]
+            ends = [reached - reach[start] for reached in reach[start + 1 : end + 1]]
+            yield Chunk(f"{example.id}#{part}", text, tokens, self.start), ends
 
     def passage(self, text: str, max_length: int) -> tuple[int, ...]:
         """A text's first max_length tokens, special prefix included; those from ``start`` on are scored."""
