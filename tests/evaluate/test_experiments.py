@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.evaluate.conftest import write_facts
+from tests.models import make_model
 
+from proponent.attribute import baselines
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.baselines import bm25
 from proponent.attribute.tracing import Tracer
+from proponent.build.indexing import build_index
+from proponent.corpus.corpus import Corpus
+from proponent.corpus.example import Example
 from proponent.errors import InputError
 from proponent.evaluate.experiments import comparisons, study, sweeps
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS, experiment, run_experiment
 from proponent.evaluate.experiments.closed_set import ClosedSet
 from proponent.evaluate.experiments.given import Given
 from proponent.evaluate.experiments.report import report
+from proponent.gradients.spec import FeatureSpec
 
 
 def closed(run: Path, facts: Path) -> ClosedSet:
@@ -28,7 +35,7 @@ def closed(run: Path, facts: Path) -> ClosedSet:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few settings, few proponents, and no sentence model."""
-    monkeypatch.setattr(comparisons, "embedding", bm25)
+    monkeypatch.setattr(baselines, "embedding", lambda corpus, queries, k, _: bm25(corpus, queries, k))
     monkeypatch.setattr(comparisons, "RATES", (1e-3,))
     monkeypatch.setattr(sweeps, "LAMBDAS", (0.0, 0.9))
     monkeypatch.setattr(sweeps, "DAMPINGS", (0.1, 1.0))
@@ -156,3 +163,17 @@ def test_bad_input(made: tuple[Path, Path], tmp_path: Path) -> None:
 def test_what_an_experiment_lacks_or_does_not_take_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         experiment("table1", "run", **given)
+
+
+def test_a_chunk_that_text_search_finds_is_of_its_passage(tmp_path: Path) -> None:
+    """Gold is known by passages: a baseline has to be judged on them as a gradient method is."""
+    facts = write_facts(tmp_path / "facts.jsonl")
+    long = f"{'Nothing of that kind is said here. ' * 3}The capital Oslo: Norway."
+    corpus = Corpus.of([Example("capital-Oslo", long, "here"), Example("b", "Cats sleep.", "here")])
+    spec = FeatureSpec(model=str(make_model(tmp_path / "model")), dim=96, max_length=48, moment_sample=2)
+    index = build_index(corpus, spec, tmp_path / "run", "cpu")
+    assert len(index) > 2
+    study = closed(tmp_path / "run", facts)
+    (found,) = study.baseline("bm25")
+    assert {passage.source for passage in found.proponents} == {"capital-Oslo", "b"}
+    assert study.judged("BM25", study.baseline("bm25")).estimates()["MRR"].mean == 1

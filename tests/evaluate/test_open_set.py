@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from tests.evaluate.test_entailment import ROBERTA, classifier
 
+from proponent.attribute import baselines
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.baselines import bm25
 from proponent.corpus.example import Query
 from proponent.errors import InputError
 from proponent.evaluate.entailment import Pair, Rule
-from proponent.evaluate.experiments import open_set
 from proponent.evaluate.experiments.catalogue import experiment
 from proponent.evaluate.experiments.report import report
 from proponent.evaluate.experiments.tables import Table
@@ -26,7 +26,7 @@ from proponent.progress import Silent
 @pytest.fixture
 def own(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A run that no other test has made experiments in, and no sentence model."""
-    monkeypatch.setattr(open_set, "embedding", bm25)
+    monkeypatch.setattr(baselines, "embedding", lambda corpus, queries, k, _: bm25(corpus, queries, k))
     copy = shutil.copytree(made[0], tmp_path / "run", ignore=shutil.ignore_patterns("experiments"))
     return Path(copy), made[1]
 

@@ -6,18 +6,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from proponent.attribute.attribution import Attribution
+from proponent.corpus.facts import Fact
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
 from proponent.evaluate.evaluation import Judged, evaluate
-from proponent.evaluate.experiments import study
-from proponent.evaluate.experiments.study import Study
+from proponent.evaluate.experiments.facts_study import FactsStudy
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import Estimate, estimate
 from proponent.evaluate.text import points
-from proponent.files import checksum
 
 
 class Scores(NamedTuple):
@@ -34,19 +33,10 @@ class Scores(NamedTuple):
 
 
 @dataclass
-class ClosedSet(Study):
+class ClosedSet(FactsStudy):
     """The facts that have a gold passage in the run; settings are chosen on half of their relations."""
 
     name = ""
-
-    def made_with(self) -> dict[str, Any]:
-        """The facts, the seed and how many passages are retrieved."""
-        facts = checksum(self.given.facts_file)
-        return {"facts": facts, "seed": self.given.seed, "retrieved": study.RETRIEVED}
-
-    def group(self, query_id: str) -> str:
-        """The relation of a fact."""
-        return self.gold.facts[query_id].relation
 
     @property
     def patchable(self) -> list[str]:
@@ -57,6 +47,11 @@ class ClosedSet(Study):
     def gold(self) -> Gold:
         """Gold passages of the facts."""
         return Gold.read(self.given.facts_file)
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        """The facts by id."""
+        return self.gold.facts
 
     @cached_property
     def queries(self) -> Queries:

@@ -6,28 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from proponent.attribute.attribution import Attribution, Hit
-from proponent.attribute.baselines import bm25, embedding
 from proponent.evaluate.correctness import predictions
 from proponent.evaluate.experiments.closed_set import ClosedSet
 from proponent.evaluate.experiments.figures import Figure, Line
-from proponent.evaluate.experiments.study import RANDOM, RETRIEVED, TRACKSTAR
+from proponent.evaluate.experiments.study import BM25, RANDOM, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.metrics import estimate, paired_difference
 from proponent.evaluate.text import points
 
 TOP = (1, 3, 5, 10)
-COMPARED = ("BM25", "TRAK", "gradient cosine, V", "TrackStar, R_train only", TRACKSTAR)
+COMPARED = (BM25, "TRAK", "gradient cosine, V", "TrackStar, R_train only", TRACKSTAR)
 RATES = (1e-5, 1e-4, 1e-3, 1e-2)
 
 
 def table1_methods(study: ClosedSet) -> dict[str, Attribution]:
     """Every method of the paper's Table 1, and each correction of TrackStar left out alone."""
     (no_v,) = study.variants([{"second_moment": "none"}])
-    k = min(RETRIEVED, len(study.index))
     return {
-        RANDOM: study.control(),
-        "BM25": study.hits("bm25", lambda: bm25(study.corpus, study.queries, k)),
-        "embedding": study.hits("embedding", lambda: embedding(study.corpus, study.queries, k)),
+        RANDOM: study.baseline("random"),
+        BM25: study.baseline("bm25"),
+        "embedding": study.baseline("embedding"),
         "TRAK": study.traced("trak", run=no_v),
         "gradient dot, no V": study.traced("dot", run=no_v),
         "gradient cosine, no V": study.traced("cosine", run=no_v),
@@ -61,7 +59,7 @@ def topk(study: ClosedSet) -> Table:
     """Tail-patch over the top 1, 3, 5 and 10."""
     hits = table1_methods(study)
     lines = _lines({float(k): study.patched(hits, k=k) for k in TOP})
-    shown = {n: lines[n] for n in (RANDOM, "BM25", "gradient cosine, V", TRACKSTAR)}
+    shown = {n: lines[n] for n in (RANDOM, BM25, "gradient cosine, V", TRACKSTAR)}
     title = "Tail-patch of the first k proponents"
     figure = Figure(title, "k", "change of probability (points)", shown)
     note = f"Percentage points over {len(study.patch_ids)} facts, 95% bootstrap intervals."
@@ -137,7 +135,7 @@ def _swapped(study: ClosedSet, hits: Attribution) -> Attribution:
 
 def rates(study: ClosedSet) -> Table:
     """Tail-patch against the learning rate of the step."""
-    hits = {name: h for name, h in table1_methods(study).items() if name in (RANDOM, "BM25", TRACKSTAR)}
+    hits = {name: h for name, h in table1_methods(study).items() if name in (RANDOM, BM25, TRACKSTAR)}
     default = study.step
     tried = sorted({*RATES, default.learning_rate})
     lines = _lines({rate: study.patched(hits, replace(default, learning_rate=rate)) for rate in tried})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from proponent.attribute.attribution import Attribution, ScoredPassage
-from proponent.attribute.baselines import bm25
 from proponent.corpus.example import Query
-from proponent.corpus.facts import Fact, read_facts
 from proponent.corpus.queries import Queries
 from proponent.evaluate.correctness import Prediction, predictions
 from proponent.evaluate.entailment import NliModel, Pair
+from proponent.evaluate.experiments.facts_study import FactsStudy
 from proponent.evaluate.experiments.figures import StackedBars
-from proponent.evaluate.experiments.study import TRACKSTAR, Study, spread
-from proponent.evaluate.experiments.tables import Table
-from proponent.evaluate.experiments.verdicts import Verdicts
+from proponent.evaluate.experiments.study import BM25, TRACKSTAR, spread
+from proponent.evaluate.experiments.tables import Table, as_csv
 from proponent.evaluate.gold import Triple, passage_triples
 from proponent.evaluate.headroom import Category, Entities, categorise, statement_of
 from proponent.evaluate.metrics import Estimate, estimate
@@ -29,7 +26,6 @@ from proponent.files import checksum, written_whole
 
 TOP = 10  # proponents of a query
 EXAMPLES = 100
-BM25 = "BM25"
 RIGHT, OWN, TRUTH = "right", "wrong, own answer", "wrong, truth"
 
 
@@ -45,7 +41,7 @@ class Found(NamedTuple):
 
 
 @dataclass
-class Headroom(Study):
+class Headroom(FactsStudy):
     """All facts, and what the model says instead of those that it gets wrong."""
 
     name = "headroom"
@@ -53,20 +49,6 @@ class Headroom(Study):
     def made_with(self) -> dict[str, Any]:
         """The facts and how many passages are retrieved."""
         return {"facts": checksum(self.given.facts_file), "retrieved": TOP}
-
-    @cached_property
-    def facts(self) -> dict[str, Fact]:
-        """The facts by id."""
-        return {fact.fact_id: fact for fact in read_facts(self.given.facts_file)}
-
-    @cached_property
-    def queries(self) -> Queries:
-        """A query a fact."""
-        return Queries.read(self.given.facts_file)
-
-    def group(self, query_id: str) -> str:
-        """The relation of a fact."""
-        return self.facts[query_id].relation
 
     @cached_property
     def said(self) -> dict[str, Prediction]:
@@ -96,21 +78,21 @@ class Headroom(Study):
         found = passage_triples(self.facts.values(), self.given.sentences)
         return {row.id: found[row.source] for row in self.index.rows() if row.source in found}
 
-    def retrieved(self, method: str, queries: Queries) -> Attribution:
+    def asked(self, method: str, queries: Queries) -> Attribution:
         """What a method retrieves for queries; TrackStar's task is all the facts, whatever the targets."""
         k = min(TOP, len(self.index))
         if method == BM25:
-            return bm25(self.corpus, queries, k)
+            return self.retrieved("bm25", queries, k)
         return self.tracer.trace(queries, "trackstar", k, self.queries)
 
     def found(self) -> list[Found]:
         """Every proponent of every method with its category."""
         found: list[Found] = []
         for method in (TRACKSTAR, BM25):
-            hits = self.hits(method, partial(self.retrieved, method, self.queries))
+            hits = self.hits(method, partial(self.asked, method, self.queries))
             found += self._categorised(method, hits, own=False)
             if self.answers:
-                hits = self.hits(f"{method} own answers", partial(self.retrieved, method, self.answers))
+                hits = self.hits(f"{method} own answers", partial(self.asked, method, self.answers))
                 found += self._categorised(method, hits, own=True)
         return found
 
@@ -127,16 +109,15 @@ class Headroom(Study):
 
     def _entailed(self, hits: Attribution) -> set[tuple[str, str]]:
         """(query id, passage id) of the passages without annotations that the model of entailment accepts."""
+        if self.judge is None:
+            return set()
         asked = {
             (hit.query.id, passage.id): Pair(passage.text, hit.query)
             for hit in hits
             for passage in hit.proponents[:TOP]
             if passage.id not in self.triples
         }
-        if self.judge is None:
-            return set()
-        verdicts = Verdicts(self.judge, self.folder / f"verdicts-{self.judge.identity[:8]}.jsonl")
-        found = verdicts.of(list(asked.values()), self.given.progress)
+        found = self.verdicts(self.judge).of(list(asked.values()), self.given.progress)
         return {key for key, verdict in zip(asked, found, strict=True) if verdict.gold}
 
     @cached_property
@@ -216,7 +197,5 @@ def _example(study: Headroom, found: Found) -> dict[str, Any]:
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with written_whole(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    with written_whole(path) as aside:
+        aside.write_text(as_csv(list(rows[0]), [list(row.values()) for row in rows]), encoding="utf-8")

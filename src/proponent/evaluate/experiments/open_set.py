@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from proponent.attribute.attribution import Attribution, Hit
-from proponent.attribute.baselines import bm25, embedding
-from proponent.corpus.facts import Fact, read_facts
-from proponent.corpus.queries import Queries
 from proponent.evaluate.entailment import Judge, NliModel, Pair, Rule
+from proponent.evaluate.experiments.closed_set import Scores
+from proponent.evaluate.experiments.facts_study import FactsStudy
 from proponent.evaluate.experiments.figures import Figure, Line
-from proponent.evaluate.experiments.study import RANDOM, TRACKSTAR, Study
+from proponent.evaluate.experiments.study import BM25, RANDOM, TRACKSTAR, file_name
 from proponent.evaluate.experiments.tables import Table
-from proponent.evaluate.experiments.verdicts import Verdict, Verdicts
+from proponent.evaluate.experiments.verdicts import Verdict
 from proponent.evaluate.metrics import estimate, hits_within, reciprocal_ranks
-from proponent.evaluate.text import points
-from proponent.files import checksum
 
 TOP = 10  # passages of a query that are judged
 
@@ -36,28 +33,10 @@ class Judged(NamedTuple):
 
 
 @dataclass
-class OpenSet(Study):
+class OpenSet(FactsStudy):
     """All facts of a file, whether or not the corpus is known to state them."""
 
     name = "open-set"
-
-    def made_with(self) -> dict[str, Any]:
-        """The facts, the seed and how many passages are retrieved."""
-        return {"facts": checksum(self.given.facts_file), "seed": self.given.seed, "retrieved": TOP}
-
-    @cached_property
-    def facts(self) -> dict[str, Fact]:
-        """The facts by id."""
-        return {fact.fact_id: fact for fact in read_facts(self.given.facts_file)}
-
-    @cached_property
-    def queries(self) -> Queries:
-        """A query a fact."""
-        return Queries.read(self.given.facts_file)
-
-    def group(self, query_id: str) -> str:
-        """The relation of a fact."""
-        return self.facts[query_id].relation
 
     @cached_property
     def judge(self) -> Judge:
@@ -66,11 +45,10 @@ class OpenSet(Study):
 
     def methods(self) -> dict[str, Attribution]:
         """Hits of each method."""
-        k = min(TOP, len(self.index))
         return {
-            RANDOM: self.control(),
-            "BM25": self.hits("bm25", lambda: bm25(self.corpus, self.queries, k)),
-            "embedding": self.hits("embedding", lambda: embedding(self.corpus, self.queries, k)),
+            RANDOM: self.baseline("random"),
+            BM25: self.baseline("bm25"),
+            "embedding": self.baseline("embedding"),
             "gradient dot": self.traced("dot"),
             "gradient cosine": self.traced("cosine"),
             TRACKSTAR: self.traced("trackstar", task=True),
@@ -84,7 +62,7 @@ class OpenSet(Study):
             name: [[Pair(passage.text, queries[hit.query.id]) for passage in hit.proponents] for hit in cut]
             for name, cut in cuts.items()
         }
-        verdicts = Verdicts(self.judge, self.folder / f"verdicts-{self.judge.identity[:8]}.jsonl")
+        verdicts = self.verdicts(self.judge)
         verdicts.of([pair for rows in pairs.values() for row in rows for pair in row], self.given.progress)
         return {
             name: Judged(cuts[name], [verdicts.of_known(row) for row in rows]) for name, rows in pairs.items()
@@ -98,14 +76,12 @@ def open_set(study: OpenSet) -> Table:
     judged, effects = study.judged(methods), study.patched(methods)
     rows, lines = [], dict[str, Line]()
     for name, found in judged.items():
-        written = Attribution(tuple(map(_with_verdicts, found.hits, found.verdicts)), methods[name].settings)
-        replace(written, settings={**written.settings, "gold": judge.name}).write(
-            study.folder / "judged" / f"{name.replace(' ', '-')}.jsonl"
-        )
+        settings = {**methods[name].settings, "gold": judge.name}
+        written = Attribution(tuple(map(_with_verdicts, found.hits, found.verdicts)), settings)
+        written.write(study.folder / "judged" / f"{file_name(name)}.jsonl")
         correct = found.correct
-        scores = (estimate(reciprocal_ranks(correct)), estimate(hits_within(correct, TOP)))
-        patch = estimate(list(effects[name].values()))
-        rows.append((name, *map(str, scores), points(patch)))
+        ranks, within = estimate(reciprocal_ranks(correct)), estimate(hits_within(correct, TOP))
+        rows.append((name, *Scores(ranks, within, estimate(list(effects[name].values()))).cells))
         lines[name] = [(k, estimate(hits_within(correct, k))) for k in range(1, TOP + 1)]
     by_whom = judge.name if study.given.nli else "the rule"
     title = f"Open set, gold by {by_whom}"

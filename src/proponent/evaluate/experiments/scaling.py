@@ -10,19 +10,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from proponent.attribute.baselines import bm25
 from proponent.attribute.tail_patch import PatchStep
 from proponent.errors import InputError
 from proponent.evaluate.correctness import predictions
 from proponent.evaluate.experiments.closed_set import ClosedSet, Scores
 from proponent.evaluate.experiments.figures import Figure, Line
-from proponent.evaluate.experiments.study import RANDOM, RETRIEVED, TRACKSTAR
+from proponent.evaluate.experiments.study import BM25, RANDOM, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.experiments.training import Training, training_of
 from proponent.evaluate.metrics import Estimate, estimate
 from proponent.gradients.loading import load_tokenizer
 
-BM25, KNOWN = "BM25", "facts known"
+KNOWN = "facts known"
 COLUMNS = ("model", "parameters", "tokens read", "loss", "d", "step", KNOWN, "MRR", "Recall@10", "tail-patch")
 
 
@@ -120,11 +119,10 @@ def _measure(run: Path, study: ClosedSet) -> Measured:
     each = ClosedSet(replace(study.given, run=run, models=()))
     asked, model = each.queries.subset(each.ids(reported=True)), each.tracer.model
     said = predictions(model, asked, each.folder / "greedy.jsonl", each.given.progress, samples=0)
-    k = min(RETRIEVED, len(each.index))
     hits = {
         TRACKSTAR: each.traced("trackstar", task=True),
-        BM25: each.hits("bm25", lambda: bm25(each.corpus, each.queries, k)),
-        RANDOM: each.control(),
+        BM25: each.baseline("bm25"),
+        RANDOM: each.baseline("random"),
     }
     scores, effects, name = each.scores(hits), each.patched(hits), str(each.index.spec["model"])
     return Measured(

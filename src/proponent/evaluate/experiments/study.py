@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from proponent.attribute.attribution import Attribution, Hit
-from proponent.attribute.baselines import random_passages
+from proponent.attribute.baselines import baseline
 from proponent.attribute.probability import target_probabilities
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
 from proponent.attribute.tracing import Tracer
@@ -37,7 +37,7 @@ T = TypeVar("T")
 RETRIEVED = 100
 PATCHED = 10
 IMPROBABLE = 1e-280
-TRACKSTAR, RANDOM = "TrackStar", "random"
+TRACKSTAR, BM25, RANDOM = "TrackStar", "BM25", "random"
 
 
 @dataclass
@@ -102,6 +102,11 @@ class Study(ABC):
     def index(self) -> Index:
         """The run."""
         return Index(self.run)
+
+    @property
+    def k(self) -> int:
+        """How many passages are retrieved for a query."""
+        return min(RETRIEVED, len(self.index))
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -191,8 +196,7 @@ class Study(ABC):
         def trace() -> Attribution:
             tracer = self._variant_tracer(run) if run else self.tracer
             tracer = tracer if damping is None else tracer.redamped(damping)
-            k = min(RETRIEVED, len(self.index))
-            return tracer.trace(self.queries, method, k, self.queries if task else None, mix)
+            return tracer.trace(self.queries, method, self.k, self.queries if task else None, mix)
 
         return self.hits(name, trace)
 
@@ -229,10 +233,19 @@ class Study(ABC):
         wanted = set(self.patch_ids)
         return [replace(h, proponents=h.proponents[:PATCHED]) for h in hits if h.query.id in wanted]
 
-    def control(self) -> Attribution:
-        """Passages drawn by chance, beside which every tail-patch is read."""
-        k = min(RETRIEVED, len(self.index))
-        return self.hits("random", lambda: random_passages(self.corpus, self.queries, k, self.given.seed))
+    def baseline(self, kind: str) -> Attribution:
+        """Hits of a baseline; those of ``random`` are the control beside which every tail-patch is read."""
+        return self.hits(kind, lambda: self.retrieved(kind, self.queries, self.k))
+
+    def retrieved(self, kind: str, queries: Queries, k: int) -> Attribution:
+        """What a baseline retrieves from the run's rows, each with the passage that it is of."""
+        found = baseline(kind, self.corpus, queries, k, seed=self.given.seed)
+        sources = {row.id: row.source for row in self.index.rows()}
+        hits = (
+            replace(hit, proponents=tuple(replace(p, source=sources[p.id]) for p in hit.proponents))
+            for hit in found
+        )
+        return Attribution(tuple(hits), found.settings)
 
 
 def spread(items: Sequence[T], group: Callable[[T], str], wanted: int, seed: int) -> list[T]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,11 +40,7 @@ class Table:
 
     def csv(self) -> str:
         """The table as CSV, one header line."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows(self.rows)
-        return text.getvalue()
+        return as_csv(self.columns, self.rows)
 
     @classmethod
     def read(cls, folder: Path) -> Table:
@@ -62,6 +58,15 @@ class Table:
                 aside.write_text(text, encoding="utf-8")
         for called, figure in self.figures.items():
             figure.write(folder, called)
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows of values as CSV, one header line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _row(cells: Sequence[str]) -> str:

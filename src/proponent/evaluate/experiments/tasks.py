@@ -6,7 +6,6 @@ how many of them text search finds as well; what they are, a reader has to judge
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,19 +17,17 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from proponent.attribute.attribution import Attribution, Hit
-from proponent.attribute.baselines import bm25
 from proponent.attribute.table import print_hit
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
 from proponent.evaluate.experiments.figures import Figure
-from proponent.evaluate.experiments.study import PATCHED, RANDOM, RETRIEVED, TRACKSTAR, Study
-from proponent.evaluate.experiments.tables import Table
+from proponent.evaluate.experiments.study import BM25, PATCHED, RANDOM, RETRIEVED, TRACKSTAR, Study
+from proponent.evaluate.experiments.tables import Table, as_csv
 from proponent.evaluate.metrics import Estimate, estimate, mean, paired_difference
 from proponent.evaluate.text import points
 from proponent.files import checksum, written_whole
 
 TOP = (1, 3, 5, 10)
-BM25 = "BM25"
 # Of the examples: queries a task, passages of each side, characters of a passage, columns of a line.
 QUERIES, PASSAGES, LONGEST, WIDTH = 4, 3, 400, 110
 
@@ -72,10 +69,9 @@ class Tasks(Study):
 
 def tasks(study: Tasks) -> Table:
     """Tail-patch of each task by method, and what TrackStar and BM25 have in common; writes examples."""
-    k = min(RETRIEVED, len(study.index))
     hits = {
-        RANDOM: study.control(),
-        BM25: study.hits("bm25", lambda: bm25(study.corpus, study.queries, k)),
+        RANDOM: study.baseline("random"),
+        BM25: study.baseline("bm25"),
         "gradient cosine, V": study.traced("cosine"),
         TRACKSTAR: study.traced("trackstar"),
     }
@@ -163,12 +159,12 @@ def _examples_page(study: Tasks, shown: Shown) -> str:
 
 
 def _examples_csv(study: Tasks, shown: Shown) -> str:
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("query", "prompt", "target", "p", "method", "role", "rank", "score", "passage", "text"))
-    for id, method, hit in shown:
-        asked = (id, hit.query.prompt, hit.query.target, study.probabilities[id], method)
-        for role, side in (("proponent", hit.proponents), ("opponent", hit.opponents)):
-            for rank, passage in enumerate(side[:PASSAGES], start=1):
-                writer.writerow((*asked, role, rank, passage.score, passage.id, passage.text))
-    return text.getvalue()
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for id, method, hit in shown:
+            asked = (id, hit.query.prompt, hit.query.target, study.probabilities[id], method)
+            for role, side in (("proponent", hit.proponents), ("opponent", hit.opponents)):
+                for rank, passage in enumerate(side[:PASSAGES], start=1):
+                    yield (*asked, role, rank, passage.score, passage.id, passage.text)
+
+    columns = ("query", "prompt", "target", "p", "method", "role", "rank", "score", "passage", "text")
+    return as_csv(columns, rows())
