@@ -258,3 +258,17 @@ def test_tokens_are_shaded_where_the_file_has_them(open_page: Opener) -> None:
     assert strengths == ["70%", "35%", "0%", "14%"]
     assert page.locator(".passage mark.target").inner_text() == "Oslo"
     assert "tokens=1" in page.url
+
+
+def test_target_tokens_say_which_of_them_asked(open_page: Opener) -> None:
+    row = result_row(
+        "f", "The capital of Norway is", "Oslo", [("p", "Oslo is big.", True), ("r", "No.", False)]
+    )
+    row["proponent_tokens"] = [[["", 9.0], ["Oslo is big.", 0.5]], None]
+    row["proponent_target_tokens"] = [[[" Os<b>", 2.0], ["lo", -0.5]], None]
+    page = open_page({"hits.jsonl": [row]})
+    assert page.locator(".asked").count() == 0
+    page.get_by_role("button", name="Shade tokens").click()
+    assert page.locator(".asked").all_inner_texts() == ["asked by Os<b> 2.0000 lo −0.5000"]
+    # the prefix has no text to shade, and the target is marked within the token
+    assert page.locator(".passage .shade").all_inner_texts() == ["Oslo", " is big."]

@@ -4,7 +4,7 @@ import { counted, el, plain, scored, show } from "./dom.js";
 import { categoryOf } from "./find.js";
 import { termsOfRow } from "./library.js";
 import { headingOf, methodLine } from "./method.js";
-import { passageText } from "./passage.js";
+import { passageText, textNodes } from "./passage.js";
 import { passagesOf } from "./row.js";
 
 /** What the page's own categories mean; a file's own need no words of ours. */
@@ -27,6 +27,13 @@ function aisOf({ ais, window }) {
   if (typeof ais !== "number") return null;
   const of = window ? "the marked part" : "the whole passage";
   return el("span", { class: "ais", title: `entailment score of ${of}; above 0.5 it states the fact` }, `AIS ${plain(ais, 2)}`);
+}
+
+/** Which tokens of a target of several asked for a passage, with what each contributes to its score. */
+function askedBy({ asked }, tokens) {
+  if (!tokens || !Array.isArray(asked) || asked.length < 2) return null;
+  const parts = asked.map(([text, value]) => el("span", {}, el("b", {}, el("bdi", {}, textNodes(String(text).trim()))), ` ${scored(value)} `));
+  return el("p", { class: "asked", title: "what each token of the target contributes to the score, before it is divided by the norms" }, "asked by ", parts);
 }
 
 /** The rank in the list that the file's was taken from, where it is another one. */
@@ -68,6 +75,7 @@ export function passageCard(passage, context, ...more) {
       el("span", { class: "id", title: passage.id }, el("bdi", {}, passage.id)),
     ),
     passageText(passage, context.terms, context.tokens),
+    askedBy(passage, context.tokens),
   );
 }
 

@@ -16,6 +16,7 @@ export function goldOf(row) {
  * role: "proponent" or "opponent".  known: ids that are gold for the query by any file, which marks
  * opponents as well.  gold is null where nothing is known; so are `ais`, the entailment score, `window`,
  * the part of the text that has it, and `given`, the rank in a longer list that the file was cut from.
+ * tokens, asked: pairs of text and value that spell the passage, and the target.
  */
 export function passagesOf(row, role, known = new Set()) {
   const texts = row[`${role}s`] ?? [];
@@ -35,6 +36,7 @@ export function passagesOf(row, role, known = new Set()) {
       gold: gold?.[n] ?? (known.size ? known.has(source) : null),
       category: row[`${role}_categories`]?.[n] ?? null,
       tokens: row[`${role}_tokens`]?.[n] ?? null,
+      asked: row[`${role}_target_tokens`]?.[n] ?? null,
       ais: row[`${role}_ais_scores`]?.[n] ?? null,
       window: row[`${role}_ais_best_windows`]?.[n] ?? null,
       given: row[`${role}_ranks`]?.[n] ?? null,
