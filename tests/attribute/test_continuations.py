@@ -118,6 +118,7 @@ def test_a_probability_is_that_of_the_target_and_a_word_after_it(tmp_path: Path)
         assert one.probability == pytest.approx(p * float(after(model, tokens)[ends].sum()), rel=1e-4)
 
 
+@pytest.mark.slow  # all that the model may say in four words, by hand
 def test_an_initial_keeps_its_dot_within_a_name(model: LanguageModel) -> None:
     everything_said = everything(model, 4)
     assert "Port F. Louis" in everything_said, "the definition by hand has such names"

@@ -1,6 +1,6 @@
 """The two small runs, and made-up features, for the tests of this folder."""
 
 from tests.index.conftest import features
-from tests.runs import _one_thread, model_folder, plain_run, run
+from tests.runs import model_folder, plain_run, run
 
-__all__ = ["_one_thread", "features", "model_folder", "plain_run", "run"]
+__all__ = ["features", "model_folder", "plain_run", "run"]

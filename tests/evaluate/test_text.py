@@ -22,7 +22,7 @@ def test_metrics_that_do_not_fit_stand_below(
     title, *lines = estimate_table("hits.jsonl", ROWS).splitlines()
     assert title == "hits.jsonl"
     assert max(map(len, lines)) <= width
-    heads = [line.split() for line in lines if line.split()[0] == "n"]
+    heads = [line.split() for line in lines if line.split()[:1] == ["n"]]
     assert len(heads) == tables
     assert [metric for head in heads for metric in head[1:]] == list(METRICS)
     for n in range(1, len(METRICS) + 1):

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,8 +63,8 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+@contextmanager
+def new_page(browser: Browser) -> Iterator[Page]:
     """An empty page of 1280 x 800 pixels; an error in its console or its scripts fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
     context.set_default_timeout(15_000)
@@ -76,6 +78,20 @@ def page(browser: Browser) -> Iterator[Page]:
     assert errors == []
 
 
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of the test's own."""
+    with new_page(browser) as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
+def modules(browser: Browser) -> Iterator[Page]:
+    """A page without files, to call the functions of its modules; leave it as it is."""
+    with new_page(browser) as page:
+        yield _opened(page, {})
+
+
 Opener = Callable[..., Page]
 
 
@@ -86,14 +102,15 @@ def open_page(page: Page) -> Opener:
     The answers are those of the server's contract, its content policy included.
     """
 
-    def open_page(files: dict[str, list[Any]], hash: str = "", width: int = 1280) -> Page:
-        page.set_viewport_size({"width": width, "height": 800})
-        page.route(ADDRESS + "**", lambda route: _answer(route, files))
-        page.goto(f"{ADDRESS}{hash}")
-        page.wait_for_selector("body[data-view]")
-        return page
+    return partial(_opened, page)
 
-    return open_page
+
+def _opened(page: Page, files: dict[str, list[Any]], hash: str = "", width: int = 1280) -> Page:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.route(ADDRESS + "**", lambda route: _answer(route, files))
+    page.goto(f"{ADDRESS}{hash}")
+    page.wait_for_selector("body[data-view]")
+    return page
 
 
 def _answer(route: Route, files: dict[str, list[Any]]) -> None:

@@ -22,12 +22,6 @@ RECORD = {
 }
 
 
-@pytest.fixture
-def modules(open_page: Opener) -> Page:
-    """A page whose modules can be imported."""
-    return open_page({})
-
-
 def holds(page: Page, text: str, record: dict[str, Any] = RECORD) -> bool:
     return bool(
         page.evaluate(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
+import pytest
 from playwright.sync_api import CDPSession, expect
 from tests.viewer.conftest import Opener
 from tests.viewer.rows import result_row
 
+pytestmark = pytest.mark.slow
 QUERIES = 20_000
 FRAME = 1000 / 60  # milliseconds
 # Every frame goes to another part of the list, so that all rows in sight are drawn anew each time.

@@ -6,15 +6,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page
-from tests.viewer.conftest import Opener
 
 from proponent.evaluate.metrics import hits_within, mean, reciprocal_ranks
-
-
-@pytest.fixture
-def modules(open_page: Opener) -> Page:
-    """A page whose modules can be imported."""
-    return open_page({})
 
 
 def test_the_subject_is_what_prompts_of_a_kind_do_not_share(modules: Page) -> None:

@@ -59,7 +59,7 @@ def estimate_table(title: str, rows: Sequence[tuple[str, Mapping[str, Estimate]]
         aligned([(*of, *cells) for of, cells in zip(named, zip(*block, strict=True), strict=True)])
         for block in blocks
     )
-    return "\n".join([title, *tables])
+    return f"{title}\n" + "\n\n".join(tables)
 
 
 def points(found: Estimate) -> str:

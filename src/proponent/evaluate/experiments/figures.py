@@ -15,7 +15,8 @@ from proponent.files import written_whole
 MARKERS = "osD^vXP*"
 DASHES = ("-", "--", "-.", ":")
 HATCHES = ("", "///", "", "...", "\\\\\\", "", "xxx", "---", "")
-SIZE = (6.4, 4.0)  # inches
+SIZE = (6.4, 4.4)  # inches
+COLUMNS = 3  # of what things are called, below the figure
 
 Line = Sequence[tuple[float, Estimate]]
 
@@ -28,7 +29,7 @@ class Drawing(ABC):
 
     @abstractmethod
     def draw(self, axes: Any) -> None:
-        """Draw on matplotlib's axes, all but the title."""
+        """Draw on matplotlib's axes, all but the title and what things are called."""
 
     def write(self, folder: Path, name: str = "figure") -> None:
         """Write ``NAME.png`` and ``NAME.svg``; InputError where matplotlib is not installed."""
@@ -44,6 +45,7 @@ class Drawing(ABC):
             drawing, axes = pyplot.subplots(figsize=SIZE, layout="constrained")
             self.draw(axes)
             axes.set_title(self.title)
+            drawing.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=COLUMNS)
             for form, about in (("png", {"Software": None}), ("svg", {"Date": None})):
                 with written_whole(folder / f"{name}.{form}") as aside:
                     drawing.savefig(aside, format=form, dpi=150, metadata=about)
@@ -63,7 +65,7 @@ class Figure(Drawing):
     log: bool = False
 
     def draw(self, axes: Any) -> None:
-        """Draw the lines and what each is called."""
+        """Draw the lines."""
         for number, (label, points) in enumerate(self.lines.items()):
             means = [e.mean for _, e in points]
             errors = [[e.mean - e.low for _, e in points], [e.high - e.mean for _, e in points]]
@@ -83,7 +85,6 @@ class Figure(Drawing):
         if self.log:
             axes.set_xscale("log")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class StackedBars(Drawing):
     bars: Mapping[str, Mapping[str, float]]
 
     def draw(self, axes: Any) -> None:
-        """Draw the bars, the first on top, and what each part is called."""
+        """Draw the bars, the first on top."""
         names = list(self.bars)
         named = dict.fromkeys(part for bar in self.bars.values() for part in bar)
         parts = [part for part in named if any(bar.get(part) for bar in self.bars.values())]
@@ -111,4 +112,3 @@ class StackedBars(Drawing):
             ends = [end + length for end, length in zip(ends, lengths, strict=True)]
         axes.invert_yaxis()
         axes.set(xlabel=self.x, xlim=(0, max(ends, default=1.0)))
-        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.15), ncols=2)
