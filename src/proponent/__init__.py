@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from proponent.attribute.attribution import Attribution as Attribution
     from proponent.attribute.baselines import baseline as baseline
     from proponent.attribute.method import Method as Method
+    from proponent.attribute.subset import Aim as Aim
+    from proponent.attribute.subset import Subset as Subset
+    from proponent.attribute.subset import select as select
     from proponent.attribute.tracing import Tracer as Tracer
     from proponent.attribute.tracing import trace as trace
     from proponent.build.indexing import build_index as build_index
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from proponent.index.run import Index as Index
 
 _HOMES = {
+    "Aim": "proponent.attribute.subset",
     "Attribution": "proponent.attribute.attribution",
     "Corpus": "proponent.corpus.corpus",
     "Example": "proponent.corpus.example",
@@ -51,6 +55,8 @@ _HOMES = {
     "info": "proponent.evaluate.info",
     "pretrain": "proponent.demo.pretrain",
     "report": "proponent.evaluate.experiments.report",
+    "select": "proponent.attribute.subset",
+    "Subset": "proponent.attribute.subset",
     "tail_patch": "proponent.evaluate.patching",
     "trace": "proponent.attribute.tracing",
 }

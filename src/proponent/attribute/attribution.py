@@ -20,6 +20,7 @@ from proponent.files import written_whole
 
 SETTINGS = ("method", "mix", "run")
 TOKEN_COLUMNS = ("tokens", "target_tokens")
+OWN_COLUMNS = (*TOKEN_COLUMNS, "adds", "duplicates")  # written where a passage has one
 # Fields of a query that its result record has under another name, or that are long: a fact's gold passages.
 OWN_FIELDS = frozenset(
     {"id", "query_id", "example_id", "prompt", "target", "inputs_plaintext", "targets_plaintext"}
@@ -41,6 +42,8 @@ class ScoredPassage:
     tokens: what each of its tokens contributes to the inner product, that is to the score before it is
     divided by the two norms; a first part '' has what is of the special prefix.  target_tokens: what each of
     the query's target tokens does.  None where it was not asked for.
+    adds: of diverse passages, what it adds to those before it, in the unit of the score.
+    duplicates: ids of near-identical passages that it stands for, where those were merged.
     """
 
     id: str
@@ -51,11 +54,16 @@ class ScoredPassage:
     row: int | None = field(default=None, compare=False, repr=False)
     tokens: TokenScores | None = field(default=None, compare=False, repr=False)
     target_tokens: TokenScores | None = field(default=None, compare=False, repr=False)
+    adds: float | None = field(default=None, compare=False, repr=False)
+    duplicates: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One query's result: proponents from the highest score down, opponents from the lowest up."""
+    """One query's result: proponents from the highest score down, opponents from the lowest up.
+
+    Diverse ones come in the order in which they were chosen.
+    """
 
     query: Query
     proponents: tuple[ScoredPassage, ...]
@@ -119,17 +127,18 @@ def _passages(record: Record, role: str) -> tuple[ScoredPassage, ...]:
     correct = list_of(record, f"{role}_correct", lambda value: value in (0, 1), "true or false")
     correct = list(map(bool, correct)) or [None] * len(ids)
     shares = [_token_scores(record, f"{role}_{of}") or [None] * len(ids) for of in TOKEN_COLUMNS]
-    fitting = {len(ids), *map(len, (texts, sources, scores, correct, *shares))}
+    adds = list_of(record, f"{role}_adds", _is_number, "numbers") or [None] * len(ids)
+    found = list_of(record, f"{role}_duplicates", _are_ids, "lists of ids")
+    same: list[Any] = list(map(tuple, found)) or [None] * len(ids)
+    more = (*shares, adds, same)
+    fitting = {len(ids), *map(len, (texts, sources, scores, correct, *more))}
     if len(fitting) > 1 or (role == "proponent" and not ids):
         raise InputError(
             f"{record.place}: {len(texts)} {role}s with {len(ids)} ids, {len(sources)} sources, "
             f"{len(scores)} scores and {len(correct)} verdicts; there must be one of each for every passage"
         )
-    columns = zip(ids, sources, texts, scores, correct, *shares, strict=True)
-    return tuple(
-        ScoredPassage(id, source, text, float(score), verdict, tokens=tokens, target_tokens=target)
-        for id, source, text, score, verdict, tokens, target in columns
-    )
+    columns = zip(ids, sources, texts, map(float, scores), correct, [None] * len(ids), *more, strict=True)
+    return tuple(ScoredPassage(*values) for values in columns)
 
 
 def _token_scores(record: Record, field: str) -> list[TokenScores | None]:
@@ -143,6 +152,10 @@ def _are_token_scores(value: object) -> bool:
         return value is None
     pairs = [pair for pair in value if isinstance(pair, list) and len(pair) == 2]
     return len(pairs) == len(value) and all(isinstance(t, str) and _is_number(share) for t, share in pairs)
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(id, str) for id in value)
 
 
 def _more_columns(record: Record) -> dict[str, Any]:
@@ -170,13 +183,13 @@ def _settings(record: Record) -> dict[str, Any]:
 
 
 def _columns(role: str, passages: Sequence[ScoredPassage]) -> dict[str, list[Any]]:
-    shares = {f"{role}_{of}": [getattr(passage, of) for passage in passages] for of in TOKEN_COLUMNS}
+    shares = {f"{role}_{of}": [getattr(passage, of) for passage in passages] for of in OWN_COLUMNS}
     return {
         f"{role}s": [passage.text for passage in passages],
         f"{role}_ids": [passage.id for passage in passages],
         f"{role}_scores": [passage.score for passage in passages],
         f"{role}_sources": [passage.source for passage in passages],
-        **{name: column for name, column in shares.items() if any(column)},
+        **{name: column for name, column in shares.items() if any(value is not None for value in column)},
     }
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,9 @@ from rich.text import Text
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.shading import in_words, shares
 from proponent.progress import printable
+
+if TYPE_CHECKING:
+    from proponent.attribute.subset import Selected
 
 LONGEST_PASSAGE = 400  # characters of a passage on the command line
 # Of the text that Python shows for a trace: queries, passages of each side, characters of a passage.
@@ -65,9 +68,12 @@ def print_hit(
 
 def _table(hit: Hit, longest: int) -> Table:
     gold = hit.correct() is not None
+    chosen = any(passage.adds is not None for passage in (*hit.proponents, *hit.opponents))
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     table.add_column("")
     table.add_column("score", justify="right")
+    if chosen:
+        table.add_column("adds", justify="right")
     if gold:
         table.add_column("gold", justify="center", style="green")
     table.add_column("id", style="dim", overflow="fold", max_width=24)
@@ -76,14 +82,33 @@ def _table(hit: Hit, longest: int) -> Table:
     for role, style, passages in sides:
         for rank, passage in enumerate(passages, 1):
             marks = [Text("✓" if hit.states_fact(passage) else "")] if gold else []
+            adds = [Text("" if passage.adds is None else f"{passage.adds:.4f}")] if chosen else []
             table.add_row(
                 Text(role if rank == 1 else "", style=style),
                 Text(f"{passage.score:+.4f}"),
+                *adds,
                 *marks,
                 Text(printable(passage.id)),
                 _passage_text(passage, longest),
             )
     return table
+
+
+def subset_as_text(subset: Sequence[Selected]) -> str:
+    """Passages of a subset in the order in which they were chosen, as wide as the terminal or 80 columns."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("", "adds", "supports"):
+        table.add_column(head, justify="right")
+    table.add_column("id", style="dim", overflow="fold", max_width=24)
+    table.add_column("passage", overflow="fold")
+    for rank, one in enumerate(subset, 1):
+        text = " ".join(printable(one.text).split())
+        shown = text if len(text) <= TEXT_LONGEST else f"{text[:TEXT_LONGEST]} …"
+        cells = (f"{rank:,}", f"{one.adds:.4f}", f"{len(one.supports):,}", printable(one.id), shown)
+        table.add_row(*map(Text, cells))
+    page = StringIO()
+    Console(file=page, color_system=None, force_jupyter=False).print(table)
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) or "no passages"
 
 
 def _passage_text(passage: ScoredPassage, longest: int) -> Text:
@@ -98,9 +123,15 @@ def _passage_text(passage: ScoredPassage, longest: int) -> Text:
             shown.append(" …")
             break
     shown.rstrip()
-    if named := in_words(passage):
-        shown.append(f"\n{named}", "dim")
+    for note in filter(None, (also(passage), in_words(passage))):
+        shown.append(f"\n{note}", "dim")
     return shown
+
+
+def also(passage: ScoredPassage) -> str:
+    """How many near-identical passages it stands for, '' for none."""
+    count = len(passage.duplicates or ())
+    return f"and {count:,} near-identical" if count else ""
 
 
 def _shade(share: float) -> str:

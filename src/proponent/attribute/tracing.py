@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.distinct import candidates, merged
+from proponent.attribute.distinct import diverse as chosen_diverse
 from proponent.attribute.method import Method
 from proponent.attribute.tokens import with_tokens
 from proponent.corpus.example import Query
@@ -130,6 +133,8 @@ class Tracer:
         task: QueriesLike | None = None,
         mix: float | str = "auto",
         tokens: bool = False,
+        diverse: bool = False,
+        merge_duplicates: bool = False,
         progress: Progress | None = None,
     ) -> Attribution:
         """The k proponents and k opponents of every query, in one scan of the index.
@@ -138,13 +143,24 @@ class Tracer:
         task: queries that R_eval is taken over, for methods whose Hessian is mixed; without it they use
         R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.
         tokens: whether to say what each token contributes, by one more pass over what was found.
+        diverse: whether to choose passages that do not repeat each other.  merge_duplicates: whether to show
+        near-identical ones as one.  Both look at the best max(100, 10 k); see ``attribute/distinct.py``.
         Raises InputError for queries, method, k or mix that cannot be used.
         """
-        queries, method, task = _checked(self.index, queries, method, k, task, mix)
+        queries, method, task = checked_questions(self.index, queries, method, k, task, mix)
         task_mix = self.task_mix(task, mix, method.output) if task else None
         parts = [queries[start : start + SCAN_QUERIES] for start in range(0, len(queries), SCAN_QUERIES)]
-        ranked = [self.rank(part, self.features(part, method.output), method, k, task_mix) for part in parts]
+        most = min(candidates(k), len(self.index)) if diverse or merge_duplicates else k
+        ranked = [
+            self.rank(part, self.features(part, method.output), method, most, task_mix) for part in parts
+        ]
         hits = list(chain.from_iterable(ranked))
+        if merge_duplicates:
+            hits = [merged(hit) for hit in hits]
+        if diverse:
+            inner = method.inner_product(task_mix)
+            hits = [chosen_diverse(self.index, inner, hit, k) for hit in hits]
+        hits = [replace(hit, proponents=hit.proponents[:k], opponents=hit.opponents[:k]) for hit in hits]
         if tokens:
             hits = with_tokens(self, hits, method, task_mix, progress or Silent())
         return Attribution(tuple(hits), ranked[0].settings)
@@ -165,10 +181,14 @@ class Tracer:
         ``advance`` raises ends the scan.  Raises InputError for a method or k that cannot be used.
         """
         _check_ranking(self.index, method, k)
-        inner = method.inner_product(task_mix)
-        scan = QueryScan(QueryTerms(features, self.index.whitening, inner.subspace), inner)
+        scan = self.scan(features, method, task_mix)
         found = search(scanned(self.index, progress or Silent(), "searching"), scan, k)
         return self.attribution(queries, found, method, task_mix)
+
+    def scan(self, features: Tensor, method: Method, task_mix: TaskMix | None = None) -> QueryScan:
+        """Queries of features φ_q [q, d] ready for a scan of the index."""
+        inner = method.inner_product(task_mix)
+        return QueryScan(QueryTerms(features, self.index.whitening, inner.subspace), inner)
 
     def attribution(
         self, queries: Sequence[Query], found: Found, method: Method, task_mix: TaskMix | None = None
@@ -205,16 +225,20 @@ def trace(
     device: str | None = None,
     trust_remote_code: bool = False,
     tokens: bool = False,
+    diverse: bool = False,
+    merge_duplicates: bool = False,
     progress: Progress | None = None,
 ) -> Attribution:
     """Trace queries in a finished run; see ``Tracer.trace``.  Load a ``Tracer`` once for many calls."""
     opened = index if isinstance(index, Index) else Index(index)
-    queries, method, task = _checked(opened, queries, method, k, task, mix)  # before the model is loaded
+    queries, method, task = checked_questions(
+        opened, queries, method, k, task, mix
+    )  # before the model is loaded
     tracer = Tracer(opened, device, trust_remote_code)
-    return tracer.trace(queries, method, k, task, mix, tokens, progress)
+    return tracer.trace(queries, method, k, task, mix, tokens, diverse, merge_duplicates, progress)
 
 
-def _checked(
+def checked_questions(
     index: Index,
     queries: QueriesLike,
     method: Method | str,

@@ -112,7 +112,12 @@ def require_folder(folder: str | Path) -> None:
 
 
 RESULTS, EFFECTS, PAGE = "result file", "file of tail-patch effects", "page of the viewer"
-_FIELDS = {RESULTS: {"example_id", "proponents"}, EFFECTS: {"query", "passage", "points"}}
+SUBSET = "subset of a corpus"
+_FIELDS = {
+    RESULTS: {"example_id", "proponents"},
+    EFFECTS: {"query", "passage", "points"},
+    SUBSET: {"id", "text", "rank", "adds", "supports"},
+}
 
 
 def require_output(output: Path | None, kind: str, inputs: Iterable[str | Path | None]) -> None:

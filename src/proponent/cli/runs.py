@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 import proponent as pp
 from proponent.cli import options
-from proponent.cli.options import choice, number, option, verb
+from proponent.cli.options import choice, number, option, positive, verb
 from proponent.cli.printing import resumable, show, show_json
 from proponent.errors import InputError
 from proponent.progress import OnStderr
@@ -73,6 +74,8 @@ def trace(
     task: Annotated[Path | None, option("Queries whose shared directions are mixed out.")] = None,
     mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
     tokens: Annotated[bool, option("Show what each token contributes.")] = False,
+    diverse: Annotated[bool, option("Choose passages that do not repeat each other.")] = False,
+    merge_duplicates: Annotated[bool, option("Show near-identical passages as one.")] = False,
     limit: options.Limit = None,
     device: options.Device = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -92,15 +95,60 @@ def trace(
     opened = pp.Index(run)
     asked = pp.Queries.read(queries, limit=limit) if queries else pp.Queries.of(str(prompt), str(target))
     shared = pp.Queries.read(task) if task is not None else None
-    hits = pp.trace(
-        opened, asked, method, k, shared, mix, device, trust_remote_code, tokens, progress=OnStderr()
-    )
+    make = partial(pp.trace, tokens=tokens, diverse=diverse, merge_duplicates=merge_duplicates)
+    hits = make(opened, asked, method, k, shared, mix, device, trust_remote_code, progress=OnStderr())
     if (weight := hits.settings["mix"]) is not None:
         OnStderr().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")
     if output is not None:
         hits.write(output)
         OnStderr().say(f"{len(hits)} queries traced, written to {output}")
     _show_hits(hits, len(opened), as_json, output is None)
+
+
+@verb(
+    epilog="The first passage is the one that supports the queries most, each further one what adds most to "
+    "those before it. The file is a corpus as it stands: 'pretrain' and 'index' read it."
+)
+def select(
+    run: options.Run,
+    queries: Annotated[Path, typer.Argument(help="JSONL of target queries or facts.", metavar="QUERIES")],
+    budget: Annotated[int, number("Passages to choose.")],
+    output: Annotated[Path | None, option("Write the subset here (JSONL).", "--output", "-o")] = None,
+    per_source: Annotated[int | None, number("Chunks of one passage, at most.")] = None,
+    function: Annotated[str, choice("What the set is to be good at.", "support", "log-det")] = "support",
+    decay: Annotated[float, number("Weight of a query's next support.", least=0, most=1)] = 0.5,
+    epsilon: Annotated[float | None, positive("Choose from random samples; loses so much.")] = None,
+    method: Annotated[str, METHOD] = "trackstar",
+    task: Annotated[Path | None, option("Queries whose shared directions are mixed out.")] = None,
+    mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
+    limit: options.Limit = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    trust_remote_code: options.TrustRemoteCode = False,
+    as_json: options.Json = False,
+) -> None:
+    """Choose the passages that support a set of queries most.
+
+    Greedy selection of a submodular function: within 1 − 1/e of the best subset, and it says how close.
+    """
+    from proponent.attribute.subset import Aim
+
+    _require_mix(mix, task)
+    options.require_output(output, options.SUBSET, [run, queries, task])
+    pp.Method.of(method)
+    opened, aim = pp.Index(run), Aim(budget, function, decay, per_source, epsilon, seed)
+    aim.check(len(opened))
+    asked = pp.Queries.read(queries, limit=limit)
+    shared = pp.Queries.read(task) if task is not None else None
+    found = pp.select(opened, asked, aim, method, shared, mix, device, trust_remote_code, OnStderr())
+    if output is not None:
+        found.write(output)
+    if as_json:
+        for record in found.records():
+            show_json(record, indent=None)
+    elif output is None:
+        show(str(found))
+    OnStderr().say(f"{found.summary}{f', written to {output}' if output else ''}")
 
 
 @verb()

@@ -19,7 +19,10 @@ ROLES = ("proponent", "opponent")
 PASSAGE_COLUMNS = frozenset(
     f"{role}{column}"
     for role in ROLES
-    for column in ("s", "_ids", "_sources", "_scores", "_correct", "_tokens", "_target_tokens")
+    for column in (
+        *("s", "_ids", "_sources", "_scores", "_correct"),
+        *("_tokens", "_target_tokens", "_adds", "_duplicates"),
+    )
 )
 
 

@@ -59,6 +59,10 @@ class Rows:
         """Rows start..stop."""
         return Rows(self.codes[start:stop], self.scale[start:stop], self.norms[start:stop])
 
+    def only(self, rows: Tensor) -> Rows:
+        """Some rows [m]."""
+        return Rows(self.codes[rows], self.scale[rows], self.norms[rows])
+
     def at(self, rows: Tensor) -> Tensor:
         """Some rows [m, d] decoded; rows: a mask [n] or positions [m]."""
         return self.codes[rows].float() * self.scale[rows, None]

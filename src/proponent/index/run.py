@@ -168,15 +168,29 @@ class Index:
 
     def shards(self) -> Iterator[Shard]:
         """All rows in corpus order, a shard at a time."""
-        turn, first = self._rewhitening, 0
-        for number, count in enumerate(self.summary["shards"]):
-            if count:  # a shard whose gradients were all broken has none
-                stored = self._read(self.folder.index(number))
-                rows = Rows.stored(stored)
-                if turn:
-                    rows = Rows.in_memory(turn(rows.decode()))
-                yield Shard(first, rows, stored["feature_norm"])
-            first += count
+        return (self._shard(number, first) for number, first, _ in self._filled())
+
+    def only(self, positions: Tensor) -> Iterator[Shard]:
+        """The rows at ascending positions [m], from the shards that have any; there they are rows 0 to m."""
+        for number, first, count in self._filled():
+            begin, end = torch.searchsorted(positions, torch.tensor([first, first + count])).tolist()
+            if begin < end:
+                yield self._shard(number, first).only(positions[begin:end] - first, begin)
+
+    def _filled(self) -> Iterator[tuple[int, int, int]]:
+        """Number, first position and rows of the shards; one whose gradients were all broken has none."""
+        counts = self.summary["shards"]
+        firsts = accumulate(counts, initial=0)
+        return (
+            (number, first, n) for number, (first, n) in enumerate(zip(firsts, counts, strict=False)) if n
+        )
+
+    def _shard(self, number: int, first: int) -> Shard:
+        stored = self._read(self.folder.index(number))
+        rows = Rows.stored(stored)
+        if self._rewhitening:
+            rows = Rows.in_memory(self._rewhitening(rows.decode()))
+        return Shard(first, rows, stored["feature_norm"])
 
     def rows(self) -> Iterator[Passage]:
         """All passages in the order of the rows."""

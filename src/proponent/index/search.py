@@ -42,6 +42,10 @@ class Shard:
             stop = start + rows
             yield Shard(self.first + start, self.rows.part(start, stop), self.feature_norms[start:stop])
 
+    def only(self, rows: Tensor, first: int) -> Shard:
+        """Some of its rows [m] as a shard of its own, whose positions begin at ``first``."""
+        return Shard(first, self.rows.only(rows), self.feature_norms[rows])
+
 
 class Scan(Protocol):
     """Queries ready to be compared with the passages; how depends on the inner product."""

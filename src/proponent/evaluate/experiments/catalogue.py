@@ -71,6 +71,12 @@ EXPERIMENTS = {
     "scaling": Experiment(
         "several models, and checkpoints of one training", "scaling", "scaling", ("facts", "models")
     ),
+    "selection": Experiment(
+        "training on passages selected for some facts, judged on others",
+        "selection",
+        "selection",
+        study=("selection", "Selection"),
+    ),
     "tasks": Experiment(
         "any prompts and targets, with R_train alone",
         "tasks",

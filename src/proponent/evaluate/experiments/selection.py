@@ -1,0 +1,178 @@
+"""Training on what was selected: does a subset help queries that took no part in choosing it?
+
+Half of each relation's facts choose passages from the run; its model is trained further on them, and the loss
+on the other half is measured, against as many passages that BM25, the sum of the scores or chance choose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, NamedTuple
+
+from proponent.attribute.candidates import Candidates
+from proponent.attribute.method import Method
+from proponent.attribute.subset import CANDIDATES, Aim, selected
+from proponent.corpus.queries import Queries
+from proponent.evaluate.experiments.continued import BATCH, EPOCHS, Continued
+from proponent.evaluate.experiments.facts_study import FactsStudy
+from proponent.evaluate.experiments.figures import Figure
+from proponent.evaluate.experiments.lines import GrowingFile
+from proponent.evaluate.experiments.study import BM25, RANDOM
+from proponent.evaluate.experiments.tables import Table
+from proponent.evaluate.metrics import Estimate, estimate, mean, paired_difference
+from proponent.evaluate.text import points
+
+SHARES = (0.01, 0.05)  # of the run's rows: the two budgets
+SEEDS = 5
+RATES = (3e-5, 1e-4, 3e-4, 1e-3)
+TOP = "top by sum of scores"
+FUNCTIONS = {
+    TOP: {"decay": 1.0},
+    "facility location": {"decay": 0.0},
+    "support, decay 1/2": {"decay": 0.5},
+    "log-det": {"function": "log-det"},
+}
+METHODS = (RANDOM, BM25, *FUNCTIONS)
+Losses = dict[str, float]
+
+
+@dataclass
+class Selection(FactsStudy):
+    """Facts, half of each relation to choose passages for and half to judge them by."""
+
+    name: ClassVar[str] = "selection"
+
+    @cached_property
+    def chosen_for(self) -> frozenset[str]:
+        """Ids of the facts that passages are chosen for: every other one of a relation, ordered by hash."""
+        by_relation: dict[str, list[str]] = {}
+        for query in self.queries:
+            by_relation.setdefault(self.group(query.id), []).append(query.id)
+        halves = (sorted(ids, key=_hashed)[::2] for ids in by_relation.values())
+        return frozenset(id for half in halves for id in half)
+
+    def half(self, judged: bool) -> Queries:
+        """The facts that take no part in choosing, or those that do."""
+        return self.queries.subset([q.id for q in self.queries if (q.id in self.chosen_for) != judged])
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """How many passages are chosen."""
+        return tuple(max(1, round(share * len(self.index))) for share in SHARES)
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """Passages with their TrackStar scores under R_train.
+
+        A task mix would take out what all facts of a relation share, which is what helps the others.
+        """
+        each, method = max(CANDIDATES, *self.budgets), Method.of("trackstar")
+        return Candidates.of(self.tracer, self.half(judged=False), method, None, each, self.given.progress)
+
+    @cached_property
+    def by_words(self) -> list[str]:
+        """Texts of the passages that BM25 finds, by the sum of their scores over the queries."""
+        sums, texts = Counter[str](), dict[str, str]()
+        for hit in self.retrieved("bm25", self.half(judged=False), max(self.budgets)):
+            for passage in hit.proponents:
+                sums[passage.id] += passage.score  # type: ignore[assignment]
+                texts[passage.id] = passage.text
+        return [texts[id] for id, _ in sums.most_common()]
+
+    def texts(self, method: str, budget: int, seed: int) -> list[str]:
+        """The passages that a method chooses; the seed decides what chance chooses."""
+        if method == RANDOM:
+            return random.Random(seed).sample([example.text for example in self.corpus], budget)
+        if method == BM25:
+            return self.by_words[:budget]
+        aim = Aim(budget, **FUNCTIONS[method])  # type: ignore[arg-type]
+        return [passage.text for passage in selected(self.candidates, aim, {})]
+
+    def trained(self, trainings: Sequence[Training]) -> dict[Training, Losses]:
+        """−log p(target) of every fact after each training, kept in ``losses.jsonl`` as they are done."""
+        file = GrowingFile(self.folder / "losses.jsonl", "training", "losses after trainings")
+        with file.held():
+            known = {record["training"]: record["losses"] for _, record in file.records()}
+            missing = [training for training in trainings if str(training) not in known]
+            with file.appending() as append:
+                for training, losses in self._train(missing):
+                    known[str(training)] = losses
+                    append({"training": str(training), "losses": losses})
+        return {training: known[str(training)] for training in trainings}
+
+    def _train(self, trainings: Sequence[Training]) -> Iterator[tuple[Training, Losses]]:
+        if not trainings:
+            return
+        texts = [self.texts(t.method, t.budget, t.seed) if t.budget else [] for t in trainings]
+        spec = self.tracer.spec
+        model = Continued.load(spec.model, self.given.device, spec.max_length)
+        with self.given.progress.stage("training", len(trainings), "trainings") as advance:
+            for training, chosen in zip(trainings, texts, strict=True):
+                model.restart()
+                model.train(chosen, training.rate, training.seed)
+                yield training, model.losses(self.queries)
+                advance(1)
+
+
+class Training(NamedTuple):
+    """What a model was trained further on, and how; a budget of 0 is none."""
+
+    method: str
+    budget: int
+    seed: int
+    rate: float
+
+    def __str__(self) -> str:
+        return f"{self.method}, {self.budget} passages, seed {self.seed}, rate {self.rate:g}"
+
+
+def selection(study: Selection) -> Table:
+    """Loss on facts that took no part in choosing, after training on what was chosen for the others."""
+    rate = _rate(study)
+    before = _mean_losses(study, [Training("nothing", 0, 0, 0.0)])
+    rows, lines = [], dict[str, list[tuple[float, Estimate]]]()
+    for budget in study.budgets:
+        after = {
+            method: _mean_losses(study, [Training(method, budget, seed, rate) for seed in range(SEEDS)])
+            for method in METHODS
+        }
+        for method, losses in after.items():
+            change = paired_difference(losses, before)
+            lines.setdefault(method, []).append((budget, change))
+            beside = [paired_difference(losses, after[other]) for other in (RANDOM, BM25, TOP)]
+            named = zip((RANDOM, BM25, TOP), beside, strict=True)
+            cells = ("—" if method == other else points(found) for other, found in named)
+            rows.append((f"{budget:,}", method, str(estimate(losses)), points(change), *cells))
+    judged, chosen = len(study.half(judged=True)), len(study.chosen_for)
+    note = (
+        f"−log p(target) in nats, mean over {judged} facts; passages were chosen for {chosen} others of "
+        f"the same relations. Without training {estimate(before)}. AdamW, rate {rate:g} (of {len(RATES)} the "
+        f"best on the other half, with random passages), {EPOCHS} passes, {BATCH} passages a step, {SEEDS} seeds; "
+        "95% bootstrap intervals over facts. Less is better."
+    )
+    columns = ("passages", "method", "loss", "change", f"minus {RANDOM}", f"minus {BM25}", "minus top")
+    figure = Figure("Loss on held-out facts", "passages", "change of loss (nats)", lines, log=True)
+    return Table("Training on what was selected", columns, tuple(rows), (note,), {"figure": figure})
+
+
+def _rate(study: Selection) -> float:
+    """The rate with the least loss on the facts that choose, after training on random passages."""
+    tried = [Training(RANDOM, max(study.budgets), SEEDS, rate) for rate in RATES]
+    ids = [query.id for query in study.half(judged=False)]
+    found = study.trained(tried)
+    return min(tried, key=lambda training: mean([found[training][id] for id in ids])).rate
+
+
+def _mean_losses(study: Selection, trainings: Sequence[Training]) -> list[float]:
+    """Each judged fact's loss, the mean over trainings."""
+    found = study.trained(trainings).values()
+    return [mean([losses[query.id] for losses in found]) for query in study.half(judged=True)]
+
+
+def _hashed(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
