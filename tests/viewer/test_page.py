@@ -272,3 +272,15 @@ def test_target_tokens_say_which_of_them_asked(open_page: Opener) -> None:
     assert page.locator(".asked").all_inner_texts() == ["asked by Os<b> 2.0000 lo −0.5000"]
     # the prefix has no text to shade, and the target is marked within the token
     assert page.locator(".passage .shade").all_inner_texts() == ["Oslo", " is big."]
+
+
+def test_diverse_and_merged_passages_say_so(open_page: Opener) -> None:
+    rows = capital_rows()
+    count = len(rows[0]["proponents"])
+    rows[0]["proponent_adds"] = [0.5 / (n + 1) for n in range(count)]
+    rows[0]["proponent_duplicates"] = [["<b>x</b>", "y"], *[[]] * (count - 1)]
+    page = open_page({"one.jsonl": rows[:1]}, hash="#query=" + rows[0]["example_id"])
+    first = page.locator(".passage-head").first
+    assert "adds 0.5000" in first.inner_text()
+    assert "and 2 near-identical" in first.inner_text()
+    assert page.locator(".passage-head", has_text="near-identical").count() == 1

@@ -150,14 +150,14 @@ class Chosen:
     """Passages in the order in which they were chosen, and what each added to f.
 
     limit: f of the best set of the same terms is no more, those outside included.
-    whole: whether no passage outside could have added more at any step, so that the same set would have been
-    chosen, up to ties, from all there are.
+    lost: what those outside cost the guarantee at most, summed over the steps; 0 where none could have added
+    more at any step, so that the same set would have been chosen, up to ties, from all there are.
     """
 
     passages: tuple[int, ...]
     gains: tuple[float, ...]
     limit: float
-    whole: bool
+    lost: float
 
     @property
     def value(self) -> float:
@@ -171,10 +171,11 @@ class Chosen:
 
 
 def choose(function: SetFunction, terms: Terms) -> Chosen:
-    """Choose greedily, each time the passage that adds most, of equals the first; f(S) >= (1 − 1/e) f(best).
+    """Choose greedily, each time the passage that adds most, of equals the first.
 
-    With groups f(S) >= f(best) / 2.  Lazy (Minoux, 1978): a gain can only fall, so one that was formed for a
-    smaller set is a bound, and most need not be formed again.  Ends early where nothing adds anything.
+    f(S) >= (1 − 1/e) f(best) − lost; with groups f(S) >= f(best) / 2 − lost.  Lazy (Minoux, 1978): a gain can
+    only fall, so one that was formed for a smaller set is a bound, and most need not be formed again.  Ends
+    early where nothing adds anything.
     """
     record = _Record(function, terms)
     heap = [(-gain, passage, 0) for passage, gain in enumerate(record.first.tolist())]
@@ -215,7 +216,7 @@ class _Record:
 
     def __init__(self, function: SetFunction, terms: Terms) -> None:
         self._function, self._terms = function, terms
-        self.passages, self.gains, self.whole = list[int](), list[float](), True
+        self.passages, self.gains, self._lost = list[int](), list[float](), 0.0
         self.first = function.all_gains()
         self._limit = self._best_at_most(self.first)
 
@@ -227,9 +228,9 @@ class _Record:
         """Take a passage if it adds anything; whether it did."""
         outside, before = self._terms.outside(), self._function.value
         gain = float(self._function.gains(torch.tensor([passage])))
-        self.whole = self.whole and gain >= outside
         if gain <= 0:
             return False
+        self._lost += max(0.0, outside - gain)
         self._function.add(passage)
         self.passages.append(passage)
         self.gains.append(self._function.value - before)
@@ -239,7 +240,8 @@ class _Record:
 
     def chosen(self) -> Chosen:
         limit = min(self._limit, self._best_at_most(self._function.all_gains()))
-        return Chosen(tuple(self.passages), tuple(self.gains), limit, self.whole)
+        lost = self._lost + (self._terms.budget - len(self.passages)) * self._terms.outside()
+        return Chosen(tuple(self.passages), tuple(self.gains), limit, lost)
 
     def _best_at_most(self, gains: Tensor) -> float:
         """f of the best set, at most: f(S) and the largest gains that a set of the terms can have on top."""

@@ -83,7 +83,7 @@ class Subset(Sequence[Selected]):
     """Passages in the order in which they were chosen.
 
     candidates: how many they were chosen from.  value: of the function.  share: of the best subset's value,
-    at least; whole: whether the same would have been chosen from all passages.  See ``Chosen``.
+    at least.  lost: what choosing among candidates alone costs the guarantee at most.  See ``Chosen``.
     settings: how they were chosen.
     """
 
@@ -91,7 +91,7 @@ class Subset(Sequence[Selected]):
     candidates: int
     value: float
     share: float
-    whole: bool
+    lost: float
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -109,10 +109,9 @@ class Subset(Sequence[Selected]):
         """How many were chosen, from how many, and how good the set is, in a sentence."""
         few = "" if len(self) == self.settings["budget"] else ", more would add nothing"
         share = f"{100 * self.share:.1f}".removesuffix(".0")
-        whole = ", and the same would have been chosen from all passages" if self.whole else ""
         return (
             f"{len(self):,} passages chosen from {self.candidates:,}{few}; at least {share} % of what the "
-            f"best subset of that size reaches{whole}"
+            "best subset of the run reaches"
         )
 
     def corpus(self) -> Corpus:
@@ -194,7 +193,7 @@ def selected(found: Candidates, aim: Aim, settings: Mapping[str, Any]) -> Subset
         for row, number, adds in zip(rows, numbers, chosen.gains, strict=True)
     )
     settings = {**settings, **vars(aim)}
-    return Subset(passages, len(found.positions), chosen.value, chosen.share, chosen.whole, settings)
+    return Subset(passages, len(found.positions), chosen.value, chosen.share, chosen.lost, settings)
 
 
 def _choose(found: Candidates, aim: Aim) -> Chosen:

@@ -150,10 +150,10 @@ def selection(study: Selection) -> Table:
             rows.append((f"{budget:,}", method, str(estimate(losses)), points(change), *cells))
     judged, chosen = len(study.half(judged=True)), len(study.chosen_for)
     note = (
-        f"−log p(target) in nats, mean over {judged} facts; passages were chosen for {chosen} others of "
-        f"the same relations. Without training {estimate(before)}. AdamW, rate {rate:g} (of {len(RATES)} the "
-        f"best on the other half, with random passages), {EPOCHS} passes, {BATCH} passages a step, {SEEDS} seeds; "
-        "95% bootstrap intervals over facts. Less is better."
+        f"−log p(target) in nats, mean over {judged} facts; passages were chosen for {chosen} others of the "
+        f"same relations. Without training {estimate(before)}. AdamW, rate {rate:g} (of {len(RATES)} the "
+        f"best on the other half, with random passages), {EPOCHS} passes, {BATCH} passages a step, {SEEDS} "
+        "seeds; 95% bootstrap intervals over facts. Less is better."
     )
     columns = ("passages", "method", "loss", "change", f"minus {RANDOM}", f"minus {BM25}", "minus top")
     figure = Figure("Loss on held-out facts", "passages", "change of loss (nats)", lines, log=True)

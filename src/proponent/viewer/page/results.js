@@ -42,6 +42,15 @@ function givenRank({ rank, given }) {
   return el("span", { title: "rank in the list that the file's was taken from" }, `was #${plain(given)}`);
 }
 
+/** What a diverse passage adds to those before it, and how many near-identical ones it stands for. */
+function standing({ adds, same }) {
+  const some = [
+    typeof adds === "number" ? el("span", { title: "of its score, what passages before it do not stand for" }, `adds ${plain(adds, 4)}`) : null,
+    same.length ? el("span", { title: `near-identical: ${same.join(", ")}` }, `and ${same.length} near-identical`) : null,
+  ];
+  return some.filter(Boolean);
+}
+
 function badges(passage, terms) {
   const category = categoryOf(passage, terms);
   if (passage.gold) return [el("span", { class: "badge gold", title: "states the fact" }, "✓ gold"), ownCategory(passage)];
@@ -69,6 +78,7 @@ export function passageCard(passage, context, ...more) {
       el("span", { class: "rank" }, el("span", { class: "visually-hidden" }, "rank "), String(passage.rank)),
       givenRank(passage),
       scoreText ? el("span", { class: "score" }, el("span", { class: "visually-hidden" }, "score "), scoreText) : null,
+      standing(passage),
       aisOf(passage),
       badges(passage, context.terms),
       ...more,

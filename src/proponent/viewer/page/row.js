@@ -16,7 +16,8 @@ export function goldOf(row) {
  * role: "proponent" or "opponent".  known: ids that are gold for the query by any file, which marks
  * opponents as well.  gold is null where nothing is known; so are `ais`, the entailment score, `window`,
  * the part of the text that has it, and `given`, the rank in a longer list that the file was cut from.
- * tokens, asked: pairs of text and value that spell the passage, and the target.
+ * tokens, asked: pairs of text and value that spell the passage, and the target.  adds: what a diverse
+ * passage adds to those before it, or null.  same: ids of near-identical passages that were merged into it.
  */
 export function passagesOf(row, role, known = new Set()) {
   const texts = row[`${role}s`] ?? [];
@@ -40,6 +41,8 @@ export function passagesOf(row, role, known = new Set()) {
       ais: row[`${role}_ais_scores`]?.[n] ?? null,
       window: row[`${role}_ais_best_windows`]?.[n] ?? null,
       given: row[`${role}_ranks`]?.[n] ?? null,
+      adds: row[`${role}_adds`]?.[n] ?? null,
+      same: row[`${role}_duplicates`]?.[n] ?? [],
     };
   });
 }
