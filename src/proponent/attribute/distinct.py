@@ -78,14 +78,14 @@ def _diverse(
     order = positions.argsort()
     alike = torch.empty(len(order), len(order), dtype=torch.float64)
     alike[order[:, None], order] = similarities(index.only(positions[order]), inner, index.whitening)
-    spread = _beyond_chance(alike)
+    spread = beyond_chance(alike)
     spread *= torch.tensor(influence, dtype=torch.float64) / spread.sum(0)  # [n, n], a column a passage
     found = choose(Support(spread), Terms(k))
     pairs = zip(found.passages, found.gains, strict=True)
     return tuple(replace(passages[number], adds=gain) for number, gain in pairs)
 
 
-def _beyond_chance(alike: Tensor) -> Tensor:
+def beyond_chance(alike: Tensor) -> Tensor:
     """Similarities [n, n] in [0, 1] of cosines: those that any two passages have by chance are 0."""
     apart = alike.masked_select(~torch.eye(len(alike), dtype=torch.bool)).abs()
     chance = min(0.5, CHANCE * MEDIANS * float(apart.median())) if len(apart) else 0.0
