@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from proponent.build.cost import FeatureShape, ModelShape
 from proponent.corpus.corpus import Corpus
-from proponent.demo.pretrain.passages import train_tokenizer
-from proponent.demo.pretrain.sizes import SIZES
 from proponent.gradients.layers import LayerPlan, find_matrices
 from proponent.gradients.model import LanguageModel
+from proponent.pretraining.passages import train_tokenizer
+from proponent.pretraining.sizes import SIZES
 
 CONTEXT = 2048
 

@@ -13,14 +13,14 @@ import pytest
 
 HOUSE = Path(__file__).parents[1] / "src" / "proponent"
 
-# cli → viewer, demo → evaluate → attribute → build → index, gradients → corpus.
+# cli → viewer, demo → evaluate → attribute → build, pretraining → index, gradients → corpus.
 # errors, files, memory, products, progress and threads are leaves that all may use.
 FLOORS = (
     {"errors"},
     {"files", "memory", "products", "progress", "threads"},
     {"corpus"},
     {"index", "gradients"},
-    {"build"},
+    {"build", "pretraining"},
     {"attribute"},
     {"evaluate"},
     {"demo", "viewer"},

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from proponent.corpus.example import Example as Example
     from proponent.corpus.example import Query as Query
     from proponent.corpus.queries import Queries as Queries
-    from proponent.demo.pretrain import pretrain as pretrain
     from proponent.errors import InputError as InputError
     from proponent.evaluate.evaluation import evaluate as evaluate
     from proponent.evaluate.experiments.catalogue import experiment as experiment
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from proponent.evaluate.patching import tail_patch as tail_patch
     from proponent.gradients.spec import FeatureSpec as FeatureSpec
     from proponent.index.run import Index as Index
+    from proponent.pretraining import pretrain as pretrain
 
 _HOMES = {
     "Aim": "proponent.attribute.subset",
@@ -53,7 +53,7 @@ _HOMES = {
     "evaluate": "proponent.evaluate.evaluation",
     "experiment": "proponent.evaluate.experiments.catalogue",
     "info": "proponent.evaluate.info",
-    "pretrain": "proponent.demo.pretrain",
+    "pretrain": "proponent.pretraining",
     "report": "proponent.evaluate.experiments.report",
     "select": "proponent.attribute.subset",
     "Subset": "proponent.attribute.subset",

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from proponent.corpus import Chunk, Example, Query, TextEncoder
-from proponent.demo.pretrain.passages import BEGIN, TokenisedPassages, train_tokenizer
+from proponent.pretraining.passages import BEGIN, TokenisedPassages, train_tokenizer
 
 PROMPT, TARGET = "The capital of France is", "Paris"
 LONG = "The capital of Japan is Tokyo, and Paris is in France."

@@ -17,12 +17,12 @@ from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
 from proponent.demo.corpus.drawing import generate
-from proponent.demo.pretrain import pretrain
 from proponent.errors import InputError
 from proponent.evaluate.correctness import predictions
 from proponent.evaluate.metrics import hits_within, mean, reciprocal_ranks
 from proponent.files import write_json
 from proponent.gradients.spec import FeatureSpec
+from proponent.pretraining import pretrain
 from proponent.progress import Progress
 
 # 8 blocks of 32 x 32 for the tiny model's four layers: enough for a few thousand sentences.

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 import torch
-from tests.demo.conftest import CORPUS
 from tests.killing import Death, Killed
+from tests.pretraining.conftest import CORPUS
 from transformers.utils import logging as transformers_logging
 
 pytest.importorskip("accelerate", reason="needs the extra 'pretrain'")
 
 from proponent.attribute.tail_patch import PatchStep
 from proponent.corpus import Corpus, Query
-from proponent.demo.pretrain import pretrain
 from proponent.errors import InputError
 from proponent.files import locked
 from proponent.gradients.model import load_model
+from proponent.pretraining import pretrain
 
 
 def model_files(folder: Path) -> dict[str, Any]:

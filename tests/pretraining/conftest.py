@@ -21,7 +21,7 @@ CORPUS = Corpus.of(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of 12 steps."""
     pytest.importorskip("accelerate", reason="needs the extra 'pretrain'")
-    from proponent.demo.pretrain import pretrain
+    from proponent.pretraining import pretrain
 
     folder = tmp_path_factory.mktemp("pretrained") / "model"
     pretrain(CORPUS, folder, steps=12, batch=8)

@@ -19,7 +19,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from proponent.demo.pretrain.passages import GroupedByLength, PadRight, TokenisedPassages
+from proponent.pretraining.passages import GroupedByLength, PadRight, TokenisedPassages
 from proponent.progress import Advance, Progress
 
 # Written into every run's pretrain.json.  After the warm-up the learning rate falls linearly to 0: the demo's

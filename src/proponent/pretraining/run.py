@@ -19,12 +19,12 @@ from typing import Any
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase, set_seed
 
 from proponent.corpus.corpus import Corpus
-from proponent.demo.pretrain.passages import TokenisedPassages, train_tokenizer
-from proponent.demo.pretrain.sizes import SIZES, ModelSize
-from proponent.demo.pretrain.training import OPTIMIZATION, RECORD, logged_losses, train, training_arguments
 from proponent.errors import InputError
 from proponent.files import locked, write_json, written_whole
 from proponent.gradients.loading import quiet
+from proponent.pretraining.passages import TokenisedPassages, train_tokenizer
+from proponent.pretraining.sizes import SIZES, ModelSize
+from proponent.pretraining.training import OPTIMIZATION, RECORD, logged_losses, train, training_arguments
 from proponent.progress import Progress, Silent
 
 LOCK = ".lock"

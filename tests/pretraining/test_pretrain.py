@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.demo.conftest import CORPUS
+from tests.pretraining.conftest import CORPUS
 
 pytest.importorskip("accelerate", reason="needs the extra 'pretrain'")
 
@@ -18,16 +18,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from proponent.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
-from proponent.demo.pretrain import SIZES, pretrain, training
-from proponent.demo.pretrain.passages import (
+from proponent.errors import InputError
+from proponent.evaluate.experiments.training import training_of
+from proponent.pretraining import SIZES, pretrain, training
+from proponent.pretraining.passages import (
     END,
     GroupedByLength,
     PadRight,
     TokenisedPassages,
     train_tokenizer,
 )
-from proponent.errors import InputError
-from proponent.evaluate.experiments.training import training_of
 
 
 def losses(folder: Path) -> list[float]:
@@ -192,7 +192,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(
 
 
 def test_a_missing_accelerate_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proponent.demo.pretrain.run.find_spec", lambda name: None)
+    monkeypatch.setattr("proponent.pretraining.run.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'proponent\[pretrain\]'"):
         pretrain(CORPUS, tmp_path / "model")
 
