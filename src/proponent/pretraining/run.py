@@ -92,17 +92,18 @@ def pretrain(
             return finished
         write_json(folder / RECORD, {"settings": settings})
         with quiet():
-            result = _train_in(folder, corpus, shape, settings, progress)
+            result = train_in(folder, corpus, shape, settings, progress)
         result |= {"passages": survey.passages - survey.empty, "seconds": time.monotonic() - began}
         write_json(folder / RECORD, {"settings": settings, "result": result})
         return Pretrained(folder, learning_rate=shape.learning_rate, **result)
 
 
-def _train_in(
+def train_in(
     folder: Path, corpus: Corpus, shape: ModelSize, settings: Mapping[str, Any], progress: Progress
 ) -> dict[str, Any]:
     """Train from the last checkpoint and leave the model in the folder; returns its counts.
 
+    settings: seed, steps or epochs, max_length, checkpoints; they are in the folder's record already.
     A run that was killed after its last checkpoint does all that follows again.
     """
     max_length, seed = settings["max_length"], settings["seed"]
@@ -182,6 +183,13 @@ def _tokenizer(corpus: Corpus, shape: ModelSize, folder: Path) -> PreTrainedToke
             _copy_files(Path(made), folder)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return tokenizer
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy a model folder's tokenizer into another one."""
+    with TemporaryDirectory() as made:
+        AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(made)
+        _copy_files(Path(made), folder)
 
 
 def _copy_files(source: Path, folder: Path, without: frozenset[str] = frozenset()) -> None:

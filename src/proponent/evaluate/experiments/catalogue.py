@@ -77,6 +77,9 @@ EXPERIMENTS = {
         "selection",
         study=("selection", "Selection"),
     ),
+    "lds": Experiment(
+        "scores against models trained again on halves of the corpus", "lds", "lds", study=("lds", "Halves")
+    ),
     "tasks": Experiment(
         "any prompts and targets, with R_train alone",
         "tasks",

@@ -1,0 +1,187 @@
+"""Retraining by the same recipe on part of the corpus, kept as it is made, and the score that it gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.facts import fact_record
+from tests.references.tail_patch import target_probability
+
+pytest.importorskip("accelerate", reason="needs the extra 'pretrain'")
+
+from proponent.attribute.baselines import baseline
+from proponent.attribute.tracing import Tracer
+from proponent.build.indexing import build_index
+from proponent.corpus.corpus import Corpus
+from proponent.corpus.example import Example
+from proponent.errors import InputError
+from proponent.evaluate import retraining
+from proponent.evaluate.experiments import lds as lds_module
+from proponent.evaluate.experiments.catalogue import experiment
+from proponent.evaluate.experiments.given import Given
+from proponent.evaluate.experiments.lds import Halves, correlations
+from proponent.evaluate.metrics import spearman
+from proponent.evaluate.retraining import Training
+from proponent.gradients.model import load_model
+from proponent.gradients.spec import FeatureSpec
+from proponent.pretraining import pretrain
+from proponent.pretraining.again import Recipe, retrain
+from proponent.progress import Silent
+
+PLACES = {"Oslo": "Norway", "Rome": "Italy", "Lima": "Peru", "Cairo": "Egypt", "Bern": "Switzerland"}
+LONG = "The town hall of Bern, which is in Switzerland, has been rebuilt again and again since then."
+PASSAGES = [
+    *(Example(f"a-{p}", f"{p} is in {c}.", "here") for p, c in PLACES.items()),
+    *(Example(f"b-{p}", f"Whoever sees {p} is in {c}.", "here") for p, c in PLACES.items()),
+    Example("long", LONG, "here"),
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run whose model was pretrained on its own passages, and facts."""
+    folder = tmp_path_factory.mktemp("retrained")
+    records = [
+        fact_record(f"f-{p}", (p, "country", c), [f"a-{p}", f"b-{p}"], f"{p} is in")
+        for p, c in PLACES.items()
+    ]
+    facts = folder / "facts.jsonl"
+    facts.write_text("".join(json.dumps(record) + "\n" for record in records))
+    corpus = Corpus.of(PASSAGES)
+    pretrain(corpus, folder / "model", "nano", epochs=12, batch=4, seed=3)
+    spec = FeatureSpec(str(folder / "model"), dim=6 * 16, max_length=20, batch_tokens=500)
+    build_index(corpus, spec, folder / "run", "cpu")
+    return folder / "run", facts
+
+
+class HerePool:
+    """A pool of no processes."""
+
+    def __init__(
+        self, workers: int, context: object, start: Callable[..., None], given: Iterable[Any]
+    ) -> None:
+        start(*given)
+
+    def __enter__(self) -> HerePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    map = staticmethod(map)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few halves, trained in this process."""
+    monkeypatch.setattr(retraining, "ProcessPoolExecutor", HerePool)
+    monkeypatch.setattr(lds_module, "HALVES", 3)
+
+
+def study_of(made: tuple[Path, Path]) -> Halves:
+    return Halves(Given(made[0], made[1], device="cpu"))
+
+
+def test_the_same_recipe_gives_the_same_model(made: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe = Recipe.of(str(made[0].parent / "model"))
+    retrain(recipe, Corpus.of(PASSAGES), tmp_path / "again", seed=3)
+    first, again = (load_model(str(f), "cpu") for f in (recipe.folder, tmp_path / "again"))
+    assert again.identity == first.identity
+    assert again.encoder.fingerprint() == first.encoder.fingerprint()
+    retrain(recipe, Corpus.of(PASSAGES[:6]), tmp_path / "part", seed=3)
+    record = json.loads((tmp_path / "part" / "pretrain.json").read_text())
+    assert record["settings"]["epochs"] == 12
+    steps = [p.name for p in (tmp_path / "part" / "checkpoints").iterdir()]
+    assert steps == ["checkpoint-24"], "as many epochs of fewer passages: 12 times two batches"
+
+
+def test_models_that_cannot_be_trained_again(tmp_path: Path) -> None:
+    for content in (None, "{", "{}", '{"settings": {}, "result": {}}'):
+        if content is not None:
+            (tmp_path / "pretrain.json").write_text(content)
+        with pytest.raises(InputError, match=r"no record of its training|unfinished"):
+            Recipe.of(str(tmp_path))
+
+
+def test_log_probabilities_are_those_of_the_retrained_model(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """In a process of its own."""
+    study = study_of(made)
+    training = Training("some", frozenset({0, 3, 10}), seed=5)
+    found = study.retraining.log_probabilities([training], Silent())[training]
+    kept = [p for n, p in enumerate(PASSAGES) if n not in training.without]
+    retrain(study.retraining.recipe, Corpus.of(kept), tmp_path / "again", seed=5)
+    model = load_model(str(tmp_path / "again"), "cpu")
+    expected = [target_probability(model, model.encoder.query(q, 20)) for q in study.queries]
+    assert np.exp(found) == pytest.approx(expected, rel=2e-3)
+    study.retraining.path.unlink()
+
+
+@pytest.mark.usefixtures("here")
+def test_they_are_kept_and_go_on(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    study = study_of(made)
+    trainings = [Training(f"t{n}", frozenset({n}), 1) for n in range(3)]
+    found = study.retraining.log_probabilities(trainings, Silent())
+    path = study.retraining.path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    trained: list[object] = []
+    real = retraining._Worker.train
+    monkeypatch.setattr(retraining._Worker, "train", lambda t: (trained.append(t), real(t))[1])
+    assert study.retraining.log_probabilities(trainings, Silent()) == found
+    assert trained == [(frozenset({2}), 1)]
+    assert path.read_bytes() == whole
+    other = [Training("t0", frozenset({7}), 1)]
+    with pytest.raises(InputError, match=r"truth.jsonl:1: 't0' was trained on other passages"):
+        study.retraining.log_probabilities(other, Silent())
+    path.unlink()
+
+
+@pytest.mark.usefixtures("here")
+def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
+    table = experiment("lds", made[0], made[1], device="cpu")
+    study = study_of(made)
+    assert study.inside.sum(0).tolist() == [5, 5, 5], "half of eleven passages"
+    assert len({tuple(half) for half in study.inside.T.tolist()}) == 3
+    assert len(study.inside_by_row) == len(study.index) > len(PASSAGES), "one passage is cut"
+    # the sum of a method's scores over the rows of the passages in a half
+    hits = Tracer(made[0], "cpu").trace(study.queries, "cosine", len(study.index))
+    numbers = {p.id: n for n, p in enumerate(PASSAGES)}
+    for n, hit in enumerate(hits):
+        for half in range(3):
+            expected = sum(p.score for p in hit.proponents if study.inside[numbers[p.source], half])
+            assert float(study.predicted("cosine")[n, half]) == pytest.approx(expected, abs=1e-4)
+    bm25 = baseline("bm25", study.corpus, study.queries, len(study.index))
+    for n, hit in enumerate(bm25):
+        sources = {row.id: row.source for row in study.index.rows()}
+        expected = sum(p.score for p in hit.proponents if study.inside[numbers[sources[p.id]], 0])
+        assert float(study.by_text("bm25")[n, 0]) == pytest.approx(expected, rel=1e-4)
+    gold = study.by_gold()
+    assert gold[0].tolist() == (study.inside[0] + study.inside[5]).tolist()
+    truth = study.truth
+    assert truth.shape == (2, 3, 5)
+    values = correlations(gold, truth.mean(0))
+    assert values[2] == pytest.approx(spearman(gold[2].tolist(), truth.mean(0)[:, 2].tolist()))
+    (row,) = (row for row in table.rows if row[0] == "gold passages as scores")
+    assert row[1].startswith(f"{sum(values) / 5:.3f} ")
+    assert table.rows[-1][0] == "one retraining by another"
+    assert "5 facts" in table.notes[0]
+
+
+def test_spearman() -> None:
+    assert spearman([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1)
+    assert spearman([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+    # by hand: ranks 1, 2.5, 2.5, 4 against 2, 1, 3, 4
+    assert spearman([1, 5, 5, 9], [0.2, 0.1, 0.3, 0.4]) == pytest.approx(3 / (4.5 * 5) ** 0.5)
+    assert spearman([1, 1, 1], [1, 2, 3]) == 0
+    with pytest.raises(ValueError, match="2 values beside 3"):
+        spearman([1, 2], [1, 2, 3])
+    draw = torch.Generator().manual_seed(0)
+    a, b = torch.randn(50, generator=draw), torch.randn(50, generator=draw)
+    ranks = [x.argsort().argsort().double() for x in (a, b)]
+    assert spearman(a.tolist(), b.tolist()) == pytest.approx(float(torch.corrcoef(torch.stack(ranks))[0, 1]))
