@@ -26,6 +26,7 @@ Found = tuple[dict[str, float], dict[str, int]]  # seconds and operations by sta
 NO_MODEL = ModelShape(((1, 1),), 1, 1, 0, 1, 0)  # what is searched does not depend on it
 QUERY, TARGET = 32, 4  # tokens
 PAIRED = 4  # queries, each with so many passages of its own
+ROUNDS = 5  # of searches, which take milliseconds
 
 
 def searched(passages: int, dim: int, queries: int) -> Found:
@@ -46,9 +47,9 @@ def searched(passages: int, dim: int, queries: int) -> Found:
     made = mix()
     plain, mixed = QueryTerms(features, whitening), QueryTerms(features, whitening, made.subspace)
     spent = {
-        "scan": best(scan(plain, InnerProduct("train", True))),
-        "task mix": best(mix),
-        "mixed scan": best(scan(mixed, InnerProduct("mixed", True, made))),
+        "scan": best(scan(plain, InnerProduct("train", True)), ROUNDS),
+        "task mix": best(mix, ROUNDS),
+        "mixed scan": best(scan(mixed, InnerProduct("mixed", True, made)), ROUNDS),
     }
     job = Job(NO_MODEL, FeatureShape(blocks, isqrt(min(BLOCK, dim))), passages, 2)
     counted: dict[str, int] = {}

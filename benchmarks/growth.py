@@ -145,9 +145,8 @@ def show_searches(given: argparse.Namespace) -> None:
         cases = [replace(first, **change) for change in changes]
         at = [asked_line(case, *searched(case.passages, case.dim, case.queries)) for case in cases]
         own = Rates.measured(at[0].counted, at[0].seconds)
-        title = (
-            f"search by {name}; else {first.passages:,} passages, d = {first.dim:,}, {first.queries} queries"
-        )
+        others = f"{first.passages:,} passages, d = {first.dim:,}, {first.queries} queries"
+        title = f"search by {name}, else of {others}; rates of the first line"
         show(title, name, at, size, own, tuple(own.by_stage))
 
 
