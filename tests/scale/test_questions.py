@@ -135,15 +135,14 @@ def test_a_task_that_spans_whole_blocks_costs_a_scan_twice(tmp_path: Path) -> No
 def test_a_trace_reads_the_index_once_a_scan_and_once_for_checksums(
     run: SlowRun, monkeypatch: pytest.MonkeyPatch, task: bool
 ) -> None:
-    tracer = Tracer(Index(run.index.folder.path), "cpu")
     monkeypatch.setattr(tracing, "SCAN_QUERIES", 2)
     monkeypatch.setattr(questions, "SCAN_QUERIES", 2)
-    read, checked, factors = [], [], []
+    read, checked, factors, once = [], [], [], []
     whole, compare = opened.read_tensors, opened.checksum
 
     def reading(path: Path) -> dict[str, Tensor]:
         found = whole(path)
-        into = read if path.parent.name == "index" else factors if path.parent.name == "whitening" else []
+        into = {"index": read, "whitening": factors}.get(path.parent.name, once)
         into.append(sum(tensor.nbytes for tensor in found.values()))
         return found
 
@@ -154,10 +153,12 @@ def test_a_trace_reads_the_index_once_a_scan_and_once_for_checksums(
 
     monkeypatch.setattr(opened, "read_tensors", reading)
     monkeypatch.setattr(opened, "checksum", checking)
+    tracer = Tracer(Index(run.index.folder.path), "cpu")
     tracer.trace(QUERIES, k=3, task=QUERIES if task else None, mix=0.5 if task else "auto")
     job = Job(*shapes(tracer.model, tracer.spec.dim, tracer.spec.layer_groups), len(run.index), 48)
     stages = said(job, Questions(len(QUERIES), k=3, task=task))
     assert stages["scan"].read == sum(read) + sum(checked)
+    assert stages["query gradients"].read == 4 * job.model.parameters + 2 * sum(once)
     assert sum(read) == 2 * sum(checked), "two scans for three queries, two at a time"
     assert stages["task mix" if task else "query whitening"].read == 2 * sum(factors)
 
@@ -193,6 +194,23 @@ def test_operations_of_token_scores_are_those_that_torch_does(made: tuple[Index,
     row = cost.gradient_operations(job.model, 21, 1) + cost.feature_operations(job.model, job.features, 21)
     pulled = job.features.dim * job.features.width + cost.whitening_operations(job.features)
     assert stages[1] == 4 * (row + pulled) + cost.inversion_operations(job.features)
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(2, 33), (4, 65)])
+def test_memory_of_passes_for_queries_and_for_tokens(rows: int, tokens: int) -> None:
+    model = small_model("sdpa")
+    job, plan = job_of(model, rows, tokens), plan_layers(model, DIM, GROUPS)
+    extractor = FeatureExtractor(model, plan, fold_moments(plan, ones(model), 0), job.batch_tokens)
+    directions = [torch.randn(4, plan.dim, dtype=torch.float64) for _ in range(rows)]
+    with Counted() as scored:
+        token_scores(extractor, token_rows(rows, tokens), [1] * rows, directions, "loss")
+    with Counted() as asked:
+        extractor(token_rows(rows, tokens), [tokens - 4] * rows, "loss")
+    stages = said(job, Questions(rows, tokens, targets=4))
+    sides = cost.side_bytes(job.model, job.features)  # made before
+    given = 8 * rows * 4 * job.features.dim
+    assert stages["token scores"].memory - sides - given == pytest.approx(scored.peak, rel=0.05)
+    assert stages["query gradients"].memory - sides == pytest.approx(asked.peak, rel=0.1)
 
 
 def test_directions_are_pulled_back_at_the_cost_of_a_solve(made: tuple[Index, Job]) -> None:

@@ -19,6 +19,7 @@ def by_name(job: Job) -> dict[str, Stage]:
 def test_text_and_tokens_on_disk() -> None:
     said, row = by_name(JOB), 50 + 4 * 9
     assert said["encoding"].written == 1000 * row
+    assert said["encoding"].memory == 512 * row, "one shard"
     assert said["encoding"].read == 1000 * (50 + 50 + row), "surveyed, cut, compared"
     assert said["gradients"].written == 1000 * (36 + 8 + 50)
     assert said["gradients"].read == 1000 * row + said["gradients"].written
