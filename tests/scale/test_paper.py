@@ -11,7 +11,7 @@ from proponent.scale import cost
 from proponent.scale.bounds import bounds
 from proponent.scale.questions import Questions, tail_patch_stage, trace_stages
 from proponent.scale.shapes import Job, shapes_of_config
-from proponent.scale.stages import build_stages
+from proponent.scale.stages import build_stages, logit_bytes
 
 THEORY = (Path(__file__).parents[2] / "docs" / "theory.md").read_text("utf-8")
 
@@ -39,6 +39,8 @@ def test_the_job_by_hand(job: Job) -> None:
     stages = {stage.name: stage for stage in build_stages(job)}
     assert stages["gradients"].operations == 312_500_000 * (gradient + features)
     assert stages["R"].operations == 312_500_000 * 65_536 * (4096 + 512)
+    # 65 rows of logits at a time are less than 32 MB
+    assert logit_bytes(job) == 3 * 4 * 65 * 128_256
     # 128 passages a shard, two shards together: every 256 passages read all factors
     assert job.groups == 1_220_704
     triangle = 16 * 4 * 4096 * 4097 // 2

@@ -21,8 +21,19 @@ def test_text_and_tokens_on_disk() -> None:
     assert said["encoding"].written == 1000 * row
     assert said["encoding"].memory == 512 * row, "one shard"
     assert said["encoding"].read == 1000 * (50 + 50 + row), "surveyed, cut, compared"
+    assert said["second moments"].written == 72 + 192, "V and projections"
+    assert said["second moments"].read == 4 * 100 + 72 + 192, "and the model"
     assert said["gradients"].written == 1000 * (36 + 8 + 50)
     assert said["gradients"].read == 1000 * row + said["gradients"].written
+
+
+def test_memory_where_small_terms_count() -> None:
+    # 32 rows of 63 positions; a matrix of 2 x 6 has its gradients, a product as wide, and 64 of a Gram matrix
+    long = Job(NO_MODEL, FeatureShape(2, 3), passages=1000, tokens=64)
+    assert by_name(long)["second moments"].memory == 4 * 32 * 63 * (7 + 5 + (6 + 6 + 64))
+    # 18 coordinates of 2 factors of 9; 5 queries twice and 5 directions, 5 coordinates a block, half a factor
+    mixed = {stage.name: stage for stage in questions.trace_stages(JOB, Questions(5, task=True))}
+    assert mixed["task mix"].memory == 4 * 18 * 9 + 8 * (18 * (2 * 5 + 5) + 2 * 5 * 5 + 4 * 4)
 
 
 def test_one_worker_needs_no_network() -> None:
