@@ -20,18 +20,19 @@ from unittest.mock import patch
 import torch
 from builds import extractor
 from indexing import head
-from inputs import arguments, model_folder, passages, shapes
+from inputs import arguments, model_folder, passages
 from side_by_side import machine
 from stages import StageClock, clocks
 from torch.profiler import ProfilerActivity, profile
 
-from proponent.build.cost import feature_operations, gradient_operations
 from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
 from proponent.gradients.features import extract
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.spec import FeatureSpec
+from proponent.scale.cost import feature_operations, gradient_operations
+from proponent.scale.shapes import shapes
 
 # Operations whose names hold one of these are of that kind; all others are elementwise or sums.
 KINDS = {
@@ -119,7 +120,7 @@ def by_kind(operations: Mapping[str, float], whole: float) -> dict[str, float]:
 
 def products(model: LanguageModel, spec: FeatureSpec, rows: Sequence[Sequence[int]]) -> int:
     """Operations in products of the model's matrices, the logits and the features, attention left out."""
-    shape, features = shapes(model, plan_layers(model, spec.dim, spec.layer_groups))
+    shape, features = shapes(model, spec.dim, spec.layer_groups)
     alone = replace(shape, attention=0)
     return sum(
         gradient_operations(alone, len(row)) + feature_operations(alone, features, len(row)) for row in rows

@@ -10,10 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from proponent.build.cost import FeatureShape, ModelShape
 from proponent.corpus.corpus import Corpus
-from proponent.gradients.layers import LayerPlan, find_matrices
-from proponent.gradients.model import LanguageModel
 from proponent.pretraining.passages import train_tokenizer
 from proponent.pretraining.sizes import SIZES
 
@@ -48,14 +45,3 @@ def passages(corpus: str, count: int, path: Path) -> Path:
         for n, example in enumerate(islice(cycle(Corpus.read(corpus)), count)):
             file.write(json.dumps({"id": f"p{n}", "text": example.text}, ensure_ascii=False) + "\n")
     return path
-
-
-def shapes(model: LanguageModel, plan: LayerPlan) -> tuple[ModelShape, FeatureShape]:
-    """What the cost model knows of a model and its features."""
-    config, head = model.causal.config, model.causal.get_output_embeddings().weight
-    attention = config.num_hidden_layers * config.num_attention_heads
-    attention *= getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    matrices = tuple((matrix.inputs, sum(matrix.outputs)) for matrix in find_matrices(model))
-    return ModelShape(matrices, head.shape[1], head.shape[0], attention), FeatureShape(
-        len(plan.blocks), plan.side
-    )

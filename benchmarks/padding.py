@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=20000)
     given = parser.parse_args()
     encoder = TextEncoder(AutoTokenizer.from_pretrained(given.model))
-    model = LanguageModel(None, encoder, torch.device("cpu"), None)  # schedules need no weights
+    model = LanguageModel(None, torch.device("cpu"), encoder, None)  # schedules need no weights
     print("| corpus | rows | tokens a row | " + " | ".join(f"{t:,} a batch" for t in given.tokens) + " |")
     print("| --- | ---: | ---: |" + " ---: |" * len(given.tokens))
     for name in given.corpora:

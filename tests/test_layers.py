@@ -13,7 +13,7 @@ import pytest
 
 HOUSE = Path(__file__).parents[1] / "src" / "proponent"
 
-# cli → viewer, demo → evaluate → attribute → build, pretraining → index, gradients → corpus.
+# cli → viewer, demo → evaluate → attribute, scale → build, pretraining → index, gradients → corpus.
 # errors, files, memory, products, progress and threads are leaves that all may use.
 FLOORS = (
     {"errors"},
@@ -21,7 +21,7 @@ FLOORS = (
     {"corpus"},
     {"index", "gradients"},
     {"build", "pretraining"},
-    {"attribute"},
+    {"attribute", "scale"},
     {"evaluate"},
     {"demo", "viewer"},
 )

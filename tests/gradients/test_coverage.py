@@ -36,7 +36,7 @@ def random_model(config: PreTrainedConfig) -> LanguageModel:
     causal = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     for weight in causal.parameters():
         weight.add_(torch.randn_like(weight) * 0.1)
-    model = LanguageModel(causal, TextEncoder(byte_tokenizer()), torch.device("cpu"), 64)
+    model = LanguageModel(causal, torch.device("cpu"), TextEncoder(byte_tokenizer()), 64)
     model.multiply_in("float32")
     return model
 

@@ -30,7 +30,7 @@ Shared = Callable[[str], LanguageModel]
 def wrapped(causal: nn.Module) -> LanguageModel:
     """Any module as a language model on the CPU."""
     frozen = causal.eval().requires_grad_(False)
-    return LanguageModel(frozen, TextEncoder(byte_tokenizer()), torch.device("cpu"), None)
+    return LanguageModel(frozen, torch.device("cpu"), TextEncoder(byte_tokenizer()), None)
 
 
 def of_config(config: PreTrainedConfig) -> LanguageModel:

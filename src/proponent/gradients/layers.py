@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from proponent.errors import InputError
 from proponent.gradients.linear import LINEAR, layer_stack
-from proponent.gradients.model import LanguageModel
+from proponent.gradients.model import CausalModel
 
 # Token ids that show what layers read; position by position, 0 0 1 0 0 1 does not begin as the first row.
 PROBE = ([0, 1, 0], [0, 0, 1])
@@ -80,7 +80,7 @@ class LayerPlan:
         return tuple(matrix for block in self.blocks for matrix in block.matrices)
 
 
-def plan_layers(model: LanguageModel, dim: int, layer_groups: int) -> LayerPlan:
+def plan_layers(model: CausalModel, dim: int, layer_groups: int) -> LayerPlan:
     """Cut a model's matrices into blocks; InputError where ``dim`` is less than a coordinate a block."""
     blocks = cut_blocks(find_matrices(model), layer_groups)
     side = int((dim / len(blocks)) ** 0.5 + 1e-9)
@@ -106,7 +106,7 @@ def cut_blocks(matrices: tuple[Matrix, ...], layer_groups: int) -> tuple[LayerBl
     return tuple(blocks)
 
 
-def find_matrices(model: LanguageModel) -> tuple[Matrix, ...]:
+def find_matrices(model: CausalModel) -> tuple[Matrix, ...]:
     """All attention and MLP matrices of a model, found by watching forward passes of a few tokens.
 
     Linear modules (nn.Linear or GPT-2's Conv1D) in the model's stack of layers count as attention where
@@ -168,7 +168,7 @@ def _refuse_shared_weights(causal: nn.Module, called: set[str]) -> None:
                 raise InputError(f"{found}; models whose layers share a weight are not supported")
 
 
-def _watch(model: LanguageModel, linear: dict[str, nn.Module]) -> dict[str, Tensor]:
+def _watch(model: CausalModel, linear: dict[str, nn.Module]) -> dict[str, Tensor]:
     """The input of every linear module that gradients pass, in order of the calls, for a few rows [n, t].
 
     Raises InputError where a module is called more than once, or its input is neither [n, t, i] nor the
@@ -195,7 +195,7 @@ def _watch(model: LanguageModel, linear: dict[str, nn.Module]) -> dict[str, Tens
 
 
 def _calls(
-    model: LanguageModel, linear: dict[str, nn.Module], tokens: Tensor
+    model: CausalModel, linear: dict[str, nn.Module], tokens: Tensor
 ) -> list[tuple[str, Tensor | None]]:
     """(path, input) of every call in a forward pass of tokens [n, t]; no input where autograd is off."""
     calls: list[tuple[str, Tensor | None]] = []

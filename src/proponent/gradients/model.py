@@ -48,21 +48,14 @@ class _Replay(nn.Module):
 
 
 @dataclass(frozen=True)
-class LanguageModel:
-    """A frozen causal language model and the tokenizer that goes with it.
+class CausalModel:
+    """A frozen causal language model on a device: token ids to hidden states, and these to logits.
 
-    causal: the whole Hugging Face model in eval mode.  max_positions: longest input, None if unknown.
-    position_break: length above which all of a row's positions get other factors (LongRoPE), so that
-        rows on its two sides must not share a batch; None where no length changes them.
-    identity: checksum of the weights as loaded and of the settings that the logits depend on.
+    causal: the whole Hugging Face model in eval mode.
     """
 
     causal: Any
-    encoder: TextEncoder
     device: torch.device
-    max_positions: int | None
-    position_break: int | None = None
-    identity: str = ""
 
     @property
     def vocabulary(self) -> int:
@@ -87,6 +80,22 @@ class LanguageModel:
         head._modules = {**self.causal._modules, self.causal.base_model_prefix: replay}
         output: Tensor = head(inputs_embeds=hidden[None], use_cache=False).logits.squeeze(0)
         return output.float()
+
+
+@dataclass(frozen=True)
+class LanguageModel(CausalModel):
+    """A causal model with the tokenizer that goes with it.
+
+    max_positions: longest input, None if unknown.
+    position_break: length above which all of a row's positions get other factors (LongRoPE), so that
+        rows on its two sides must not share a batch; None where no length changes them.
+    identity: checksum of the weights as loaded and of the settings that the logits depend on.
+    """
+
+    encoder: TextEncoder
+    max_positions: int | None
+    position_break: int | None = None
+    identity: str = ""
 
     def multiply_in(self, dtype: str) -> None:
         """Let the linear modules multiply in ``float32`` or ``bfloat16``; see ``multiply_fast``."""
@@ -118,7 +127,7 @@ def load_model(name: str, device: str | None = None, trust_remote_code: bool = F
     known = _known_tokens(name, causal)
     encoder = TextEncoder(load_tokenizer(name, trust_remote_code), known)
     identity = fingerprint(causal, settings)
-    model = LanguageModel(causal.to(where), encoder, where, None, identity=identity)
+    model = LanguageModel(causal.to(where), where, encoder, None, identity=identity)
     model.multiply_in("float32")
     text = causal.config.get_text_config(decoder=True)  # of the text model where there are several
     # "dynamic" positions, which follow the longest row seen so far, never change up to the stated limit

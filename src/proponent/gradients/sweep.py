@@ -16,7 +16,7 @@ from torch import Tensor
 from proponent.gradients.backprop import Batch, backpropagate
 from proponent.gradients.lanes import batch_schedules, run_lanes
 from proponent.gradients.layers import Matrix
-from proponent.gradients.model import LanguageModel
+from proponent.gradients.model import CausalModel, LanguageModel
 
 
 class Capture(Protocol):
@@ -82,7 +82,7 @@ class Sweep:
 
 @contextmanager
 def captured(
-    model: LanguageModel, matrices: Sequence[Matrix], captures: Sequence[Capture], rows: int
+    model: CausalModel, matrices: Sequence[Matrix], captures: Sequence[Capture], rows: int
 ) -> Iterator[None]:
     """While open, every forward and backward pass of the model over ``rows`` rows feeds all ``captures``.
 

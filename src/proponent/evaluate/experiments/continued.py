@@ -38,7 +38,7 @@ class Continued:
         causal, _ = load_weights(name, trust_remote_code=False)
         where = pick_device(device)
         encoder = TextEncoder(load_tokenizer(name, trust_remote_code=False))
-        model = LanguageModel(causal.to(where).requires_grad_(True), encoder, where, None)
+        model = LanguageModel(causal.to(where).requires_grad_(True), where, encoder, None)
         return cls(model, {k: v.detach().clone() for k, v in causal.state_dict().items()}, max_length)
 
     def losses(self, queries: Sequence[Query]) -> dict[str, float]:

@@ -1,0 +1,180 @@
+"""The cost model: floating-point operations and bytes of a unit of work, from the shapes alone.
+
+A multiplication and an addition are two operations.  Counted are matrix products and factorizations; all else
+is linear in what they read and write, and shows in the rate that a machine reaches.  ``stages`` puts these
+together to the stages of a job.
+"""
+
+from __future__ import annotations
+
+from proponent.index.hessian import STRIP
+from proponent.index.mix import STRIP as GRAM_STRIP
+from proponent.index.whitening import CORNER
+from proponent.scale.shapes import FLOAT, FeatureShape, Job, ModelShape
+
+CODE = 2  # bytes of a coordinate on disk
+DOUBLE = 8
+ROW_FLOATS = 3  # scale and two norms of a row of the index
+RAW_FLOATS = 2  # scale and norm of a row before whitening
+BLOCK_NUMBERS = 2  # doubles stored beside a triangle: moments of R, or a damping
+
+# Attention to the tokens before: half of the t × t products, queries with keys and weights with values.
+ATTENTION_FORWARD = 2
+ATTENTION_BACKWARD = 5  # the weights again, and four products of the same size
+
+
+def forward_operations(model: ModelShape, tokens: int, scored: int) -> int:
+    """Operations of a row's forward pass over all but its last token, with ``scored`` positions' logits."""
+    positions = tokens - 1
+    products = 2 * (positions * model.weights + scored * model.hidden * model.vocabulary)
+    return products + ATTENTION_FORWARD * positions**2 * model.attention
+
+
+def gradient_operations(model: ModelShape, tokens: int, scored: int | None = None) -> int:
+    """Operations of a row's forward and backward pass with respect to activations, logits included.
+
+    The backward pass ends at the outputs of the first matrix; the last token is not computed.
+    scored: positions that have logits, all unless given.
+    """
+    positions = tokens - 1
+    scored = positions if scored is None else scored
+    products = 2 * (positions * (model.weights - model.first) + scored * model.hidden * model.vocabulary)
+    backward = products + ATTENTION_BACKWARD * positions**2 * model.attention
+    return forward_operations(model, tokens, scored) + backward
+
+
+def projection_operations(model: ModelShape, features: FeatureShape, tokens: int) -> int:
+    """Operations of a row's projections of layer inputs and gradients, at every position."""
+    return 2 * (tokens - 1) * features.side * model.sides
+
+
+def feature_operations(model: ModelShape, features: FeatureShape, tokens: int) -> int:
+    """Operations of a passage's projections and of their products, summed over positions."""
+    products = 2 * (tokens - 1) * features.width * len(model.matrices)
+    return projection_operations(model, features, tokens) + products
+
+
+def gram_operations(model: ModelShape, tokens: int) -> int:
+    """Operations of ``x xᵀ`` and ``d dᵀ`` of every matrix of a row, [t − 1, t − 1] each."""
+    return 2 * (tokens - 1) ** 2 * model.sides
+
+
+def moment_operations(model: ModelShape, tokens: int) -> int:
+    """Operations of a passage's second moments by ``(x xᵀ) d`` and ``(d dᵀ) x``, its gradient included."""
+    return gradient_operations(model, tokens) + 2 * gram_operations(model, tokens)
+
+
+def triangle_operations(width: int, strip: int) -> int:
+    """Operations of the lower triangle of ``Φᵀ Φ`` [width, width] for one row of Φ, by strips of its rows.
+
+    A strip is made as far as its last diagonal entry: ``width (width + strip)`` where strips divide it.
+    """
+    stops = (min(start + strip, width) for start in range(0, width, strip))
+    return sum(2 * (stop - start) * stop for start, stop in zip(range(0, width, strip), stops, strict=True))
+
+
+def hessian_operations(features: FeatureShape) -> int:
+    """Operations of a passage's part φφᵀ in R: lower triangles, and what the strips of them waste."""
+    return features.blocks * triangle_operations(features.width, STRIP)
+
+
+def corners(width: int) -> tuple[int, ...]:
+    """Sizes of the corners of a triangular factor that are inverted: its halves, halved as long as needed."""
+    if width <= CORNER:
+        return (width,)
+    return corners(width // 2) + corners(width - width // 2)
+
+
+def whitening_operations(features: FeatureShape) -> int:
+    """Operations of a passage's triangular solves ψ = L⁻¹ φ; the inverses of the corners are dense."""
+    return features.blocks * (features.width**2 + sum(c**2 for c in corners(features.width)))
+
+
+def inversion_operations(features: FeatureShape) -> int:
+    """Operations of inverting the corners of all factors, once for all rows that are whitened together."""
+    return features.blocks * sum(c**3 for c in corners(features.width))
+
+
+def cholesky_operations(features: FeatureShape) -> int:
+    """Operations of R's Cholesky factors, once a corpus; in float64."""
+    return features.blocks * features.width**3 // 3
+
+
+def eigenvalue_operations(features: FeatureShape) -> int:
+    """Operations of R's eigenvalues, by reduction to a tridiagonal matrix, once a corpus."""
+    return 4 * features.blocks * features.width**3 // 3
+
+
+def task_rank(features: FeatureShape, queries: int) -> int:
+    """Directions of a task in each block: as many as its queries span, at most w."""
+    return min(queries, features.width)
+
+
+def task_operations(features: FeatureShape, queries: int) -> int:
+    """Operations of a task's subspace and its λ from queries' features, in float64.
+
+    Of each block: the queries whitened, and of the smaller Gram matrix, before and after whitening, its
+    triangle and its eigenvalues (4/3 r³, and once 10/3 r³ more for vectors); directions and coordinates.
+    """
+    rank, other = task_rank(features, queries), max(queries, features.width)
+    gram = triangle_operations(rank, GRAM_STRIP) * other
+    eigenvectors = 6 * rank**3
+    products = 2 * rank * queries * features.width
+    turned = products if queries < features.width else 0  # eigenvectors of ΨΨᵀ are turned into those of ΨᵀΨ
+    whitened = queries * whitening_operations(features) + inversion_operations(features)
+    return whitened + features.blocks * (2 * gram + eigenvectors + products + turned)
+
+
+def direction_operations(features: FeatureShape, queries: int) -> int:
+    """Operations of a passage's products with a task's directions, once a scan.
+
+    Where the task spans whole blocks, what it leaves of a passage is worked out as well, at the same cost.
+    """
+    passes = 2 if queries >= features.width else 1
+    return 2 * passes * task_rank(features, queries) * features.dim
+
+
+def coordinate_operations(features: FeatureShape, queries: int) -> int:
+    """Operations of a passage's coordinates along a task's directions with every query's, and in its norm."""
+    return 2 * (queries + 1) * task_rank(features, queries) * features.blocks
+
+
+def index_bytes(features: FeatureShape) -> int:
+    """Bytes of the finished index that a passage takes, its text apart."""
+    return CODE * features.dim + FLOAT * ROW_FLOATS
+
+
+def raw_bytes(features: FeatureShape) -> int:
+    """Bytes that a passage's features take as well while the index is built."""
+    return CODE * features.dim + FLOAT * RAW_FLOATS
+
+
+def triangle_bytes(features: FeatureShape) -> int:
+    """Bytes of R, or of sums for it: lower triangles and two numbers a block."""
+    entries = features.width * (features.width + 1) // 2
+    return features.blocks * (FLOAT * entries + DOUBLE * BLOCK_NUMBERS)
+
+
+def factor_bytes(features: FeatureShape) -> int:
+    """Bytes of the Cholesky factors with their eigenvalues and damping."""
+    return triangle_bytes(features) + FLOAT * features.dim
+
+
+def side_bytes(model: ModelShape, features: FeatureShape) -> int:
+    """Bytes of the projections with second moments folded in."""
+    return FLOAT * features.side * model.sides
+
+
+def moment_bytes(model: ModelShape) -> int:
+    """Bytes of the second moments: row and column sums and one number a matrix."""
+    return FLOAT * (model.sides + len(model.matrices))
+
+
+def disk_bytes(job: Job, finished: bool = True) -> int:
+    """Bytes on disk of an index, or the most while it is built; text and headers of files apart."""
+    once = moment_bytes(job.model) + side_bytes(job.model, job.features)
+    once += triangle_bytes(job.features) + factor_bytes(job.features)
+    if finished:
+        return once + job.passages * index_bytes(job.features)
+    sums, rows = job.spans * triangle_bytes(job.features), index_bytes(job.features) + raw_bytes(job.features)
+    return once + sums + job.passages * (rows + FLOAT * (job.tokens + 1))

@@ -1,0 +1,66 @@
+"""The paper's own job, worked out by hand, and what the page on theory says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import LlamaConfig
+
+from proponent.scale import cost
+from proponent.scale.bounds import bounds
+from proponent.scale.questions import Questions, tail_patch_stage, trace_stages
+from proponent.scale.shapes import Job, shapes_of_config
+from proponent.scale.stages import build_stages, logit_bytes
+
+THEORY = (Path(__file__).parents[2] / "docs" / "theory.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def job() -> Job:
+    """160 billion tokens in passages of 512, a model of Llama-3-8B's shape, d = 2^16."""
+    config = LlamaConfig(
+        vocab_size=128_256,
+        hidden_size=4096,
+        intermediate_size=14_336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        tie_word_embeddings=False,
+    )
+    return Job(*shapes_of_config(config, 2**16, 8), 160 * 10**9 // 512, 512, workers=128)
+
+
+def test_the_job_by_hand(job: Job) -> None:
+    weights = 32 * (4096 * 6144 + 4096 * 4096 + 4096 * 28_672 + 14_336 * 4096)
+    sides = 32 * (4096 + 6144 + 4096 + 4096 + 4096 + 28_672 + 14_336 + 4096)
+    gradient = 2 * 511 * (2 * weights - 4096 * 6144) + 7 * 511**2 * 32 * 4096 + 4 * 511 * 4096 * 128_256
+    features = 2 * 511 * (64 * sides + 4096 * 128)
+    stages = {stage.name: stage for stage in build_stages(job)}
+    assert stages["gradients"].operations == 312_500_000 * (gradient + features)
+    assert stages["R"].operations == 312_500_000 * 65_536 * (4096 + 512)
+    # 65 rows of logits at a time are less than 32 MB
+    assert logit_bytes(job) == 3 * 4 * 65 * 128_256
+    # 128 passages a shard, two shards together: every 256 passages read all factors
+    assert job.groups == 1_220_704
+    triangle = 16 * 4 * 4096 * 4097 // 2
+    assert stages["whitening"].read == pytest.approx(
+        312_500_000 * 4 * 65_536 + 1_220_704 * triangle, rel=1e-3
+    )
+    assert cost.disk_bytes(job) == pytest.approx(312_500_000 * 2 * 65_536, rel=1e-3)
+
+
+def test_the_page_says_how_far_the_code_is_from_its_bounds(job: Job) -> None:
+    table = THEORY.partition("| at the job below |")[2].partition("\n\n")[0].splitlines()[2:]
+    said = [float(row.split("|")[-2]) for row in table]
+    assert said == pytest.approx([bound.distance for bound in bounds(job)], rel=5e-3)
+
+
+def test_the_page_names_every_function_that_spends(job: Job) -> None:
+    every = (
+        *build_stages(job),
+        *trace_stages(job, Questions(1)),
+        *trace_stages(job, Questions(1, task=True)),
+    )
+    for stage in (*every, tail_patch_stage(job, Questions(1))):
+        assert f"`{stage.spends.removeprefix('proponent.')}`" in THEORY, stage.name
