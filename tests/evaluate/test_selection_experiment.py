@@ -108,7 +108,11 @@ def test_the_table_and_its_trainings(made: tuple[Path, Path], monkeypatch: pytes
     start = [known[str(Training("nothing", 0, 0, 0.0))][id] for id in ids]
     change = sum(mine) / len(mine) - sum(start) / len(start)
     (row,) = (row for row in table.rows if row[:2] == ("5", "log-det"))
-    assert row[3].startswith(f"{change:+.2f} ")
+    assert row[2].startswith(f"{change:+.2f} ")
+    own = [query.id for query in study.half(judged=False)]
+    mine = [known[str(Training("log-det", 5, seed, rate))][id] for seed in range(2) for id in own]
+    start = [known[str(Training("nothing", 0, 0, 0.0))][id] for id in own]
+    assert row[6].startswith(f"{sum(mine) / len(mine) - sum(start) / len(start):+.2f} ")
     # a cut line is trained again, and nothing else is
     done, trained = (folder / "losses.jsonl").read_bytes(), []
     (folder / "losses.jsonl").write_bytes(done[:-20])

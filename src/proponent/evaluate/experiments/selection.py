@@ -131,33 +131,46 @@ class Training(NamedTuple):
         return f"{self.method}, {self.budget} passages, seed {self.seed}, rate {self.rate:g}"
 
 
+UNTRAINED = Training("nothing", 0, 0, 0.0)
+COLUMNS = (
+    *("passages", "method", "change", f"minus {RANDOM}", f"minus {BM25}", "minus top"),
+    *("own: change", "own: minus top"),
+)
+
+
 def selection(study: Selection) -> Table:
     """Loss on facts that took no part in choosing, after training on what was chosen for the others."""
     rate = _rate(study)
-    before = _mean_losses(study, [Training("nothing", 0, 0, 0.0)])
     rows, lines = [], dict[str, list[tuple[float, Estimate]]]()
     for budget in study.budgets:
-        after = {
-            method: _mean_losses(study, [Training(method, budget, seed, rate) for seed in range(SEEDS)])
-            for method in METHODS
-        }
-        for method, losses in after.items():
-            change = paired_difference(losses, before)
+        trainings = {m: [Training(m, budget, seed, rate) for seed in range(SEEDS)] for m in METHODS}
+        held = {method: _mean_losses(study, of) for method, of in trainings.items()}
+        own = {method: _mean_losses(study, of, judged=False) for method, of in trainings.items()}
+        for method in METHODS:
+            change = paired_difference(held[method], _mean_losses(study, [UNTRAINED]))
+            own_change = paired_difference(own[method], _mean_losses(study, [UNTRAINED], judged=False))
             lines.setdefault(method, []).append((budget, change))
-            beside = [paired_difference(losses, after[other]) for other in (RANDOM, BM25, TOP)]
-            named = zip((RANDOM, BM25, TOP), beside, strict=True)
-            cells = ("—" if method == other else points(found) for other, found in named)
-            rows.append((f"{budget:,}", method, str(estimate(losses)), points(change), *cells))
-    judged, chosen = len(study.half(judged=True)), len(study.chosen_for)
-    note = (
-        f"−log p(target) in nats, mean over {judged} facts; passages were chosen for {chosen} others of the "
-        f"same relations. Without training {estimate(before)}. AdamW, rate {rate:g} (of {len(RATES)} the "
-        f"best on the other half, with random passages), {EPOCHS} passes, {BATCH} passages a step, {SEEDS} "
-        "seeds; 95% bootstrap intervals over facts. Less is better."
-    )
-    columns = ("passages", "method", "loss", "change", f"minus {RANDOM}", f"minus {BM25}", "minus top")
+            beside = [*((held, other) for other in (RANDOM, BM25, TOP)), (own, TOP)]
+            cells = [
+                "—" if method == other else points(paired_difference(of[method], of[other]))
+                for of, other in beside
+            ]
+            made = (points(change), *cells[:3], points(own_change), cells[3])
+            rows.append((f"{budget:,}", method, *made))
     figure = Figure("Loss on held-out facts", "passages", "change of loss (nats)", lines, log=True)
-    return Table("Training on what was selected", columns, tuple(rows), (note,), {"figure": figure})
+    title = "Training on what was selected"
+    return Table(title, COLUMNS, tuple(rows), (_note(study, rate),), {"figure": figure})
+
+
+def _note(study: Selection, rate: float) -> str:
+    judged, chosen = len(study.half(judged=True)), len(study.chosen_for)
+    before = estimate(_mean_losses(study, [UNTRAINED]))
+    return (
+        f"Change of −log p(target) in nats, mean over {judged} held-out facts, and over the {chosen} facts "
+        f"of the same relations that passages were chosen for (own). Held-out without training {before}. "
+        f"AdamW, rate {rate:g} (of {len(RATES)} the best on the own half, with random passages), {EPOCHS} "
+        f"passes, {BATCH} passages a step, {SEEDS} seeds; 95% bootstrap intervals over facts. Less is better."
+    )
 
 
 def _rate(study: Selection) -> float:
@@ -168,10 +181,10 @@ def _rate(study: Selection) -> float:
     return min(tried, key=lambda training: mean([found[training][id] for id in ids])).rate
 
 
-def _mean_losses(study: Selection, trainings: Sequence[Training]) -> list[float]:
-    """Each judged fact's loss, the mean over trainings."""
+def _mean_losses(study: Selection, trainings: Sequence[Training], judged: bool = True) -> list[float]:
+    """Each fact's loss, the mean over trainings; of those held out, or of those that choose."""
     found = study.trained(trainings).values()
-    return [mean([losses[query.id] for losses in found]) for query in study.half(judged=True)]
+    return [mean([losses[query.id] for losses in found]) for query in study.half(judged)]
 
 
 def _hashed(name: str) -> str:
