@@ -49,7 +49,7 @@ def test_every_choice_is_taken() -> None:
 
 
 def test_a_second_moment_that_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"sampel' is neither 'sample', 'none' nor a file"):
+    with pytest.raises(InputError, match=r"sampel' is neither 'sample', 'kronecker', 'none' nor a file"):
         FeatureSpec("m", second_moment="sampel")
     with pytest.raises(InputError, match="nor a file"):
         FeatureSpec("m", second_moment=str(tmp_path))  # a folder
@@ -91,6 +91,7 @@ def test_round_trip_through_json(tmp_path: Path) -> None:
         "damping": 0.25,
         "dtype": "bfloat16",
         "seed": 5,
+        "hessian": "train",
     }
 
 
@@ -135,6 +136,7 @@ def test_the_digest_sees_every_field(tmp_path: Path) -> None:
         "damping": 0.5,
         "dtype": "bfloat16",
         "seed": 1,
+        "hessian": "identity",
     }
     assert changes.keys() == {f.name for f in fields(FeatureSpec)}
     digests = {replace(SPEC, **{name: value}).digest() for name, value in changes.items()}
@@ -143,7 +145,7 @@ def test_the_digest_sees_every_field(tmp_path: Path) -> None:
 
 def test_the_digest_is_of_sorted_json() -> None:
     text = (
-        '{"batch_tokens": 2048, "damping": "oas", "dim": 65536, "dtype": "float32", "layer_groups": 8, '
+        '{"batch_tokens": 2048, "damping": "oas", "dim": 65536, "dtype": "float32", "hessian": "train", "layer_groups": 8, '
         '"max_length": 0, "model": "hub/model", "moment_sample": 256, "output": "loss", '
         '"second_moment": "sample", "seed": 0}'
     )

@@ -179,7 +179,7 @@ def test_other_dampings_are_refused(damping: float | str) -> None:
 def test_rows_whitened_anew_are_as_if_whitened_so_at_first(old: float | str, new: float | str) -> None:
     values = features()
     before, after = of(values, old), of(values, new)
-    turn = Rewhitening.between(before, after)
+    turn = Rewhitening.between(before.blocks, after.blocks)
     found, expected = turn(before.whiten(values)), after.whiten(values)
     assert ((found - expected).norm(dim=1) / expected.norm(dim=1)).max() < 1e-5
 

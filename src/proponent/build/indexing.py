@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,11 +25,12 @@ from proponent.files import write_json
 from proponent.gradients.coverage import uncovered
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.identity import versions
+from proponent.gradients.kronecker import sample_kronecker, together
 from proponent.gradients.layers import LayerPlan, plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.moments import SecondMoments, fold_moments, pack_moments, sample_moments
 from proponent.gradients.optimizer import checkpoint_moments
-from proponent.gradients.projection import pack_projections, unpack_projections
+from proponent.gradients.projection import Projection, pack_projections, unpack_projections
 from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
 from proponent.index.codec import CODEC
@@ -38,6 +39,7 @@ from proponent.index.run import FORMAT, Index, RunFolder
 from proponent.index.storage import read_tensors, write_tensors
 from proponent.progress import Progress, Silent
 
+T = TypeVar("T")
 MAX_LENGTH = 512  # tokens of a chunk where neither the spec nor the model says less
 
 
@@ -69,7 +71,8 @@ def build_indexes(
 ) -> list[Index]:
     """Several runs from one pass of the model, each the same as ``build_index`` would make it.
 
-    specs: the spec of each folder; they may differ in dim, layer_groups, second_moment and damping.
+    specs: the spec of each folder; they may differ in dim, layer_groups, second_moment, hessian
+    and damping.
     """
     progress = progress or Silent()
     first = _shared_pass(list(specs.values()))
@@ -115,7 +118,7 @@ def _threads(count: int) -> Iterator[None]:
 
 def _shared_pass(specs: list[FeatureSpec]) -> FeatureSpec:
     """The first spec, after a check of all, and that they can share one pass of the model."""
-    own = ("dim", "layer_groups", "second_moment", "damping")
+    own = ("dim", "layer_groups", "second_moment", "hessian", "damping")
     for spec in specs:
         check_damping(spec.damping)
         if replace(spec, **{name: getattr(specs[0], name) for name in own}) != specs[0]:
@@ -196,18 +199,15 @@ class _Work:
         Nothing is written before all of these could be made: they show whether the input can be used.
         """
         marks = {path: Marks(RunFolder(path)) for path in plans}
-        moments = {
-            path: self._moments(path, plan) for path, plan in plans.items() if not marks[path].done(START)
-        }
-        left = self._uncovered(next(iter(plans.values()))) if moments else {}
+        made = {path: self._folded(path, plan) for path, plan in plans.items() if not marks[path].done(START)}
+        left = self._uncovered(next(iter(plans.values()))) if made else {}
         self.model.multiply_in(self.first.dtype)  # second moments are made in float32: they weigh everything
-        for path, found in moments.items():
+        for path, (moments, folded) in made.items():
             folder, checksums = RunFolder(path), dict[Path, str]()
             if not folder.manifest.is_file():
                 made_with = {"versions": versions(), "threads": torch.get_num_threads()}
                 write_json(folder.manifest, {**self.manifests[path], MADE_WITH: made_with, UNCOVERED: left})
-            folded = fold_moments(plans[path], found, self.first.seed)
-            packed = {folder.moments: pack_moments(found), folder.sides: pack_projections(folded)}
+            packed = {folder.moments: pack_moments(moments), folder.sides: pack_projections(folded)}
             for file, tensors in packed.items():
                 write_tensors(file, tensors, partial(checksums.setdefault, file))
             marks[path].write(START, checksums)
@@ -217,26 +217,36 @@ class _Work:
         folder, spec = marks.folder, self.specs[marks.folder.path]
         folded = unpack_projections(read_tensors(marks.sound(START, folder.sides)))
         extractor = FeatureExtractor(self.model, plan, folded, spec.batch_tokens)
-        return Build(folder, marks, len(plan.blocks), spec.damping, extractor)
+        damping = None if spec.hessian == "identity" else spec.damping
+        return Build(folder, marks, len(plan.blocks), damping, extractor)
 
-    def _moments(self, path: Path, plan: LayerPlan) -> dict[str, SecondMoments]:
-        """A run's second moments by matrix name."""
-        spec = self.specs[path]
+    def _folded(self, path: Path, plan: LayerPlan) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
+        """A run's rank-one second moments, and its projections with the correction folded in, by matrix."""
+        spec, matrices = self.specs[path], plan.matrices
+        if spec.second_moment == "kronecker":
+            sweeps = len(list(together(matrices)))
+            return self._sampled(partial(sample_kronecker, plan=plan, seed=spec.seed), spec, plan, sweeps)
         if spec.second_moment == "none":
-            return {matrix.name: SecondMoments.ones(matrix) for matrix in plan.matrices}
-        if spec.second_moment != "sample":
+            moments = {matrix.name: SecondMoments.ones(matrix) for matrix in matrices}
+        elif spec.second_moment == "sample":
+            moments = self._sampled(sample_moments, spec, plan)
+        else:
             self.progress.say(f"second moments: {spec.second_moment}")
-            return checkpoint_moments(self.model, plan.matrices, spec.second_moment)
+            moments = checkpoint_moments(self.model, matrices, spec.second_moment)
+        return moments, fold_moments(plan, moments, self.first.seed)
+
+    def _sampled(self, make: Callable[..., T], spec: FeatureSpec, plan: LayerPlan, sweeps: int = 1) -> T:
+        """What is made of the gradients of a sample of passages, in so many sweeps."""
         rows, starts = [chunk.tokens for chunk in self.sample], [chunk.start for chunk in self.sample]
         sweep = Sweep(self.model, plan.matrices, spec.batch_tokens)
         began = time.monotonic()
-        with self.progress.stage("second moments", len(rows), "rows") as advance:
+        with self.progress.stage("second moments", len(rows) * sweeps, "rows") as advance:
 
             def done(members: Sequence[int]) -> None:
                 advance(len(members), tokens=sum(len(rows[n]) for n in members))
 
-            made = sample_moments(sweep, rows, starts, done)
-        minutes = (time.monotonic() - began) / len(rows) * self.survey.passages / 60
+            made = make(sweep, rows=rows, starts=starts, done=done)
+        minutes = (time.monotonic() - began) / len(rows) / sweeps * self.survey.passages / 60
         self.progress.say(f"the gradients of all passages take about {minutes:,.1f} minutes at this rate")
         return made
 

@@ -8,11 +8,12 @@ needs no memory of another task, may run twice with the same bytes, and does not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,10 +23,10 @@ from proponent.build.plan import PLAN, passage_columns, read_staged
 from proponent.files import checksum, write_checksummed_json
 from proponent.gradients.features import FeatureExtractor, extract
 from proponent.index.codec import Rows, encode
-from proponent.index.hessian import HessianBlock, HessianSum, split_blocks
+from proponent.index.hessian import HessianBlock, HessianSum, TraceSum, split_blocks
 from proponent.index.run import RunFolder
 from proponent.index.storage import read_tensors, write_table, write_tensors
-from proponent.index.whitening import BlockWhitening
+from proponent.index.whitening import BlockWhitening, ScaledIdentity, unpack_block
 from proponent.progress import Advance
 
 # Shards whose part of R is summed in one task, and shards that are whitened together, in one product.
@@ -34,19 +35,21 @@ GROUP_SHARDS = 2
 START = "start"  # mark of what is written before the first task
 
 Checksums = dict[Path, str]
+Sum = TypeVar("Sum", HessianSum, TraceSum)
 
 
 @dataclass(frozen=True)
 class Build:
     """A run that is being built.
 
-    blocks: number of blocks b.  damping: of R_train, as in the spec.  extractor: makes its features.
+    blocks: number of blocks b.  damping: of R_train, as in the spec; None where R_train is taken for the
+    identity.  extractor: makes its features.
     """
 
     folder: RunFolder
     marks: Marks
     blocks: int
-    damping: float | str
+    damping: float | str | None
     extractor: FeatureExtractor
 
     @property
@@ -132,11 +135,11 @@ def features(builds: Sequence[Build], shard: int, output: str, advance: Advance)
 
 def hessian_part(build: Build, span: int, block: int) -> Checksums:
     """Sums for one block of R_train over a span of shards."""
-    total: HessianSum | None = None
+    total: HessianSum | TraceSum | None = None
     for shard in build.spans[span]:
         rows = build.features(shard)
         width = rows.dim // build.blocks
-        total = total or HessianSum.empty(width)
+        total = total or (TraceSum(width) if build.damping is None else HessianSum.empty(width))
         total.add(rows.columns(block * width, (block + 1) * width))
     assert total is not None
     return _written(build.folder.hessian_part(span, block), total.pack())
@@ -144,23 +147,30 @@ def hessian_part(build: Build, span: int, block: int) -> Checksums:
 
 def hessian(build: Build, block: int) -> Checksums:
     """One block of R_train: its parts added in the order of the spans, over the number of rows."""
-    total: HessianSum | None = None
-    for span in range(len(build.spans)):
-        task = Task(hessian_part, (span, block)).name
-        part = HessianSum.unpack(build.read(task, build.folder.hessian_part(span, block)))
-        if total is None:
-            total = part
-        else:
-            total.merge(part)
-    assert total is not None
-    return _written(build.folder.hessian(block), total.mean().pack())
+    names = [Task(hessian_part, (span, block)).name for span in range(len(build.spans))]
+    files = [build.folder.hessian_part(span, block) for span in range(len(build.spans))]
+    parts = (build.read(name, file) for name, file in zip(names, files, strict=True))
+    file = build.folder.hessian(block)
+    if build.damping is None:
+        return _written(file, _merged(map(TraceSum.unpack, parts)).pack())
+    return _written(file, _merged(map(HessianSum.unpack, parts)).mean().pack())
+
+
+def _merged(sums: Iterator[Sum]) -> Sum:
+    total = next(sums)
+    for part in sums:
+        total.merge(part)
+    return total
 
 
 def factor(build: Build, block: int) -> Checksums:
     """The whitening of one block of R_train."""
     tensors = build.read(Task(hessian, (block,)).name, build.folder.hessian(block))
-    made = BlockWhitening.of(HessianBlock.unpack(tensors), build.damping)
-    return _written(build.folder.whitening(block), made.pack())
+    file = build.folder.whitening(block)
+    if build.damping is None:
+        trace = TraceSum.unpack(tensors)
+        return _written(file, ScaledIdentity(trace.mean_eigenvalue, trace.width).pack())
+    return _written(file, BlockWhitening.of(HessianBlock.unpack(tensors), build.damping).pack())
 
 
 def whiten(build: Build, group: int) -> Checksums:
@@ -171,10 +181,10 @@ def whiten(build: Build, group: int) -> Checksums:
     whole = torch.empty(sum(counts), stored[0].dim)
     for rows, part in zip(stored, whole.split(counts), strict=True):
         rows.decode(part)
-    memory = torch.zeros(width, width)
+    memory = None if build.damping is None else torch.zeros(width, width)
     for b, part in enumerate(split_blocks(whole, build.blocks)):
         tensors = build.read(Task(factor, (b,)).name, build.folder.whitening(b))
-        part.copy_(BlockWhitening.unpack(tensors, memory).whiten(part))
+        part.copy_(unpack_block(tensors, memory).whiten(part))
     written: Checksums = {}
     for shard, rows, psi in zip(shards, stored, whole.split(counts), strict=True):
         written |= _written(build.folder.index(shard), {**encode(psi), "feature_norm": rows.norms})

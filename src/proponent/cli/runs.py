@@ -20,7 +20,10 @@ SOURCES = (
     "Files (.jsonl, .csv, .tsv, .txt, also .gz or .zst; .parquet), globs, a folder or hf:OWNER/NAME; "
     "then the RUN folder, last."
 )
-MOMENTS = option("From a sample, none, or an optimizer.pt.", metavar="sample|none|FILE")
+MOMENTS = option(
+    "From a sample, in two forms, none, or of an optimizer.pt.", metavar="sample|kronecker|none|FILE"
+)
+HESSIAN = choice("R_train, or the identity in its place; by itself as V is.", "train", "identity")
 LENGTH = number("Longest chunk, in tokens; by itself 512 or the model's most.", least=2)
 DAMPING = option("Of R_train: a rule, or relative to its mean eigenvalue.", metavar="oas|ledoit-wolf|X")
 METHOD = option("trackstar, cosine, dot, trak, or one changed: 'trackstar,hessian=none'.", metavar="METHOD")
@@ -34,6 +37,7 @@ def index(
     dim: Annotated[int, number("Feature dimension.")] = 2**16,
     layer_groups: Annotated[int, number("Groups of layers; each gives two blocks.")] = 8,
     second_moment: Annotated[str, MOMENTS] = "sample",
+    hessian: Annotated[str | None, HESSIAN] = None,
     output_function: Annotated[str, choice("Of the passages' tokens.", "loss", "margin", "logit")] = "loss",
     max_length: Annotated[int | None, LENGTH] = None,
     batch_tokens: Annotated[int, number("Tokens computed at once, padding included.")] = 2048,
@@ -57,6 +61,7 @@ def index(
     length, added = max_length or 0, _number_or_word(damping)
     spec = pp.FeatureSpec(model, dim, layer_groups, second_moment, output=output_function, max_length=length)
     spec = replace(spec, batch_tokens=batch_tokens, damping=added, dtype=dtype, seed=seed)
+    spec = spec if hessian is None else replace(spec, hessian=hessian)
     with resumable():
         made = pp.build_index(text, spec, run, device, OnStderr(), trust_remote_code)
     _show_summary(made)

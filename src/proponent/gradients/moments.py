@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,18 +73,16 @@ def fold_moments(plan: LayerPlan, moments: Mapping[str, SecondMoments], seed: in
     return {m.name: moments[m.name].fold(gaussian_projection(m, plan.side, seed)) for m in plan.matrices}
 
 
-class MomentSums:
-    """Sums of G∘G over rows and columns, one gradient an example; a capture of one batch as well as the sink.
+class WholeFactors(ABC):
+    """A capture that brings a matrix's inputs and the gradients at all its outputs together."""
 
-    Row sums of G∘G are ``Σ_t ((x xᵀ) d ∘ d)`` and column sums ``Σ_t ((d dᵀ) x ∘ x)``; no G is formed.
-    """
-
-    def __init__(self, matrices: Sequence[Matrix]) -> None:
-        self._matrices = matrices
+    def __init__(self) -> None:
         self._inputs: dict[str, Tensor] = {}
         self._outputs: dict[str, dict[int, Tensor]] = {}
-        self._rows = {m.name: torch.zeros(sum(m.outputs), dtype=torch.float64) for m in matrices}
-        self._columns = {m.name: torch.zeros(m.inputs, dtype=torch.float64) for m in matrices}
+
+    @abstractmethod
+    def add(self, matrix: Matrix, x: Tensor, d: Tensor) -> None:
+        """Take the factors x [n, t, i] and d [n, t, o] of the gradients ``dᵀ x`` of a matrix, float32."""
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
         """Keep x [n, t, i] until the gradients at all outputs have arrived."""
@@ -91,17 +90,33 @@ class MomentSums:
         self._outputs[matrix.name] = {}
 
     def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
-        """Add the squares of the gradient ``dᵀ x`` of every example n that has a finite one."""
+        """Keep d [n, t, o]; when the last module has come, take the matrix's factors."""
         name, parts = matrix.name, self._outputs[matrix.name]
         parts[slot] = d.float()
-        if len(parts) < len(matrix.modules):
-            return
-        x, d = self._inputs.pop(name), torch.cat([parts.pop(n) for n in range(len(matrix.modules))], 2)
+        if len(parts) == len(matrix.modules):
+            d = torch.cat([parts.pop(n) for n in range(len(matrix.modules))], 2)
+            self.add(matrix, self._inputs.pop(name), d)
+
+
+class MomentSums(WholeFactors):
+    """Sums of G∘G over rows and columns, one gradient an example; a capture of one batch as well as the sink.
+
+    Row sums of G∘G are ``Σ_t ((x xᵀ) d ∘ d)`` and column sums ``Σ_t ((d dᵀ) x ∘ x)``; no G is formed.
+    """
+
+    def __init__(self, matrices: Sequence[Matrix]) -> None:
+        super().__init__()
+        self._matrices = matrices
+        self._rows = {m.name: torch.zeros(sum(m.outputs), dtype=torch.float64) for m in matrices}
+        self._columns = {m.name: torch.zeros(m.inputs, dtype=torch.float64) for m in matrices}
+
+    def add(self, matrix: Matrix, x: Tensor, d: Tensor) -> None:
+        """Add the squares of the gradient of every example n that has a finite one."""
         rows = ((x @ x.transpose(1, 2)) @ d).mul_(d).sum(1).double().cpu()  # [n, o]
         columns = ((d @ d.transpose(1, 2)) @ x).mul_(x).sum(1).double().cpu()  # [n, i]
         finite = rows.isfinite().all(1) & columns.isfinite().all(1)
-        self._rows[name] += rows[finite].sum(0)
-        self._columns[name] += columns[finite].sum(0)
+        self._rows[matrix.name] += rows[finite].sum(0)
+        self._columns[matrix.name] += columns[finite].sum(0)
 
     def open(self, _: int) -> MomentSums:
         """Fresh sums for a batch."""

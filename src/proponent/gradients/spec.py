@@ -14,6 +14,8 @@ from proponent.errors import InputError
 
 OUTPUTS = ("loss", "margin", "logit")
 DTYPES = ("float32", "bfloat16")
+MOMENTS = ("sample", "kronecker", "none")
+HESSIANS = ("train", "identity")
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,11 @@ class FeatureSpec:
     model: Hugging Face model folder or hub id; a folder is kept as an absolute path.
     dim: feature dimension d.  Each of the B blocks has side p = floor(sqrt(d / B)): B * p * p coordinates.
     layer_groups: at most so many groups of consecutive layers, each with an attention and an MLP block.
-    second_moment: ``sample`` (estimated on ``moment_sample`` passages), ``none`` (ones), or the path
-        of an optimizer checkpoint (a Hugging Face Trainer's ``optimizer.pt``).
+    second_moment: ``sample`` (rank one, estimated on ``moment_sample`` passages), ``kronecker`` (two full
+        factors a matrix, estimated on them), ``none`` (ones), or the path of an optimizer checkpoint (a
+        Hugging Face Trainer's ``optimizer.pt``).
+    hessian: ``train`` (R_train over the corpus) or ``identity`` (only each block's mean eigenvalue: blocks
+        may then be of any width); empty for identity with kronecker moments, and for train otherwise.
     output: function of the passages' tokens whose gradient is taken: ``loss``, ``margin`` or ``logit``.
     max_length: longest chunk in tokens; 0 for 512, or what the model reads where that is less.
     batch_tokens: tokens that are computed at once, padding included.
@@ -46,15 +51,20 @@ class FeatureSpec:
     damping: float | str = "oas"
     dtype: str = "float32"
     seed: int = 0
+    hessian: str = ""
 
     def __post_init__(self) -> None:
         if os.path.isdir(self.model):  # so that the run can be traced from another directory
             object.__setattr__(self, "model", os.path.abspath(self.model))
-        if self.second_moment not in ("sample", "none"):
+        if not self.hessian:
+            white = self.second_moment == "kronecker"
+            object.__setattr__(self, "hessian", "identity" if white else "train")
+        if self.second_moment not in MOMENTS:
             object.__setattr__(self, "second_moment", os.path.abspath(self.second_moment))
             if not Path(self.second_moment).is_file():
+                known = ", ".join(f"'{name}'" for name in MOMENTS)
                 raise InputError(
-                    f"second moment '{self.second_moment}' is neither 'sample', 'none' nor a file; "
+                    f"second moment '{self.second_moment}' is neither {known} nor a file; "
                     "give an optimizer checkpoint such as checkpoint-1000/optimizer.pt"
                 )
         for name in ("dim", "layer_groups", "moment_sample", "batch_tokens"):
@@ -62,8 +72,8 @@ class FeatureSpec:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.max_length < 2 and self.max_length != 0:
             raise InputError(f"max_length is {self.max_length}; a chunk needs 2 tokens to predict one")
-        for name, value, choices in (("output", self.output, OUTPUTS), ("dtype", self.dtype, DTYPES)):
-            if value not in choices:
+        for name, choices in (("output", OUTPUTS), ("dtype", DTYPES), ("hessian", HESSIANS)):
+            if (value := getattr(self, name)) not in choices:
                 raise InputError(f"{name} is '{value}'; choose one of {', '.join(choices)}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,7 +90,7 @@ class FeatureSpec:
             found = f"the run's spec has unknown settings {unknown}"
             raise InputError(f"{found}; was it made by a newer version?")
         try:
-            spec = cls(**{**values, "second_moment": "none"})
+            spec = cls(**{"hessian": "train", **values, "second_moment": "none"})
         except TypeError as error:
             raise InputError(f"the run's spec cannot be used: {error}") from error
         object.__setattr__(spec, "second_moment", values.get("second_moment", cls.second_moment))

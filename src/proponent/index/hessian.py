@@ -98,6 +98,45 @@ class HessianBlock:
         return cls(mirror(found.total), found.count, found.fourth)
 
 
+@dataclass
+class TraceSum:
+    """Sum over features φ of one block of ‖φ‖²: all that an R needs that is taken for the identity.
+
+    width: w.  squared: Σ‖φ‖².  count: features summed.
+    """
+
+    width: int
+    squared: float = 0.0
+    count: int = 0
+
+    def add(self, features: Tensor) -> None:
+        """Add features [n, w] float32."""
+        self.squared += float(row_norms(features).double().square().sum())
+        self.count += len(features)
+
+    def merge(self, other: TraceSum) -> None:
+        """Add the sum over other features."""
+        self.squared += other.squared
+        self.count += other.count
+
+    @property
+    def mean_eigenvalue(self) -> float:
+        """The trace of R over w; 1 for a block of zeros, which has no scale."""
+        mean = self.squared / max(1, self.count) / self.width
+        return mean if mean > 0 else 1.0
+
+    def pack(self) -> dict[str, Tensor]:
+        """Named tensors for a file."""
+        numbers = torch.tensor([self.width, self.squared, self.count], dtype=torch.float64)
+        return {"trace": numbers}
+
+    @classmethod
+    def unpack(cls, tensors: Mapping[str, Tensor]) -> TraceSum:
+        """The inverse of ``pack``."""
+        width, squared, count = tensors["trace"].tolist()
+        return cls(int(width), squared, int(count))
+
+
 def _pack(matrix: Tensor, fourth: float, count: int) -> dict[str, Tensor]:
     numbers = torch.tensor([fourth, count], dtype=torch.float64)  # which holds every count below 2^53
     return {"triangle": pack_triangle(matrix), "fourth": numbers[:1], "count": numbers[1:].clone()}

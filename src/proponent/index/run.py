@@ -20,7 +20,13 @@ from proponent.index.damping import check_damping
 from proponent.index.hessian import HessianBlock
 from proponent.index.search import Shard
 from proponent.index.storage import read_table, read_tensors
-from proponent.index.whitening import BlockWhitening, Rewhitening, Whitening, damped_eigenvalues
+from proponent.index.whitening import (
+    BlockWhitening,
+    Rewhitening,
+    Whitening,
+    damped_eigenvalues,
+    unpack_block,
+)
 
 FORMAT = 3
 ANEW = "remove the folder and index the corpus again with the same command"
@@ -104,6 +110,8 @@ class Index:
         self.summary = read_checksummed_json(self.folder.done)
         self._checked: set[Path] = set()
         self._sound(self.folder.manifest)
+        if damping is not None and self.white:
+            raise InputError(f"{path}: this run has no R_train that could be damped; it takes the identity")
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -125,29 +133,35 @@ class Index:
         """Rows: passages and chunks that can be found."""
         return int(self.summary["rows"])
 
+    @property
+    def white(self) -> bool:
+        """Whether R_train is taken for the identity, but for a number a block."""
+        return bool(self.spec.get("hessian", "train") == "identity")
+
     @cached_property
     def whitening(self) -> Whitening:
         """The whitening of all blocks, with the given damping or the run's."""
-        if self._damping is None:
-            return self._stored_whitening
-        blocks = zip(self.hessian(), self._stored_whitening.blocks, strict=True)
-        return Whitening(
-            tuple(BlockWhitening.of(block, self._damping, old.eigenvalues) for block, old in blocks)
-        )
+        return Whitening(tuple(self._redamped or map(unpack_block, self._blocks(self.folder.whitening))))
 
     @cached_property
-    def _stored_whitening(self) -> Whitening:
-        return Whitening(tuple(map(BlockWhitening.unpack, self._blocks(self.folder.whitening))))
+    def _redamped(self) -> list[BlockWhitening]:
+        """The whitening of all blocks with the given damping; empty where that is the run's."""
+        if self._damping is None:
+            return []
+        stored = map(BlockWhitening.unpack, self._blocks(self.folder.whitening))
+        blocks = zip(self.hessian(), stored, strict=True)
+        return [BlockWhitening.of(block, self._damping, old.eigenvalues) for block, old in blocks]
 
     @cached_property
     def _rewhitening(self) -> Rewhitening | None:
-        if self._damping is None:
+        if not self._redamped:
             return None
-        return Rewhitening.between(self._stored_whitening, self.whitening)
+        stored = list(map(BlockWhitening.unpack, self._blocks(self.folder.whitening)))
+        return Rewhitening.between(stored, self._redamped)
 
     def spectrum(self) -> Tensor:
         """Eigenvalues [b, w] of the damped R_train, descending in each block; no factor is read for them."""
-        if self._damping is not None:
+        if self._redamped or self.white:
             return self.whitening.eigenvalues
         stored = self._blocks(self.folder.whitening)
         return torch.stack([damped_eigenvalues(block["eigenvalues"], block["damping"]) for block in stored])

@@ -1,7 +1,12 @@
-"""Whitening by the damped R_train: ψ = W φ with WᵀW = R⁻¹.  Only this file knows that W is triangular."""
+"""Whitening by the damped R_train: ψ = W φ with WᵀW = R⁻¹.  Only this file knows that W is triangular.
+
+Or by R_train taken for a multiple of the identity, for features that are nearly white already: then W is a
+number a block, no matrix is formed, and a block may be of any width.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,10 +98,61 @@ class BlockWhitening:
 
 
 @dataclass(frozen=True)
+class ScaledIdentity:
+    """The whitening of a block whose R is taken for μ I: ψ = φ / √μ.
+
+    mean: μ > 0, the mean eigenvalue of R.  width: w.
+    """
+
+    mean: float
+    width: int
+
+    def whiten(self, features: Tensor) -> Tensor:
+        """ψ [n, w] of features φ [n, w], in their precision."""
+        return features / math.sqrt(self.mean)
+
+    def unwhiten(self, whitened: Tensor) -> Tensor:
+        """φ [n, w] of whitened features ψ [n, w]."""
+        return whitened * math.sqrt(self.mean)
+
+    def adjoint(self, features: Tensor) -> Tensor:
+        """``W⁻ᵀ φ`` [n, w] of features [n, w]."""
+        return features * math.sqrt(self.mean)
+
+    def pull_back(self, whitened: Tensor) -> Tensor:
+        """``Wᵀ ψ`` [n, w] float64 of vectors ψ [n, w]."""
+        return whitened.double() / math.sqrt(self.mean)
+
+    @property
+    def damped_eigenvalues(self) -> Tensor:
+        """Eigenvalues [w] of μ I."""
+        return torch.full((self.width,), self.mean)
+
+    def pack(self) -> dict[str, Tensor]:
+        """Named tensors for a file."""
+        return {"identity": torch.tensor([self.mean, self.width], dtype=torch.float64)}
+
+    @classmethod
+    def unpack(cls, tensors: Mapping[str, Tensor]) -> ScaledIdentity:
+        """The inverse of ``pack``."""
+        mean, width = tensors["identity"].tolist()
+        return cls(mean, int(width))
+
+
+def unpack_block(
+    tensors: Mapping[str, Tensor], into: Tensor | None = None
+) -> BlockWhitening | ScaledIdentity:
+    """The whitening that a file of one block holds; into: as of ``unpack_triangle``."""
+    if "identity" in tensors:
+        return ScaledIdentity.unpack(tensors)
+    return BlockWhitening.unpack(tensors, into)
+
+
+@dataclass(frozen=True)
 class Whitening:
     """The whitening of all blocks."""
 
-    blocks: tuple[BlockWhitening, ...]
+    blocks: tuple[BlockWhitening | ScaledIdentity, ...]
 
     def __len__(self) -> int:
         """Number of blocks b."""
@@ -135,9 +191,9 @@ class Rewhitening:
     matrices: tuple[Tensor, ...]
 
     @classmethod
-    def between(cls, old: Whitening, new: Whitening) -> Rewhitening:
-        """From ``old`` to ``new``, of the same R."""
-        return cls(tuple(to.after(start) for to, start in zip(new.blocks, old.blocks, strict=True)))
+    def between(cls, old: Sequence[BlockWhitening], new: Sequence[BlockWhitening]) -> Rewhitening:
+        """From ``old`` to ``new``, of the same R, block by block."""
+        return cls(tuple(to.after(start) for to, start in zip(new, old, strict=True)))
 
     def __call__(self, whitened: Tensor) -> Tensor:
         """Rows [n, d] in the new coordinates."""

@@ -1,0 +1,109 @@
+"""A run with Kronecker second moments and R_train taken for the identity: its files, scores and mix."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tests.runs import CORPUS, QUERIES, small_spec
+
+from proponent.attribute.method import Method
+from proponent.attribute.tracing import Tracer
+from proponent.build.indexing import build_index, build_indexes
+from proponent.errors import InputError
+from proponent.evaluate.info import info
+from proponent.index.run import Index
+from proponent.index.whitening import ScaledIdentity
+
+K = 12
+
+
+@pytest.fixture(scope="module")
+def white(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracer:
+    path = tmp_path_factory.mktemp("kronecker") / "run"
+    index = build_index(CORPUS, small_spec(model_folder, second_moment="kronecker"), path, "cpu")
+    return Tracer(index, "cpu")
+
+
+def features_of(tracer: Tracer) -> torch.Tensor:
+    """Features φ [n, d] of the run's rows, by another pass."""
+    encoder = tracer.model.encoder
+    chunks = [c for e in CORPUS for c in encoder.chunks(e, 48)]
+    return tracer.extract([c.tokens for c in chunks], [c.start for c in chunks], "loss").double()
+
+
+def test_blocks_are_scaled_to_a_mean_eigenvalue_of_one(white: Tracer) -> None:
+    phi, width = features_of(white), white.plan.block_width
+    psi = torch.cat([shard.rows.decode() for shard in white.index.shards()]).double()
+    blocks = white.index.whitening.blocks
+    for part, own, block in zip(phi.split(width, 1), psi.split(width, 1), blocks, strict=True):
+        assert isinstance(block, ScaledIdentity)
+        assert block.mean == pytest.approx(float(part.square().sum(1).mean()) / width, rel=1e-3)
+        torch.testing.assert_close(own, part / block.mean**0.5, rtol=5e-3, atol=5e-3)
+        assert float(own.square().mean()) == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("mix", [None, 0.5, 0.9])
+def test_scores_are_those_of_the_mixed_identity(white: Tracer, mix: float | None) -> None:
+    phi, width = features_of(white), white.plan.block_width
+    queries = white.features(QUERIES).double()
+    sides = []
+    for part, of_queries in zip(phi.split(width, 1), queries.split(width, 1), strict=True):
+        mean = part.square().sum(1).mean() / width
+        R = mean * torch.eye(width, dtype=torch.float64)
+        if mix:
+            R = (1 - mix) * R + mix * of_queries.T @ of_queries / len(of_queries)
+        root = torch.linalg.inv(torch.linalg.cholesky(R))
+        sides.append((of_queries @ root.T, part @ root.T))
+    Q, M = (torch.cat(side, 1) for side in zip(*sides, strict=True))
+    expected = (Q / Q.norm(dim=1, keepdim=True)) @ (M / M.norm(dim=1, keepdim=True)).T
+    hits = white.trace(QUERIES, "trackstar", K, QUERIES if mix else None, mix or "auto")
+    for row, hit in zip(expected, hits, strict=True):
+        for passage in hit.proponents:
+            assert passage.score == pytest.approx(float(row[passage.row]), abs=3e-3)
+
+
+def test_an_automatic_mix_tokens_and_likeness_work(white: Tracer) -> None:
+    hits = white.trace(QUERIES, "trackstar", 4, QUERIES, tokens=True, diverse=True)
+    assert 0 < float(hits.settings["mix"]) < 1
+    method = Method.of("cosine")
+    (hit, *_) = white.trace(QUERIES, method, 2, tokens=True)
+    inner = features_of(white) @ white.features(QUERIES[:1]).double()[0]
+    for passage in hit.proponents:
+        total = sum(share for _, share in passage.tokens or ())
+        assert passage.row is not None
+        assert total == pytest.approx(float(inner[passage.row]), rel=1e-3, abs=1e-3)
+
+
+def test_it_resumes_checks_and_says_what_it_is(white: Tracer) -> None:
+    again = build_index(CORPUS, replace(white.spec), white.index.folder.path, "cpu")
+    assert again.check() > 0
+    shown = str(info(white.index.folder.path))
+    assert "kronecker" in shown
+    assert "identity" in shown
+
+
+def test_there_is_no_r_to_damp(white: Tracer) -> None:
+    with pytest.raises(InputError, match="has no R_train that could be damped"):
+        Index(white.index.folder.path, 0.1)
+
+
+def test_r_can_be_asked_for_on_top_and_both_share_a_pass(model_folder: Path, tmp_path: Path) -> None:
+    spec = small_spec(model_folder, second_moment="kronecker")
+    with_r = replace(spec, hessian="train")
+    white, full = build_indexes(CORPUS, {tmp_path / "a": spec, tmp_path / "b": with_r}, "cpu")
+    assert (white.white, full.white) == (True, False)
+    sides = [(tmp_path / name / "sides.safetensors").read_bytes() for name in ("a", "b")]
+    assert sides[0] == sides[1]
+    assert Tracer(full, "cpu").trace(QUERIES, k=1)[0].proponents
+
+
+def test_older_runs_have_r(model_folder: Path) -> None:
+    spec = small_spec(model_folder)
+    assert spec.hessian == "train"
+    older = {name: value for name, value in spec.to_dict().items() if name != "hessian"}
+    assert type(spec).from_dict(older) == spec
+    with pytest.raises(InputError, match="hessian is 'half'; choose one of train, identity"):
+        small_spec(model_folder, hessian="half")
