@@ -146,7 +146,7 @@ def test_the_digest_sees_every_field(tmp_path: Path) -> None:
 def test_the_digest_is_of_sorted_json() -> None:
     text = (
         '{"batch_tokens": 2048, "damping": "oas", "dim": 65536, "dtype": "float32", '
-        '"hessian": "train", "layer_groups": 8, "max_length": 0, "model": "hub/model", "moment_sample": 256, "output": "loss", '
-        '"second_moment": "sample", "seed": 0}'
+        '"hessian": "train", "layer_groups": 8, "max_length": 0, "model": "hub/model", '
+        '"moment_sample": 256, "output": "loss", "second_moment": "sample", "seed": 0}'
     )
     assert SPEC.digest() == hashlib.sha256(text.encode()).hexdigest()[:16]
