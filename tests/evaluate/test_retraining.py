@@ -82,6 +82,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few halves, trained in this process."""
     monkeypatch.setattr(retraining, "ProcessPoolExecutor", HerePool)
     monkeypatch.setattr(lds_module, "HALVES", 3)
+    monkeypatch.setattr(lds_module, "WIDER", (6 * 64,))
 
 
 def study_of(made: tuple[Path, Path]) -> Halves:
@@ -152,10 +153,11 @@ def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     # the sum of a method's scores over the rows of the passages in a half
     hits = Tracer(made[0], "cpu").trace(study.queries, "cosine", len(study.index))
     numbers = {p.id: n for n, p in enumerate(PASSAGES)}
+    sums = study.predicted(study.tracer, "cosine")
     for n, hit in enumerate(hits):
         for half in range(3):
             expected = sum(p.score for p in hit.proponents if study.inside[numbers[p.source], half])
-            assert float(study.predicted("cosine")[n, half]) == pytest.approx(expected, abs=1e-4)
+            assert float(sums[n, half]) == pytest.approx(expected, abs=1e-4)
     bm25 = baseline("bm25", study.corpus, study.queries, len(study.index))
     for n, hit in enumerate(bm25):
         sources = {row.id: row.source for row in study.index.rows()}
@@ -168,7 +170,10 @@ def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     values = correlations(gold, truth.mean(0))
     assert values[2] == pytest.approx(spearman(gold[2].tolist(), truth.mean(0)[:, 2].tolist()))
     (row,) = (row for row in table.rows if row[0] == "gold passages as scores")
-    assert row[1].startswith(f"{sum(values) / 5:.3f} ")
+    assert row[2].startswith(f"{sum(values) / 5:.3f} ")
+    kronecker = [row for row in table.rows if row[0].startswith("Kronecker, ")]
+    assert [row[1] for row in kronecker] == ["96", "96", "384", "384"]
+    assert all(float(row[4].split()[0]) > 0 for row in kronecker), "they find gold passages"
     assert table.rows[-1][0] == "one retraining by another"
     assert "5 facts" in table.notes[0]
 

@@ -6,26 +6,33 @@ over halves between that and log p(target) after retraining (Park et al., TRAK, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from proponent.attribute.attribution import Attribution
 from proponent.attribute.baselines import text_scores
 from proponent.attribute.method import Method
 from proponent.attribute.probability import target_probabilities
 from proponent.attribute.tracing import Tracer
+from proponent.evaluate.evaluation import evaluate
 from proponent.evaluate.experiments.facts_study import FactsStudy
 from proponent.evaluate.experiments.study import BM25, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
+from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import estimate, mean, paired_difference, spearman
 from proponent.evaluate.retraining import Retraining, Training
 from proponent.pretraining.again import Recipe
 
+GOLD = "gold passages as scores"
+WIDER = (2**17,)  # dimensions beside the run's own
+MIX = 0.9  # λ of a task mix on white features
 HALVES = 48
 SEEDS = (1, 2)
 KNOWN = 0.5  # p(target) from which a model knows a fact
@@ -73,14 +80,17 @@ class Halves(FactsStudy):
         numbers = {passage.id: n for n, passage in enumerate(self.retraining.passages)}
         return self.inside[[numbers[row.source] for row in self.index.rows()]]
 
-    def predicted(self, method: str, task: bool = False, tracer: Tracer | None = None) -> Tensor:
-        """Sums [q, halves] of a gradient method's scores over each half.
+    def contender(self, method: str, run: Path | None = None, mix: float | str | None = None) -> Contender:
+        """A gradient method; run: a variant.  mix: λ, with the queries as the task; None for no task."""
+        hits = self.traced(method, mix is not None, "auto" if mix is None else mix, run)
+        tracer = self.opened(run) if run else self.tracer
+        return Contender(tracer.index.dim, self.predicted(tracer, method, mix), hits)
 
-        task: whether the queries are the task of the mix.  tracer: of a variant of the run.
-        """
-        tracer, how = tracer or self.tracer, Method.of(method)
-        mix = tracer.task_mix(self.queries, "auto", how.output) if task else None
-        scan = tracer.scan(tracer.features(self.queries, how.output), how, mix)
+    def predicted(self, tracer: Tracer, method: str, mix: float | str | None = None) -> Tensor:
+        """Sums [q, halves] of a gradient method's scores over each half."""
+        how = Method.of(method)
+        task = tracer.task_mix(self.queries, mix, how.output) if mix is not None else None
+        scan = tracer.scan(tracer.features(self.queries, how.output), how, task)
         sums = torch.zeros(len(self.queries), HALVES, dtype=torch.float64)
         for shard in tracer.index.shards():
             sums += scan.scores(shard).double() @ self.inside_by_row[shard.positions].double()
@@ -100,32 +110,58 @@ class Halves(FactsStudy):
         return (scores @ self.inside).double()
 
 
-def lds(study: Halves) -> Table:
-    """LDS of every method beside text search, and the ceiling of one retraining against another."""
-    truth = study.truth
-    (no_v,) = study.variants([{"second_moment": "none"}])
-    plain = Tracer(no_v, study.given.device)
-    predictions: dict[str, Callable[[], Tensor]] = {
-        BM25: lambda: study.by_text("bm25"),
-        "embedding": lambda: study.by_text("embedding"),
-        "gold passages as scores": study.by_gold,
-        "TRAK": lambda: study.predicted("trak", tracer=plain),
-        "gradient dot, no V": lambda: study.predicted("dot", tracer=plain),
-        "gradient cosine, no V": lambda: study.predicted("cosine", tracer=plain),
-        "gradient dot, V": lambda: study.predicted("dot"),
-        "gradient cosine, V": lambda: study.predicted("cosine"),
-        "TrackStar, R_train only": lambda: study.predicted("trackstar"),
-        TRACKSTAR: lambda: study.predicted("trackstar", task=True),
-    }
-    values = {name: correlations(predict(), truth.mean(0)) for name, predict in predictions.items()}
-    best = values[TRACKSTAR]
-    rows = [
-        (name, str(estimate(found)), "—" if name == TRACKSTAR else str(paired_difference(found, best)))
-        for name, found in values.items()
+@dataclass(frozen=True)
+class Contender:
+    """A method beside others.
+
+    dim: coordinates of its features; 0 for none.  sums: [q, halves].  hits: its lists, for retrieval.
+    """
+
+    dim: int
+    sums: Tensor
+    hits: Attribution | None = None
+
+
+def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
+    """Every method: text search, what an annotator knows, and gradients with each kind of second moment."""
+    for name, kind in ((BM25, "bm25"), ("embedding", "embedding")):
+        yield name, Contender(0, study.by_text(kind), study.baseline(kind))
+    yield GOLD, Contender(0, study.by_gold())
+    (no_v,) = study.variants([{"second_moment": "none", "hessian": "train"}])
+    for name, method in (("TRAK", "trak"), ("dot, no V", "dot"), ("cosine, no V", "cosine")):
+        yield name, study.contender(method, no_v)
+    for name, method in (("dot, V", "dot"), ("cosine, V", "cosine"), ("TrackStar, R_train", "trackstar")):
+        yield name, study.contender(method)
+    yield TRACKSTAR, study.contender("trackstar", mix="auto")
+    own = study.index.dim
+    white = [
+        {"second_moment": moment, "hessian": "identity", "dim": dim}
+        for moment in ("sample", "kronecker")
+        for dim in dict.fromkeys((own, *(d for d in WIDER if d > own)))
     ]
+    for change, run in zip(white, study.variants(white), strict=True):
+        kind = "Kronecker" if change["second_moment"] == "kronecker" else "V"
+        if kind == "Kronecker" or change["dim"] != own:
+            yield f"{kind}, cosine, {change['dim']:,}", study.contender("trackstar", run)
+        if kind == "Kronecker":
+            yield f"{kind}, mix, {change['dim']:,}", study.contender("trackstar", run, MIX)
+
+
+def lds(study: Halves) -> Table:
+    """LDS, MRR and Recall@10 of every method, and the ceiling of one retraining against another."""
+    truth, gold = study.truth, Gold.read(study.given.facts_file)
+    rows, values = [], dict[str, list[float]]()
+    for name, one in contenders(study):
+        values[name] = correlations(one.sums, truth.mean(0))
+        found = evaluate(one.hits, gold, name).estimates() if one.hits else {}
+        cells = (str(found[metric]) if found else "—" for metric in ("MRR", "Recall@10"))
+        rows.append((name, f"{one.dim:,}" if one.dim else "—", str(estimate(values[name])), *cells))
+    best = values[TRACKSTAR]
+    beside = ("—" if row[0] == TRACKSTAR else str(paired_difference(values[row[0]], best)) for row in rows)
+    rows = [(*row[:3], difference, *row[3:]) for row, difference in zip(rows, beside, strict=True)]
     ceiling = correlations(truth[0].T, truth[1])
-    rows.append(("one retraining by another", str(estimate(ceiling)), "—"))
-    columns = ("method", "LDS", "minus TrackStar")
+    rows.append(("one retraining by another", "—", str(estimate(ceiling)), "—", "—", "—"))
+    columns = ("method", "d", "LDS", "minus TrackStar", "MRR", "Recall@10")
     return Table("Linear datamodeling score", columns, tuple(rows), (_note(study, ceiling),))
 
 

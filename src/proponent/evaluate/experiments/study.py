@@ -194,13 +194,13 @@ class Study(ABC):
         name += (f" in {run.name}" if run else "") + (f" damping {damping}" if damping is not None else "")
 
         def trace() -> Attribution:
-            tracer = self._variant_tracer(run) if run else self.tracer
+            tracer = self.opened(run) if run else self.tracer
             tracer = tracer if damping is None else tracer.redamped(damping)
             return tracer.trace(self.queries, method, self.k, self.queries if task else None, mix)
 
         return self.hits(name, trace)
 
-    def _variant_tracer(self, run: Path) -> Tracer:
+    def opened(self, run: Path) -> Tracer:
         """A variant opened; only the last one is kept, for their factors are large."""
         if self._opened is None or self._opened[0] != run:
             self._opened = (run, Tracer(run, self.given.device))
