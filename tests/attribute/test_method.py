@@ -12,11 +12,14 @@ from proponent.errors import InputError
 
 def test_the_methods_of_the_comparison() -> None:
     fields = {name: {k: v for k, v in asdict(m).items() if k != "name"} for name, m in METHODS.items()}
+    whole = {name for name, values in fields.items() if not values.pop("projected")}
+    assert whole == {"exact"}
     assert fields == {
         "trackstar": {"second_moment": "yes", "hessian": "mixed", "unit_norm": True, "output": "loss"},
         "cosine": {"second_moment": "any", "hessian": "none", "unit_norm": True, "output": "loss"},
         "dot": {"second_moment": "any", "hessian": "none", "unit_norm": False, "output": "loss"},
         "trak": {"second_moment": "no", "hessian": "train", "unit_norm": False, "output": "margin"},
+        "exact": {"second_moment": "any", "hessian": "train", "unit_norm": True, "output": "loss"},
     }
 
 
@@ -40,7 +43,7 @@ def test_changing_a_method_leaves_the_known_one_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("best", "no method 'best'; known methods: trackstar, cosine, dot, trak"),
+        ("best", "no method 'best'; known methods: trackstar, cosine, dot, trak, exact"),
         ("", "no method ''"),
         ("TrackStar", "no method 'TrackStar'"),
         ("dot,", "'' is no change to a method; write FIELD=VALUE with one of second_moment, hessian,"),

@@ -16,6 +16,8 @@ from tests.references.tail_patch import target_probability
 pytest.importorskip("accelerate", reason="needs the extra 'pretrain'")
 
 from proponent.attribute.baselines import baseline
+from proponent.attribute.exact import exact_scores
+from proponent.attribute.method import Method
 from proponent.attribute.tracing import Tracer
 from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
@@ -172,7 +174,12 @@ def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     (row,) = (row for row in table.rows if row[0] == "gold passages as scores")
     assert row[2].startswith(f"{sum(values) / 5:.3f} ")
     kronecker = [row for row in table.rows if row[0].startswith("Kronecker, ")]
-    assert [row[1] for row in kronecker] == ["96", "96", "384", "384"]
+    assert [row[1] for row in kronecker] == ["96", "96", "—", "384", "384"]
+    whole = exact_scores(
+        study.tracer, list(study.queries), Method.of("cosine"), range(len(study.index)), Silent()
+    )
+    sums = whole @ study.inside_by_row.double()
+    assert study.exact("cosine").sums == pytest.approx(sums, abs=1e-6)
     assert all(float(row[4].split()[0]) > 0 for row in kronecker), "they find gold passages"
     assert table.rows[-1][0] == "one retraining by another"
     assert "5 facts" in table.notes[0]

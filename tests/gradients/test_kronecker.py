@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from tests.models import make_model
@@ -139,7 +141,8 @@ def test_features_are_those_of_corrected_gradients(
     plan = plan_layers(model, 6 * 16, 8)
     assert len(list(together(plan.matrices))) == (1 if at_once > 1 else len(plan.matrices))
     starts, sweep = [1] * len(ROWS), Sweep(model, plan.matrices, 100)
-    moments, folded = sample_kronecker(sweep, plan, 3, ROWS, starts)
+    projection = partial(gaussian_projection, side=plan.side, seed=3)
+    moments, folded = sample_kronecker(sweep, ROWS, starts, projection)
     found = FeatureExtractor(model, plan, folded, 100)(ROWS, starts, "loss").double()
     expected = exact_features(model, plan, 3)
     assert torch.cosine_similarity(found, expected, dim=1).min() > 1 - 1e-6

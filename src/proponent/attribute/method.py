@@ -23,6 +23,8 @@ class Method:
         without one: R_train).
     unit_norm: whether gradients are scaled to unit norm under that Hessian.
     output: function of a query's target tokens whose gradient is taken.
+    projected: whether scores are of projected gradients; else they are of whole ones, by a pass over all
+        passages (``attribute/exact.py``).
     """
 
     name: str
@@ -30,6 +32,7 @@ class Method:
     hessian: str = "none"
     unit_norm: bool = True
     output: str = "loss"
+    projected: bool = True
 
     def __post_init__(self) -> None:
         for field, choices in (("second_moment", SECOND_MOMENTS), ("hessian", HESSIANS), ("output", OUTPUTS)):
@@ -74,10 +77,10 @@ def _change(text: str) -> tuple[str, Any]:
         raise InputError(
             f"'{text}' is no change to a method; write FIELD=VALUE with one of {', '.join(known)}"
         )
-    if field != "unit_norm":
+    if field not in ("unit_norm", "projected"):
         return field, value
     if value not in ("yes", "no"):
-        raise InputError(f"unit_norm is '{value}'; write unit_norm=yes or unit_norm=no")
+        raise InputError(f"{field} is '{value}'; write {field}=yes or {field}=no")
     return field, value == "yes"
 
 
@@ -88,5 +91,6 @@ METHODS = {
         Method("cosine"),
         Method("dot", unit_norm=False),
         Method("trak", second_moment="no", hessian="train", unit_norm=False, output="margin"),
+        Method("exact", hessian="train", projected=False),
     )
 }

@@ -167,6 +167,8 @@ def select(
     wanted = Aim(aim) if isinstance(aim, int) else aim
     wanted.check(len(opened))
     queries, method, task = checked_questions(opened, queries, method, 1, task, mix)
+    if not method.projected:
+        raise InputError(f"method '{method.name}' has no index of scores to choose from; use another")
     tracer = Tracer(opened, device, trust_remote_code)
     task_mix = tracer.task_mix(task, mix, method.output) if task else None
     found = Candidates.of(tracer, queries, method, task_mix, max(CANDIDATES, wanted.budget), progress)

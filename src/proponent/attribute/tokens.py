@@ -125,6 +125,11 @@ def _spelled(tracer: Tracer, rows: Iterable[int]) -> dict[int, tuple[Chunk, list
     return found
 
 
+def indexed_chunks(tracer: Tracer, rows: Iterable[int]) -> dict[int, Chunk]:
+    """The chunk of each row as it was indexed; without those that cannot be told any more."""
+    return {row: chunk for row, (chunk, _) in _spelled(tracer, rows).items()}
+
+
 def _whole(index: Index, row: int, passage: Passage) -> str:
     """The text of all chunks of a passage: tokens are those of the whole text, which was cut afterwards."""
     first, texts = row - int(passage.id.rpartition("#")[2]), list[str]()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from functools import cached_property
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
-from proponent.attribute.distinct import candidates, merged
-from proponent.attribute.distinct import diverse as chosen_diverse
+from proponent.attribute.exact import exact_scores, unprojected_extractor
 from proponent.attribute.method import Method
-from proponent.attribute.tokens import with_tokens
+from proponent.attribute.refine import More, check_more, refined, retrieved
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
@@ -27,7 +27,7 @@ from proponent.gradients.projection import unpack_projections
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.mix import TaskMix, TaskSubspace, automatic_mix, task_eigenvalues
 from proponent.index.run import Index
-from proponent.index.scores import QueryScan, QueryTerms
+from proponent.index.scores import QueryScan, QueryTerms, best
 from proponent.index.search import Found, Shard, search
 from proponent.progress import Progress, Silent
 
@@ -132,38 +132,40 @@ class Tracer:
         k: int = 10,
         task: QueriesLike | None = None,
         mix: float | str = "auto",
-        tokens: bool = False,
-        diverse: bool = False,
-        merge_duplicates: bool = False,
         progress: Progress | None = None,
+        **more: Unpack[More],
     ) -> Attribution:
         """The k proponents and k opponents of every query, in one scan of the index.
 
         queries: Queries, or Query values, or (prompt, target) pairs.  method: a Method or its text.
         task: queries that R_eval is taken over, for methods whose Hessian is mixed; without it they use
         R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.
-        tokens: whether to say what each token contributes, by one more pass over what was found.
-        diverse: whether to choose passages that do not repeat each other.  merge_duplicates: whether to show
-        near-identical ones as one.  Both look at the best max(100, 10 k); see ``attribute/distinct.py``.
-        Raises InputError for queries, method, k or mix that cannot be used.
+        more: tokens, diverse, merge_duplicates, exact_top; see ``More``.
+        Raises InputError for queries, method, k, mix or more that cannot be used.
         """
+        progress = progress or Silent()
         queries, method, task = checked_questions(self.index, queries, method, k, task, mix)
+        check_more(self.index, method, k, task is not None, more)
         task_mix = self.task_mix(task, mix, method.output) if task else None
         parts = [queries[start : start + SCAN_QUERIES] for start in range(0, len(queries), SCAN_QUERIES)]
-        most = min(candidates(k), len(self.index)) if diverse or merge_duplicates else k
-        ranked = [
-            self.rank(part, self.features(part, method.output), method, most, task_mix) for part in parts
-        ]
+        most = retrieved(k, len(self.index), more)
+        ranked = [self._ranked(part, method, most, task_mix, progress) for part in parts]
         hits = list(chain.from_iterable(ranked))
-        if merge_duplicates:
-            hits = [merged(hit) for hit in hits]
-        if diverse:
-            inner = method.inner_product(task_mix)
-            hits = [chosen_diverse(self.index, inner, hit, k) for hit in hits]
-        hits = [replace(hit, proponents=hit.proponents[:k], opponents=hit.opponents[:k]) for hit in hits]
-        if tokens:
-            hits = with_tokens(self, hits, method, task_mix, progress or Silent())
+        hits = refined(self, hits, method, task_mix, k, more, progress)
         return Attribution(tuple(hits), ranked[0].settings)
+
+    def _ranked(
+        self, queries: Sequence[Query], method: Method, k: int, task_mix: TaskMix | None, progress: Progress
+    ) -> Attribution:
+        if method.projected:
+            return self.rank(queries, self.features(queries, method.output), method, k, task_mix)
+        scores = exact_scores(self, queries, method, range(len(self.index)), progress)
+        return self.attribution(queries, best(scores.float(), k), method)
+
+    @cached_property
+    def unprojected(self) -> FeatureExtractor:
+        """What gives whole gradients, corrected as the run's features are."""
+        return unprojected_extractor(self)
 
     def rank(
         self,
@@ -224,18 +226,15 @@ def trace(
     mix: float | str = "auto",
     device: str | None = None,
     trust_remote_code: bool = False,
-    tokens: bool = False,
-    diverse: bool = False,
-    merge_duplicates: bool = False,
     progress: Progress | None = None,
+    **more: Unpack[More],
 ) -> Attribution:
     """Trace queries in a finished run; see ``Tracer.trace``.  Load a ``Tracer`` once for many calls."""
     opened = index if isinstance(index, Index) else Index(index)
-    queries, method, task = checked_questions(
-        opened, queries, method, k, task, mix
-    )  # before the model is loaded
+    queries, method, task = checked_questions(opened, queries, method, k, task, mix)
+    check_more(opened, method, k, task is not None, more)  # before the model is loaded
     tracer = Tracer(opened, device, trust_remote_code)
-    return tracer.trace(queries, method, k, task, mix, tokens, diverse, merge_duplicates, progress)
+    return tracer.trace(queries, method, k, task, mix, progress, **more)
 
 
 def checked_questions(

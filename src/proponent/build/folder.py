@@ -9,10 +9,10 @@ from typing import Any
 
 from proponent.errors import InputError
 from proponent.files import is_aside, locked
-from proponent.index.run import ANEW, Index, RunFolder, read_manifest
+from proponent.index.run import ANEW, MADE_WITH, Index, RunFolder, read_manifest
 
-# Parts of run.json that are not compared: versions and threads, and the weights that are not covered.
-MADE_WITH, UNCOVERED = "made_with", "uncovered"
+# A part of run.json that is not compared, as is MADE_WITH: the weights that are not covered.
+UNCOVERED = "uncovered"
 
 
 def threads_of(begun: Mapping[RunFolder, Mapping[str, Any]]) -> int | None:

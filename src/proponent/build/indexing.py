@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from proponent.build.folder import MADE_WITH, UNCOVERED, building, check_folder, remove_leftovers, threads_of
+from proponent.build.folder import UNCOVERED, building, check_folder, remove_leftovers, threads_of
 from proponent.build.local import run_tasks
 from proponent.build.marks import Marks
 from proponent.build.plan import PLAN, cut_shards, refuse_namesakes, stage
@@ -30,12 +30,17 @@ from proponent.gradients.layers import LayerPlan, plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.moments import SecondMoments, fold_moments, pack_moments, sample_moments
 from proponent.gradients.optimizer import checkpoint_moments
-from proponent.gradients.projection import Projection, pack_projections, unpack_projections
+from proponent.gradients.projection import (
+    Projection,
+    gaussian_projection,
+    pack_projections,
+    unpack_projections,
+)
 from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
 from proponent.index.codec import CODEC
 from proponent.index.damping import check_damping
-from proponent.index.run import FORMAT, Index, RunFolder
+from proponent.index.run import FORMAT, MADE_WITH, SAMPLE, Index, RunFolder
 from proponent.index.storage import read_tensors, write_tensors
 from proponent.progress import Progress, Silent
 
@@ -205,7 +210,8 @@ class _Work:
         for path, (moments, folded) in made.items():
             folder, checksums = RunFolder(path), dict[Path, str]()
             if not folder.manifest.is_file():
-                made_with = {"versions": versions(), "threads": torch.get_num_threads()}
+                sample = [chunk.id for chunk in self.sample]
+                made_with = {"versions": versions(), "threads": torch.get_num_threads(), SAMPLE: sample}
                 write_json(folder.manifest, {**self.manifests[path], MADE_WITH: made_with, UNCOVERED: left})
             packed = {folder.moments: pack_moments(moments), folder.sides: pack_projections(folded)}
             for file, tensors in packed.items():
@@ -225,7 +231,8 @@ class _Work:
         spec, matrices = self.specs[path], plan.matrices
         if spec.second_moment == "kronecker":
             sweeps = len(list(together(matrices)))
-            return self._sampled(partial(sample_kronecker, plan=plan, seed=spec.seed), spec, plan, sweeps)
+            projection = partial(gaussian_projection, side=plan.side, seed=spec.seed)
+            return self._sampled(partial(sample_kronecker, projection=projection), spec, plan, sweeps)
         if spec.second_moment == "none":
             moments = {matrix.name: SecondMoments.ones(matrix) for matrix in matrices}
         elif spec.second_moment == "sample":

@@ -26,7 +26,9 @@ MOMENTS = option(
 HESSIAN = choice("R_train, or the identity in its place; by itself as V is.", "train", "identity")
 LENGTH = number("Longest chunk, in tokens; by itself 512 or the model's most.", least=2)
 DAMPING = option("Of R_train: a rule, or relative to its mean eigenvalue.", metavar="oas|ledoit-wolf|X")
-METHOD = option("trackstar, cosine, dot, trak, or one changed: 'trackstar,hessian=none'.", metavar="METHOD")
+METHOD = option(
+    "trackstar, cosine, dot, trak, exact, or one changed: 'trackstar,hessian=none'.", metavar="METHOD"
+)
 QUERIES = typer.Argument(help="JSONL of queries or facts.", metavar="[QUERIES]")
 
 
@@ -81,6 +83,7 @@ def trace(
     tokens: Annotated[bool, option("Show what each token contributes.")] = False,
     diverse: Annotated[bool, option("Choose passages that do not repeat each other.")] = False,
     merge_duplicates: Annotated[bool, option("Show near-identical passages as one.")] = False,
+    exact_top: Annotated[int | None, number("Score the best so many again without projection.")] = None,
     limit: options.Limit = None,
     device: options.Device = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -100,7 +103,9 @@ def trace(
     opened = pp.Index(run)
     asked = pp.Queries.read(queries, limit=limit) if queries else pp.Queries.of(str(prompt), str(target))
     shared = pp.Queries.read(task) if task is not None else None
-    make = partial(pp.trace, tokens=tokens, diverse=diverse, merge_duplicates=merge_duplicates)
+    make = partial(
+        pp.trace, tokens=tokens, diverse=diverse, merge_duplicates=merge_duplicates, exact_top=exact_top
+    )
     hits = make(opened, asked, method, k, shared, mix, device, trust_remote_code, progress=OnStderr())
     if (weight := hits.settings["mix"]) is not None:
         OnStderr().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")

@@ -41,8 +41,8 @@ class ProjectedFactors(ABC):
         self._outputs: dict[str, list[Tensor]] = {}
 
     @abstractmethod
-    def add(self, block: int, x: Tensor, d: Tensor) -> None:
-        """Take the factors x, d [n, t, p] of a matrix of block number ``block``."""
+    def add(self, matrix: Matrix, x: Tensor, d: Tensor) -> None:
+        """Take the factors x, d [n, t, p] of a matrix."""
 
     def forward(self, matrix: Matrix, x: Tensor) -> None:
         """Project x [n, t, i] to [n, t, p]."""
@@ -55,7 +55,7 @@ class ProjectedFactors(ABC):
         parts.append(product(d, sides.outside[slot]))
         if len(parts) == len(matrix.modules):
             x, d = self._inputs.pop(name), reduce(torch.add, self._outputs.pop(name))
-            self.add(sides.block, x, d)
+            self.add(matrix, x, d)
 
 
 class _BatchFeatures(ProjectedFactors):
@@ -75,9 +75,9 @@ class _BatchFeatures(ProjectedFactors):
         """Features [n, d] of the batch after its backward pass."""
         return torch.stack(self._blocks, 1).flatten(1)
 
-    def add(self, block: int, x: Tensor, d: Tensor) -> None:
+    def add(self, matrix: Matrix, x: Tensor, d: Tensor) -> None:
         """Sum over tokens."""
-        self._blocks[block].baddbmm_(d.transpose(1, 2), x)
+        self._blocks[self._sides[matrix.name].block].baddbmm_(d.transpose(1, 2), x)
 
 
 class FeatureSink:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from proponent.gradients.layers import LayerPlan, Matrix
+from proponent.gradients.layers import Matrix
 from proponent.gradients.moments import SecondMoments, WholeFactors
-from proponent.gradients.projection import Projection, gaussian_projection
+from proponent.gradients.projection import Projection
 from proponent.gradients.sweep import Sweep
 
 # What is added to each factor's diagonal, relative to its mean eigenvalue.
@@ -116,26 +116,25 @@ def _names(matrix: Matrix) -> Iterator[tuple[str, int]]:
 
 def sample_kronecker(
     sweep: Sweep,
-    plan: LayerPlan,
-    seed: int,
     rows: Sequence[Sequence[int]],
     starts: Sequence[int],
+    projection: Callable[[Matrix], Projection],
     done: Callable[[Sequence[int]], None] | None = None,
 ) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
-    """Rank-one second moments, and projections with the Kronecker factors folded in, by matrix name.
+    """Rank-one second moments, and each matrix's projection with its factors folded in, by matrix name.
 
     The factors themselves are not kept: as many matrices are taken at a time, a sweep each, as memory allows.
-    rows, starts, done: as of ``Sweep``, each row one example; seed: of the projections.
+    rows, starts, done: as of ``Sweep``, each row one example.
     """
     moments: dict[str, SecondMoments] = {}
     folded: dict[str, Projection] = {}
-    for matrices in together(plan.matrices):
+    for matrices in together(sweep.matrices):
         sums = KroneckerSums(matrices)
         replace(sweep, matrices=tuple(matrices))(rows, starts, [sums], done=done)
         for name, factors in sums.factors(len(rows)).items():
             moments[name] = factors.moments
             matrix = next(m for m in matrices if m.name == name)
-            folded[name] = factors.fold(gaussian_projection(matrix, plan.side, seed))
+            folded[name] = factors.fold(projection(matrix))
     return moments, folded
 
 

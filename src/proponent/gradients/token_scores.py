@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from proponent.gradients.features import FeatureExtractor, ProjectedFactors
+from proponent.gradients.layers import Matrix
 
 
 def token_scores(
@@ -43,9 +44,9 @@ class _Factors(ProjectedFactors):
         self._shape = (len(extractor.plan.blocks), extractor.plan.side, extractor.plan.side)
         self._kept: list[tuple[int, Tensor, Tensor]] = []
 
-    def add(self, block: int, x: Tensor, d: Tensor) -> None:
+    def add(self, matrix: Matrix, x: Tensor, d: Tensor) -> None:
         """Keep the factors."""
-        self._kept.append((block, x, d))
+        self._kept.append((self._sides[matrix.name].block, x, d))
 
     def products(self, row: int, directions: Tensor) -> Tensor:
         """Contributions [j, t] of a row's positions, float64: terms may be far larger than their sum."""

@@ -29,6 +29,8 @@ from proponent.index.whitening import (
 )
 
 FORMAT = 3
+# Parts of run.json: versions, threads and, of these, the rows that second moments were sampled on.
+MADE_WITH, SAMPLE = "made_with", "sample"
 ANEW = "remove the folder and index the corpus again with the same command"
 
 
@@ -158,6 +160,14 @@ class Index:
             return None
         stored = list(map(BlockWhitening.unpack, self._blocks(self.folder.whitening)))
         return Rewhitening.between(stored, self._redamped)
+
+    @property
+    def sample(self) -> list[str]:
+        """Ids of the rows that second moments were sampled on; InputError for a run that does not say."""
+        found = self.manifest.get(MADE_WITH, {}).get(SAMPLE)
+        if found is None:
+            raise InputError(f"{self.folder.path}: does not say what its second moments are of; {ANEW}")
+        return list(found)
 
     def spectrum(self) -> Tensor:
         """Eigenvalues [b, w] of the damped R_train, descending in each block; no factor is read for them."""

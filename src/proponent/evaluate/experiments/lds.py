@@ -18,6 +18,7 @@ from torch import Tensor
 
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.baselines import text_scores
+from proponent.attribute.exact import exact_scores
 from proponent.attribute.method import Method
 from proponent.attribute.probability import target_probabilities
 from proponent.attribute.tracing import Tracer
@@ -28,6 +29,7 @@ from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import estimate, mean, paired_difference, spearman
 from proponent.evaluate.retraining import Retraining, Training
+from proponent.index.scores import best
 from proponent.pretraining.again import Recipe
 
 GOLD = "gold passages as scores"
@@ -85,6 +87,15 @@ class Halves(FactsStudy):
         hits = self.traced(method, mix is not None, "auto" if mix is None else mix, run)
         tracer = self.opened(run) if run else self.tracer
         return Contender(tracer.index.dim, self.predicted(tracer, method, mix), hits)
+
+    def exact(self, method: str, run: Path | None = None) -> Contender:
+        """The same without projection."""
+        tracer, rows = self.opened(run) if run else self.tracer, range(len(self.index))
+        scores = exact_scores(tracer, list(self.queries), Method.of(method), rows, self.given.progress)
+        name = f"{method} projected=no" + (f" in {run.name}" if run else "")
+        found = best(scores.float(), self.k)
+        hits = self.hits(name, lambda: tracer.attribution(list(self.queries), found, Method.of(method)))
+        return Contender(0, scores @ self.inside_by_row.double(), hits)
 
     def predicted(self, tracer: Tracer, method: str, mix: float | str | None = None) -> Tensor:
         """Sums [q, halves] of a gradient method's scores over each half."""
@@ -145,6 +156,9 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
             yield f"{kind}, cosine, {change['dim']:,}", study.contender("trackstar", run)
         if kind == "Kronecker":
             yield f"{kind}, mix, {change['dim']:,}", study.contender("trackstar", run, MIX)
+        if kind == "Kronecker" and change["dim"] == own:
+            yield f"{kind}, exact", study.exact("exact", run)
+    yield "V, exact cosine", study.exact("cosine")
 
 
 def lds(study: Halves) -> Table:
@@ -156,8 +170,8 @@ def lds(study: Halves) -> Table:
         found = evaluate(one.hits, gold, name).estimates() if one.hits else {}
         cells = (str(found[metric]) if found else "—" for metric in ("MRR", "Recall@10"))
         rows.append((name, f"{one.dim:,}" if one.dim else "—", str(estimate(values[name])), *cells))
-    best = values[TRACKSTAR]
-    beside = ("—" if row[0] == TRACKSTAR else str(paired_difference(values[row[0]], best)) for row in rows)
+    paper = values[TRACKSTAR]
+    beside = ("—" if row[0] == TRACKSTAR else str(paired_difference(values[row[0]], paper)) for row in rows)
     rows = [(*row[:3], difference, *row[3:]) for row, difference in zip(rows, beside, strict=True)]
     ceiling = correlations(truth[0].T, truth[1])
     rows.append(("one retraining by another", "—", str(estimate(ceiling)), "—", "—", "—"))

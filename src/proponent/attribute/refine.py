@@ -1,0 +1,76 @@
+"""What may be done with the hits of a scan before they are shown: exact scores, distinct passages, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypedDict
+
+from proponent.attribute.attribution import Hit
+from proponent.attribute.distinct import candidates, diverse, merged
+from proponent.attribute.exact import check_exact, rescored
+from proponent.attribute.method import Method
+from proponent.attribute.tokens import with_tokens
+from proponent.errors import InputError
+from proponent.index.mix import TaskMix
+from proponent.index.run import Index
+from proponent.progress import Progress
+
+if TYPE_CHECKING:
+    from proponent.attribute.tracing import Tracer
+
+
+class More(TypedDict, total=False):
+    """What is asked of a trace besides k proponents and opponents.
+
+    tokens: what each token contributes, by one more pass over what was found.  diverse: passages that do not
+    repeat each other.  merge_duplicates: near-identical ones as one.  Both look at the best max(100, 10 k);
+    see ``attribute/distinct.py``.  exact_top: score the best and the lowest so many again without projection
+    and without a task mix, by one more pass over them; see ``attribute/exact.py``.
+    """
+
+    tokens: bool
+    diverse: bool
+    merge_duplicates: bool
+    exact_top: int | None
+
+
+def check_more(index: Index, method: Method, k: int, mixed: bool, more: More) -> None:
+    """Raise InputError for what cannot be had together, or of this run.  mixed: whether there is a task."""
+    top = more.get("exact_top")
+    if top is None and method.projected:
+        return
+    check_exact(index, method)
+    if top is not None and not k <= top <= len(index):
+        raise InputError(f"exact-top is {top}; give {k} (as many as are shown) to {len(index)}")
+    if mixed:
+        raise InputError("exact scores know no task mix; leave out the task, or the exact scores")
+    if more.get("tokens"):
+        raise InputError("token scores are of projected gradients; leave out the tokens, or the exact scores")
+
+
+def retrieved(k: int, rows: int, more: More) -> int:
+    """How many passages of each side to retrieve of a run of so many rows."""
+    wanted = candidates(k) if more.get("diverse") or more.get("merge_duplicates") else k
+    return min(rows, max(wanted, more.get("exact_top") or 0))
+
+
+def refined(
+    tracer: Tracer,
+    hits: Sequence[Hit],
+    method: Method,
+    task_mix: TaskMix | None,
+    k: int,
+    more: More,
+    progress: Progress,
+) -> list[Hit]:
+    """The hits of a scan, k passages a side, with what more was asked for."""
+    if more.get("exact_top"):
+        hits = rescored(tracer, hits, method, progress)
+    if more.get("merge_duplicates"):
+        hits = [merged(hit) for hit in hits]
+    if more.get("diverse"):
+        inner = method.inner_product(task_mix)
+        hits = [diverse(tracer.index, inner, hit, k) for hit in hits]
+    found = [replace(hit, proponents=hit.proponents[:k], opponents=hit.opponents[:k]) for hit in hits]
+    return with_tokens(tracer, found, method, task_mix, progress) if more.get("tokens") else found
