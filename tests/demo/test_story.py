@@ -169,8 +169,8 @@ def check_page(made: Demo, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     rows = [line for line in lines if line.startswith(tuple(METHODS)) and "%" in line]
     assert len(rows) == len(METHODS)
     assert rows[-1].split() == ["BM25", "100.0%", "1.000", "1.000", "100.0%", "1.000", "1.000"]
-    assert max(map(len, lines[:-10])) <= 80
-    assert shlex.split(lines[-3]) == [
+    assert max(map(len, lines[:-11])) <= 80
+    assert shlex.split(lines[-4]) == [
         "look:",
         "proponent",
         "view",
@@ -180,8 +180,8 @@ def check_page(made: Demo, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     ]
     facts = str(made.folder / "corpus" / "facts.jsonl")
     ask = ["ask:", "proponent", "view", str(made.folder / "run"), "--task", facts]
-    assert shlex.split(lines[-2]) == ask
-    assert shlex.split(lines[-1])[1:] == [
+    assert shlex.split(lines[-3]) == ask
+    assert shlex.split(lines[-2])[1:] == [
         "proponent",
         "trace",
         str(made.folder / "run"),

@@ -12,7 +12,10 @@ from rich.console import Console
 from proponent.attribute.attribution import Hit
 from proponent.attribute.table import print_hit
 from proponent.cli.printing import show
+from proponent.demo.counterfactual import CHANCE, OWN, TEXT, TOP, Counterfactual
+from proponent.evaluate.metrics import mean
 from proponent.evaluate.text import aligned
+from proponent.progress import printable
 
 if TYPE_CHECKING:
     from proponent.demo.story import Demo
@@ -56,6 +59,32 @@ def _closing_lines(demo: Demo) -> Iterator[str]:
     yield f"ask:  proponent {shlex.join(['view', run, '--task', facts])}"
     command = ["trace", run, "--prompt", query.prompt, "--target", query.target]
     yield f"next: proponent {shlex.join(command)}"
+    again = shlex.join(["demo", str(demo.folder), "--counterfactual"])
+    yield f"then: proponent {again}    # what would it say without these passages? some minutes"
+
+
+def print_counterfactual(found: Counterfactual) -> None:
+    """What the model would have said without the passages: one fact in a sentence, then all of them."""
+    console = Console(highlight=False)
+    first = found.hits[0].query
+    own, text, chance = (f"{found.without[name][first.id]:.2f}" for name in (OWN, TEXT, CHANCE))
+    console.print(
+        f"“{printable(first.prompt)}”: trained again without the top {TOP} passages of TrackStar, the model "
+        f"gives “{printable(first.target)}” {own} instead of {found.before[first.id]:.2f}; without BM25's "
+        f"{text}, without random ones {chance}.\n"
+    )
+    names = list(found.without)
+    rows = [("fact", "target", "p", *(f"without {name}" for name in names))]
+    for hit in found.hits:
+        id, query = hit.query.id, hit.query
+        changed = (f"{found.without[name][id]:.2f}" for name in names)
+        rows.append((printable(query.prompt), printable(query.target), f"{found.before[id]:.2f}", *changed))
+    means = [mean(list(p.values())) for p in (found.before, *found.without.values())]
+    rows.append(("mean", "", *(f"{value:.2f}" for value in means)))
+    show(aligned(rows))
+    counts = ", ".join(f"{count} {name}" for name, count in found.left_out.items())
+    console.print(f"\nAll facts' passages were left out at once ({counts}), with the same seed.", style="dim")
+    show(f"look: proponent {shlex.join(['view', str(found.file)])}")
 
 
 def _retrieval_table(demo: Demo) -> str:

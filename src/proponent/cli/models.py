@@ -50,6 +50,9 @@ def demo(
     directory: Annotated[Path, typer.Argument(help="Where to put it.", metavar="[DIR]")] = Path(
         "proponent-demo"
     ),
+    counterfactual: Annotated[
+        bool, options.option("Then train again without the passages of a dozen facts, three times.")
+    ] = False,
     seed: options.Seed = 0,
 ) -> None:
     """The whole way on made-up text of real facts.
@@ -57,9 +60,13 @@ def demo(
     Pretrain a model, index its corpus, trace every fact and compare with BM25.
     """
     options.require_folder(directory)
-    from proponent.cli.demo import print_demo
+    from proponent.cli.demo import print_counterfactual, print_demo
+    from proponent.demo.counterfactual import counterfactual as trained_again
     from proponent.demo.story import run_demo
 
     with resumable():
         found = run_demo(directory, seed, OnStderr())
+        if counterfactual:
+            print_counterfactual(trained_again(found, seed, OnStderr()))
+            return
     print_demo(found)

@@ -90,7 +90,7 @@ class FeatureSpec:
             found = f"the run's spec has unknown settings {unknown}"
             raise InputError(f"{found}; was it made by a newer version?")
         try:
-            spec = cls(**{"hessian": "train", **values, "second_moment": "none"})
+            spec = cls(**{**values, "second_moment": "none"})
         except TypeError as error:
             raise InputError(f"the run's spec cannot be used: {error}") from error
         object.__setattr__(spec, "second_moment", values.get("second_moment", cls.second_moment))

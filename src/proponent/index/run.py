@@ -138,7 +138,7 @@ class Index:
     @property
     def white(self) -> bool:
         """Whether R_train is taken for the identity, but for a number a block."""
-        return bool(self.spec.get("hessian", "train") == "identity")
+        return bool(self.spec["hessian"] == "identity")
 
     @cached_property
     def whitening(self) -> Whitening:
@@ -275,4 +275,6 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
         raise InputError(
             f"{folder.path}: run format {found}, but this version of proponent reads format {FORMAT}; {ANEW}"
         )
+    if isinstance(spec := manifest.get("spec"), dict):
+        spec.setdefault("hessian", "train")  # runs that were made before there was a choice
     return manifest
