@@ -15,19 +15,23 @@ from tests.references.tail_patch import target_probability
 
 pytest.importorskip("accelerate", reason="needs the extra 'pretrain'")
 
+from proponent.attribute.attribution import Hit, ScoredPassage
 from proponent.attribute.baselines import baseline
 from proponent.attribute.exact import exact_scores
 from proponent.attribute.method import Method
 from proponent.attribute.tracing import Tracer
 from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
-from proponent.corpus.example import Example
+from proponent.corpus.example import Example, Query
 from proponent.errors import InputError
 from proponent.evaluate import retraining
 from proponent.evaluate.experiments import lds as lds_module
+from proponent.evaluate.experiments import removal as removal_module
+from proponent.evaluate.experiments import trained_again
 from proponent.evaluate.experiments.catalogue import experiment
 from proponent.evaluate.experiments.given import Given
 from proponent.evaluate.experiments.lds import Halves, correlations
+from proponent.evaluate.experiments.removal import Removal, first_sources
 from proponent.evaluate.metrics import spearman
 from proponent.evaluate.retraining import Training
 from proponent.gradients.model import load_model
@@ -145,7 +149,7 @@ def test_they_are_kept_and_go_on(made: tuple[Path, Path], monkeypatch: pytest.Mo
     path.unlink()
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("here", "made_up")
 def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     table = experiment("lds", made[0], made[1], device="cpu")
     study = study_of(made)
@@ -183,6 +187,78 @@ def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     assert all(float(row[4].split()[0]) > 0 for row in kronecker), "they find gold passages"
     assert table.rows[-1][0] == "one retraining by another"
     assert "5 facts" in table.notes[0]
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log-probabilities by what is left out and the seed, without any training."""
+
+    def train(training: tuple[frozenset[int], int]) -> list[float]:
+        draw = np.random.default_rng((training[1], *sorted(training[0])))
+        return [round(-value, 4) for value in draw.random(len(PLACES)).tolist()]
+
+    monkeypatch.setattr(retraining._Worker, "train", train)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Facts count as known whatever their probability, two by two; one or two passages are left out."""
+    monkeypatch.setattr(trained_again, "KNOWN", 0.0)
+    monkeypatch.setattr(removal_module, "TOGETHER", 2)
+    monkeypatch.setattr(removal_module, "FACTS", 4)
+    monkeypatch.setattr(removal_module, "TOP", (1, 2))
+    monkeypatch.setattr(removal_module, "SHARE", 0.2)
+
+
+@pytest.mark.usefixtures("here", "made_up", "few")
+def test_what_is_removed_and_what_that_does(made: tuple[Path, Path]) -> None:
+    study = Removal(Given(made[0], made[1], device="cpu"))
+    assert study.numbers == (1, 2), "a fifth of eleven is two as well"
+    assert [len(batch) for batch in study.batches] == [2, 2]
+    hits = study.methods()["BM25"]
+    planned = list(study.trainings("BM25", hits, 2))
+    assert [(t.name.split(", ", 1)[1], t.seed) for _, t in planned] == [
+        *(("top 2, batch 0, seed 1", 1), ("top 2, batch 0, seed 2", 2)),
+        *(("top 2, batch 1, seed 1", 1), ("top 2, batch 1, seed 2", 2)),
+    ]
+    by_id, ids = {hit.query.id: hit for hit in hits}, [p.id for p in PASSAGES]
+    batch, training = planned[0]
+    named = {source for id in batch for source in first_sources(by_id[id], 2)}
+    assert training.without == {ids.index(source) for source in named}
+    table = experiment("removal", made[0], made[1], device="cpu")
+    assert [row[:2] for row in table.rows[:2]] == [("1", "random"), ("1", "BM25")]
+    assert len(table.rows) == 2 * 5
+    # by hand from the kept log-probabilities
+    lines = study.retraining.path.read_text().splitlines()
+    known = {r["training"]: r["log_p"] for r in map(json.loads, lines)}
+    places = {query.id: n for n, query in enumerate(study.queries)}
+    nats = [
+        np.mean(
+            [
+                known[f"BM25, top 2, batch {b}, seed {seed}"][places[id]]
+                - known[f"whole, seed {seed}"][places[id]]
+                for seed in (1, 2)
+            ]
+        )
+        for b, batch in enumerate(study.batches)
+        for id in batch
+    ]
+    (row,) = (row for row in table.rows if row[:2] == ("2", "BM25"))
+    assert row[3].startswith(f"{np.mean(nats):+.2f} ")
+    assert "over 4 of the 5 facts" in table.notes[0]
+
+
+@pytest.mark.usefixtures("here")
+def test_nothing_known_is_nothing_to_remove(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trained_again, "KNOWN", 1.1)
+    with pytest.raises(InputError, match="its model knows none of the facts"):
+        experiment("removal", made[0], made[1], device="cpu")
+
+
+def test_chunks_of_one_passage_count_once() -> None:
+    sources = ["a", "a", "b", "a", "c"]
+    found = tuple(ScoredPassage(f"{s}#{n}", s, "text", 1.0) for n, s in enumerate(sources))
+    assert first_sources(Hit(Query("q", "p", "t"), found, ()), 2) == ["a", "b"]
 
 
 def test_spearman() -> None:

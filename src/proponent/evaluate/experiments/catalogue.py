@@ -80,6 +80,12 @@ EXPERIMENTS = {
     "lds": Experiment(
         "scores against models trained again on halves of the corpus", "lds", "lds", study=("lds", "Halves")
     ),
+    "removal": Experiment(
+        "models trained again without the passages that a method names",
+        "removal",
+        "removal",
+        study=("removal", "Removal"),
+    ),
     "tasks": Experiment(
         "any prompts and targets, with R_train alone",
         "tasks",

@@ -20,40 +20,27 @@ from proponent.attribute.attribution import Attribution
 from proponent.attribute.baselines import text_scores
 from proponent.attribute.exact import exact_scores
 from proponent.attribute.method import Method
-from proponent.attribute.probability import target_probabilities
 from proponent.attribute.tracing import Tracer
 from proponent.evaluate.evaluation import evaluate
-from proponent.evaluate.experiments.facts_study import FactsStudy
 from proponent.evaluate.experiments.study import BM25, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
+from proponent.evaluate.experiments.trained_again import KNOWN, MIX, TrainedAgain
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import estimate, mean, paired_difference, spearman
-from proponent.evaluate.retraining import Retraining, Training
+from proponent.evaluate.retraining import Training
 from proponent.index.scores import best
-from proponent.pretraining.again import Recipe
 
 GOLD = "gold passages as scores"
 WIDER = (2**17,)  # dimensions beside the run's own
-MIX = 0.9  # λ of a task mix on white features
 HALVES = 48
 SEEDS = (1, 2)
-KNOWN = 0.5  # p(target) from which a model knows a fact
 
 
 @dataclass
-class Halves(FactsStudy):
+class Halves(TrainedAgain):
     """Models trained again on random halves of the run's passages."""
 
     name: ClassVar[str] = "lds"
-
-    @cached_property
-    def retraining(self) -> Retraining:
-        """The run's model and passages, ready to be trained again."""
-        recipe = Recipe.of(self.tracer.spec.model)
-        length = self.tracer.spec.max_length
-        return Retraining(
-            recipe, tuple(self.passages), tuple(self.queries), length, self.folder / "truth.jsonl"
-        )
 
     @cached_property
     def inside(self) -> Tensor:
@@ -186,12 +173,10 @@ def correlations(predicted: Tensor, truth: Tensor) -> list[float]:
 
 def _note(study: Halves, ceiling: Sequence[float]) -> str:
     one, after = mean(ceiling), study.truth.mean(0).exp()
-    encoded = [study.tracer.model.encoder.query(q, study.tracer.spec.max_length) for q in study.queries]
-    now = target_probabilities(study.tracer.model, encoded, study.tracer.spec.batch_tokens)
     best, knows = (2 * one / (1 + one)) ** 0.5, float((after >= KNOWN).float().sum(1).mean())
     return (
         f"{HALVES} random halves of {len(study.retraining.passages):,} passages, {len(SEEDS)} trainings of "
         f"each, whose log p(target) are averaged: a perfect prediction would reach {best:.3f}. Over "
         f"{len(study.queries):,} facts, 95% bootstrap intervals over them. The run's model knows "
-        f"{sum(p >= KNOWN for p in now):,} of them (p >= {KNOWN}), one of a half {knows:,.0f}."
+        f"{len(study.known):,} of them (p >= {KNOWN}), one of a half {knows:,.0f}."
     )

@@ -1,0 +1,120 @@
+"""Removal: what the model says of a fact once it is trained without the passages that a method names for it.
+
+The passages of some facts are left out together in one training, those of the others in further ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from proponent.attribute.attribution import Attribution, Hit
+from proponent.errors import InputError
+from proponent.evaluate.experiments.figures import Figure
+from proponent.evaluate.experiments.study import BM25, RANDOM, TRACKSTAR
+from proponent.evaluate.experiments.tables import Table
+from proponent.evaluate.experiments.trained_again import KNOWN, MIX, TrainedAgain
+from proponent.evaluate.metrics import Estimate, estimate, mean, paired_difference
+from proponent.evaluate.retraining import Training
+from proponent.evaluate.text import points
+
+FACTS, TOGETHER = 24, 12  # facts that are looked at, and those whose passages are left out in one training
+TOP = (1, 3, 10)
+SHARE = 0.01  # of the corpus, as one more number of passages
+SEEDS = (1, 2)
+
+
+@dataclass
+class Removal(TrainedAgain):
+    """Models trained again without passages that methods name."""
+
+    name: ClassVar[str] = "removal"
+
+    @cached_property
+    def asked(self) -> list[str]:
+        """Ids of facts that the run's model knows, spread over the relations; InputError for none."""
+        if not self.known:
+            raise InputError(f"{self.run}: its model knows none of the facts, so nothing can be removed")
+        return self.spread(self.known, FACTS)
+
+    @property
+    def batches(self) -> list[list[str]]:
+        """Facts whose passages are left out together."""
+        return [self.asked[start : start + TOGETHER] for start in range(0, len(self.asked), TOGETHER)]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """How many passages are left out for a fact."""
+        share = max(1, round(SHARE * len(self.retraining.passages)))
+        return tuple(sorted({k for k in (*TOP, share) if k <= self.k}))
+
+    def methods(self) -> dict[str, Attribution]:
+        """The hits of every method."""
+        return {
+            RANDOM: self.baseline("random"),
+            BM25: self.baseline("bm25"),
+            "cosine, V": self.traced("cosine"),
+            TRACKSTAR: self.traced("trackstar", task=True),
+            "Kronecker, mix": self.traced("trackstar", task=True, mix=MIX, run=self.white()),
+        }
+
+    def trainings(self, name: str, hits: Attribution, k: int) -> Iterator[tuple[list[str], Training]]:
+        """For each batch of facts and each seed, the training without the batch's passages."""
+        numbers = {passage.id: n for n, passage in enumerate(self.retraining.passages)}
+        by_id = {hit.query.id: hit for hit in hits}
+        for number, batch in enumerate(self.batches):
+            named = (first_sources(by_id[id], k) for id in batch)
+            without = frozenset(numbers[source] for sources in named for source in sources)
+            for seed in SEEDS:
+                yield batch, Training(f"{name}, top {k}, batch {number}, seed {seed}", without, seed)
+
+    def changes(self, name: str, hits: Attribution, k: int) -> tuple[list[float], list[float]]:
+        """Change of each fact's p, in percentage points, and of its log p, in nats; the mean over seeds."""
+        whole = {seed: Training(f"whole, seed {seed}", frozenset(), seed) for seed in SEEDS}
+        planned = list(self.trainings(name, hits, k))
+        known = self.retraining.log_probabilities(
+            [*whole.values(), *(training for _, training in planned)], self.given.progress
+        )
+        places = {query.id: n for n, query in enumerate(self.queries)}
+        found: dict[str, list[tuple[float, float]]] = {id: [] for id in self.asked}
+        for batch, training in planned:
+            before, after = known[whole[training.seed]], known[training]
+            for id in batch:
+                was, now = before[places[id]], after[places[id]]
+                found[id].append((100 * (math.exp(now) - math.exp(was)), now - was))
+        means = [tuple(map(mean, zip(*values, strict=True))) for values in found.values()]
+        return [p for p, _ in means], [nats for _, nats in means]
+
+
+def first_sources(hit: Hit, k: int) -> list[str]:
+    """The first k different passages of a hit, whatever chunks of them were found."""
+    return list(dict.fromkeys(passage.source for passage in hit.proponents))[:k]
+
+
+def removal(study: Removal) -> Table:
+    """What leaving out the first k passages of each method does to p(target) and to log p(target)."""
+    rows, lines = [], dict[str, list[tuple[float, Estimate]]]()
+    methods = study.methods()
+    for k in study.numbers:
+        found = {name: study.changes(name, hits, k) for name, hits in methods.items()}
+        for name, (changes, nats) in found.items():
+            lines.setdefault(name, []).append((float(k), estimate(nats)))
+            beside = [
+                "—" if name == other else points(paired_difference(nats, found[other][1]))
+                for other in (RANDOM, BM25, TRACKSTAR)
+            ]
+            rows.append((f"{k}", name, points(estimate(changes)), points(estimate(nats)), *beside))
+    others = (f"nats minus {name}" for name in (RANDOM, BM25, TRACKSTAR))
+    figure = Figure("Training without the first k passages", "k", "change of log p (nats)", lines, log=True)
+    note = (
+        f"Change of p(target), in percentage points, and of log p(target), over {len(study.asked)} of the "
+        f"{len(study.known):,} facts that the run's model knows (p >= {KNOWN}). The passages of {TOGETHER} "
+        f"facts are left out in one training, {len(SEEDS)} trainings each, beside as many on the whole "
+        f"corpus of {len(study.retraining.passages):,} passages; 95% bootstrap intervals over facts. Lower "
+        "is better."
+    )
+    columns = ("left out", "method", "points", "nats", *others)
+    return Table("Retrained without the passages", columns, tuple(rows), (note,), {"figure": figure})
