@@ -9,7 +9,7 @@ import torch
 from tests.runs import CORPUS, QUERIES, SlowRun, small_spec
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
-from proponent.attribute.distinct import merged
+from proponent.attribute.distinct import beyond_chance, merged
 from proponent.attribute.method import Method
 from proponent.attribute.table import as_text
 from proponent.attribute.tracing import Tracer
@@ -32,6 +32,26 @@ def test_near_identical_passages_become_one() -> None:
         hit_of(SENTENCE, "Oslo lies in Norway.", SENTENCE.upper() + "!", SENTENCE, "Oslo")
     ).proponents
     assert [(p.id, p.duplicates) for p in found] == [("p0", ("p2", "p3")), ("p1", ()), ("p4", ())]
+
+
+def test_one_word_of_twenty_is_a_difference() -> None:
+    words = [f"word{n}" for n in range(20)]
+    other = [*words[:9], "another", *words[10:]]
+    assert len(merged(hit_of(" ".join(words), " ".join(other))).proponents) == 2
+    longer = [f"word{n}" for n in range(100)]
+    assert len(merged(hit_of(" ".join(longer), " ".join(["x", *longer[1:]]))).proponents) == 1
+
+
+def test_likeness_is_what_is_beyond_chance() -> None:
+    noise = 0.02 * torch.randn(40, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    alike = (noise + noise.T) / 2**0.5
+    alike[3, 5] = alike[5, 3] = 0.4
+    found = beyond_chance(alike.fill_diagonal_(1.0))
+    assert 0.3 < float(found[3, 5]) < 0.4
+    assert found.diagonal().tolist() == [1.0] * 40
+    others = found.fill_diagonal_(0.0)
+    others[3, 5] = others[5, 3] = 0
+    assert (others > 0).float().mean() < 0.002
 
 
 def test_another_name_is_another_passage() -> None:
@@ -95,6 +115,8 @@ def test_copies_are_not_chosen_twice(repeating: Tracer, method: str, task: tuple
     found = repeating.trace(QUERIES, method, 6, task, diverse=True)
     assert sum(passage.id in COPIED for passage in plain[0].proponents) == 4
     assert sum(passage.id in COPIED for passage in found[0].proponents) == 1
+    everything = repeating.trace(QUERIES, method, len(repeating.index), task, diverse=True)
+    assert sum(passage.id in COPIED for passage in everything[0].proponents) == 1, "a copy adds nothing"
     for hit, before in zip(found, plain, strict=True):
         assert hit.proponents[0].id == before.proponents[0].id, "the first is the first as ever"
         for passage in (*hit.proponents, *hit.opponents):

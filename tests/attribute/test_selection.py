@@ -162,11 +162,17 @@ def test_what_choosing_among_candidates_costs(decay: float, seed: int) -> None:
         least = ranked.values[:, -1].clamp(min=0)
         function = Support(scores[:, kept], decay)
         outside = lambda f=function, t=least: float(f.gains_of(t[:, None]))  # noqa: E731
-        found = choose(function, Terms(budget, outside=outside))
+        found = choose(function, Terms(budget, beyond=12 - len(kept), outside=outside))
         value = support_value(scores, decay)
         best = best_set(value, sets_of(12, budget))
         assert found.limit >= best - 1e-9, "the limit holds for all passages, not only for candidates"
+        assert found.lost is not None
         assert found.value >= E1 * best - found.lost - 1e-9
+        groups = [f"source {m % 4}" for m in kept.tolist()]
+        within = choose(Support(scores[:, kept], decay), Terms(budget, groups, 1, 12 - len(kept), outside))
+        best_within = best_set(value, sets_within([f"source {m % 4}" for m in range(12)], 1, budget))
+        assert within.lost is not None
+        assert within.value >= best_within / 2 - within.lost - 1e-9
         if found.lost == 0:
             steps = plain_greedy(value, 12, budget)
             assert found.value == pytest.approx(value(steps)), "as if chosen from all"
@@ -175,14 +181,85 @@ def test_what_choosing_among_candidates_costs(decay: float, seed: int) -> None:
 def test_what_candidates_lack_is_said() -> None:
     scores = torch.tensor([[5.0, 4.0, 3.0, 2.0]])
     function = Support(scores[:, :1], decay=1.0)
-    found = choose(function, Terms(2, outside=lambda: float(function.gains_of(torch.tensor([[5.0]])))))
+    most = lambda: float(function.gains_of(torch.tensor([[5.0]])))  # noqa: E731
+    found = choose(function, Terms(2, beyond=3, outside=most))
     assert found.passages == (0,)
     assert found.limit == pytest.approx(10)
     assert found.share == pytest.approx(0.5)
     assert found.lost == pytest.approx(5), "the second passage is outside"
+    three = Support(scores[:, :1], decay=1.0)
+    found = choose(three, Terms(3, beyond=2, outside=most))
+    assert found.limit == pytest.approx(15), "two of three may be outside"
+    assert found.lost == pytest.approx(2 / 3 * 2 * 5)
     found = choose(Support(scores, decay=1.0), Terms(2))
     assert found.lost == 0
     assert found.share == 1
+
+
+def test_log_det_of_candidates_is_bounded_for_all() -> None:
+    rows = torch.randn(8, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    rows[4:] *= 0.7
+    kernel, kept = rows @ rows.T, [0, 1, 5, 6]
+    most = math.log1p(float(kernel.diagonal()[[2, 3, 4, 7]].max()))
+    found = choose(LogDeterminant(kernel[kept][:, kept]), Terms(3, beyond=4, outside=lambda: most))
+    best = best_set(log_det_value(kernel), sets_of(8, 3))
+    assert found.limit >= best - 1e-9
+    assert found.lost is not None
+    assert found.value >= E1 * best - found.lost - 1e-9
+    alone = choose(LogDeterminant(kernel[kept][:, kept]), Terms(3))
+    assert alone.limit < best, "the passages outside matter"
+
+
+def test_what_is_outside_is_compared_with_the_set_so_far() -> None:
+    """Once the first passage is in, one outside adds half as much as before."""
+    function = Support(torch.tensor([[4.0, 1.0]]), decay=0.5)
+    outside = lambda: float(function.gains_of(torch.tensor([[3.0]])))  # noqa: E731
+    found = choose(function, Terms(2, beyond=9, outside=outside))
+    assert found.gains == pytest.approx((4.0, 0.5))
+    assert found.lost == pytest.approx(max(0, 3 - 4) + (1.5 - 0.5))
+
+
+def test_limits_respect_the_groups() -> None:
+    scores = torch.tensor([[3.0, 2.0, 1.0]])
+    found = choose(Support(scores, decay=1.0), Terms(2, ["a", "a", "b"], 1))
+    assert found.limit == pytest.approx(4), "only one of the first two"
+    assert found.share == 1
+
+
+def test_samples_need_their_size_and_their_best() -> None:
+    """Four good passages among 24: a sample of 6 ln 20 = 18 finds nearly all of them."""
+    scores = torch.full((1, 24), 1e-3, dtype=torch.float64)
+    scores[0, [3, 9, 14, 20]] = 1.0
+    epsilon, budget, formed = 0.05, 4, []
+
+    class Counted(Support):
+        def gains(self, passages: Tensor) -> Tensor:
+            formed.append(len(passages))
+            return super().gains(passages)
+
+    values = [
+        choose_by_samples(Counted(scores, decay=1.0), Terms(budget), epsilon, seed).value
+        for seed in range(100)
+    ]
+    error = float(torch.tensor(values).std()) / 10
+    assert sum(values) / 100 >= (E1 - epsilon) * 4 - 3 * error
+    assert sum(values) / 100 > 3
+    size = math.ceil(24 / budget * math.log(1 / epsilon))
+    assert max(n for n in formed if n < 24) == size
+
+
+def test_samples_drop_what_is_worthless() -> None:
+    scores = torch.zeros(1, 4000)
+    scores[0, 17] = 1.0
+    found = choose_by_samples(Support(scores), Terms(1000), 0.1)
+    assert found.passages == (17,)
+    assert found.lost is None, "the guarantee is against the best of those to choose from"
+
+
+def test_small_gains_are_not_lost_beside_large_ones() -> None:
+    scores = torch.tensor([[1e6, 1e-9, 1e-9, 1e-9]], dtype=torch.float64)
+    found = choose(Support(scores, decay=0.5), Terms(4))
+    assert all(gain > 0 for gain in found.gains)
 
 
 def test_copies_add_nothing_to_the_best_support_and_log_two_at_most_to_log_det() -> None:

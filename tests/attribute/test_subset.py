@@ -37,9 +37,12 @@ def test_candidates_have_the_scores_of_a_trace(run: SlowRun, task: bool) -> None
     best = expected.topk(3, dim=1)
     assert found.positions.tolist() == best.indices.flatten().unique().tolist()
     assert found.beyond == pytest.approx(best.values[:, -1].clamp(min=0), abs=2e-3)
+    assert found.others == len(run.chunks) - len(found.positions)
     others = [n for n in range(len(run.chunks)) if n not in found.positions.tolist()]
     assert others, "the test needs some that are no candidates"
     assert (expected[:, others] <= found.beyond[:, None] + 2e-3).all()
+    influence = expected[:, others].clamp(min=0).sum(0).max()
+    assert found.influence_beyond == pytest.approx(float(influence), abs=5e-3)
 
 
 def test_the_most_influential_of_them(run: SlowRun) -> None:
@@ -49,6 +52,7 @@ def test_the_most_influential_of_them(run: SlowRun) -> None:
     assert few.positions.tolist() == sorted(order[:4].tolist())
     assert few.influence_beyond == pytest.approx(float(found.influence[order[4]]))
     assert (found.scores[:, order[4:]] <= few.beyond[:, None]).all()
+    assert few.others == len(run.chunks) - 4
     assert found.most_influential(100) is found
 
 
@@ -110,11 +114,12 @@ def test_samples_and_their_seed(run: SlowRun) -> None:
 def test_it_ends_where_nothing_adds_anything(run: SlowRun) -> None:
     found = pp.select(run.index, QUERIES[:1], Aim(5, decay=0.0), device="cpu")
     assert len(found) == 1
-    assert "more would add nothing" in found.summary
+    assert "no other may be taken or adds anything" in found.summary
 
 
 def test_few_candidates_say_so(run: SlowRun) -> None:
-    found = selected(candidates_of(run, 2), Aim(3, decay=1.0), {})
+    found = selected(candidates_of(run, 1), Aim(6, decay=0.5), {})
+    assert found.lost is not None
     assert found.lost > 0
     assert found.share < 1
 
@@ -148,6 +153,26 @@ def test_a_subset_is_a_corpus(run: SlowRun, tmp_path: Path) -> None:
 def test_what_cannot_be_asked(run: SlowRun, change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         pp.select(run.index, QUERIES, Aim(**{"budget": 3, **change}))
+
+
+def test_candidates_are_at_least_as_many_as_the_budget(run: SlowRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subset, "CANDIDATES", 1)
+    found = pp.select(run.index, QUERIES[:1], Aim(6, decay=1.0), device="cpu")
+    assert found.candidates == 6
+
+
+def test_scores_that_are_held_are_bounded(run: SlowRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subset, "MOST_SCORES", 15)
+    found = pp.select(run.index, QUERIES, Aim(3, decay=1.0), device="cpu")
+    assert found.candidates == 5
+    assert found.lost == pytest.approx(0, abs=1e-6), "the sums of all others are known"
+    assert "at least 100 %" in found.summary
+
+
+def test_a_share_is_never_rounded_up() -> None:
+    found = subset.Subset((), 1, 1.0, 0.99981, 0.0, {"budget": 0})
+    assert "at least 99.9 %" in found.summary
+    assert "at least 100 %" in subset.Subset((), 1, 1.0, 1 - 1e-14, 0.0, {"budget": 0}).summary
 
 
 def test_log_det_has_a_largest_budget(run: SlowRun, monkeypatch: pytest.MonkeyPatch) -> None:

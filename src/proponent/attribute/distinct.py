@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,11 +14,13 @@ from proponent.attribute.attribution import Hit, ScoredPassage
 from proponent.attribute.selection import Support, Terms, choose
 from proponent.index.run import Index
 from proponent.index.scores import InnerProduct
-from proponent.index.similarity import similarities
+from proponent.index.similarity import cosines, unit_rows
+from proponent.progress import Progress
 
 # Passages that are retrieved for each that is shown, and at least: among them the distinct ones are found.
-CANDIDATES_EACH, CANDIDATES = 10, 100
+CANDIDATES_EACH, CANDIDATES = 4, 100
 NEAR_IDENTICAL = 0.9  # share of common word triples
+TOGETHER = 2**27  # numbers of the passages' vectors that are held at a time, for several queries
 # Similarities within so many robust standard deviations of chance are no similarity; one is 1.4826 medians.
 CHANCE, MEDIANS = 4, 1.4826
 
@@ -37,14 +40,18 @@ def merged(hit: Hit) -> Hit:
 
 
 def _merged(passages: Sequence[ScoredPassage]) -> tuple[ScoredPassage, ...]:
-    kept: list[tuple[ScoredPassage, frozenset[str], list[str]]] = []
+    kept: list[tuple[ScoredPassage, int, list[str]]] = []
+    having: dict[str, list[int]] = {}  # numbers of the kept passages with each triple of words
     for passage in passages:
-        words = _triples(passage.text)
-        same = next((ids for _, others, ids in kept if _alike(words, others)), None)
+        triples = _triples(passage.text)
+        shared = Counter(number for triple in triples for number in having.get(triple, ()))
+        same = next((n for n in sorted(shared) if _alike(shared[n], len(triples), kept[n][1])), None)
         if same is not None:
-            same.append(passage.id)
-        else:
-            kept.append((passage, words, []))
+            kept[same][2].append(passage.id)
+            continue
+        for triple in triples:
+            having.setdefault(triple, []).append(len(kept))
+        kept.append((passage, len(triples), []))
     return tuple(replace(passage, duplicates=tuple(ids)) for passage, _, ids in kept)
 
 
@@ -53,12 +60,12 @@ def _triples(text: str) -> frozenset[str]:
     return frozenset(" ".join(words[n : n + 3]) for n in range(max(1, len(words) - 2)))
 
 
-def _alike(some: frozenset[str], others: frozenset[str]) -> bool:
-    return len(some & others) >= NEAR_IDENTICAL * len(some | others)
+def _alike(shared: int, some: int, others: int) -> bool:
+    return shared >= NEAR_IDENTICAL * (some + others - shared)
 
 
-def diverse(index: Index, inner: InnerProduct, hit: Hit, k: int) -> Hit:
-    """The hit with k proponents and k opponents so chosen that they do not repeat each other.
+def diverse(index: Index, inner: InnerProduct, hits: Sequence[Hit], k: int, progress: Progress) -> list[Hit]:
+    """The hits with k proponents and k opponents so chosen that they do not repeat each other.
 
     A passage spreads the size of its score over itself and the passages of its side that are like it, in the
     measure of their cosine under the inner product; each of these counts the most that it is given by one of
@@ -66,21 +73,38 @@ def diverse(index: Index, inner: InnerProduct, hit: Hit, k: int) -> Hit:
     with what it adds (``adds``): its own score where it is like none before it, 0 where it repeats one.
     Fewer than k where no other adds anything.
     """
-    proponents = _diverse(index, inner, hit.proponents, [p.score for p in hit.proponents], k)
-    opponents = _diverse(index, inner, hit.opponents, [-p.score for p in hit.opponents], k)
-    return replace(hit, proponents=proponents, opponents=opponents)
+    most = max((len(hit.proponents) + len(hit.opponents) for hit in hits), default=1)
+    size = max(1, TOGETHER // (most * index.dim))
+    found: list[Hit] = []
+    with progress.stage("diverse passages", len(hits), "queries") as advance:
+        for start in range(0, len(hits), size):
+            part = hits[start : start + size]
+            rows = _rows(part)
+            units = unit_rows(index.only(torch.tensor(rows)), inner, index.whitening)
+            places = {row: place for place, row in enumerate(rows)}
+            for hit in part:
+                proponents = _chosen(hit.proponents, 1, units, places, k)
+                opponents = _chosen(hit.opponents, -1, units, places, k)
+                found.append(replace(hit, proponents=proponents, opponents=opponents))
+                advance(1)
+    return found
 
 
-def _diverse(
-    index: Index, inner: InnerProduct, passages: Sequence[ScoredPassage], influence: Sequence[float], k: int
+def _rows(hits: Sequence[Hit]) -> list[int]:
+    """The rows of all passages of some hits, ascending."""
+    return sorted({p.row for hit in hits for p in (*hit.proponents, *hit.opponents) if p.row is not None})
+
+
+def _chosen(
+    passages: Sequence[ScoredPassage], sign: int, units: Tensor, places: Mapping[int, int], k: int
 ) -> tuple[ScoredPassage, ...]:
-    positions = torch.tensor([passage.row for passage in passages])
-    order = positions.argsort()
-    alike = torch.empty(len(order), len(order), dtype=torch.float64)
-    alike[order[:, None], order] = similarities(index.only(positions[order]), inner, index.whitening)
-    spread = beyond_chance(alike)
-    spread *= torch.tensor(influence, dtype=torch.float64) / spread.sum(0)  # [n, n], a column a passage
-    found = choose(Support(spread), Terms(k))
+    """k passages of one side; sign: of the scores that count on it."""
+    if not passages:
+        return ()
+    own = units[[places[passage.row] for passage in passages if passage.row is not None]]
+    spread = beyond_chance(cosines(own))
+    influence = torch.tensor([sign * p.score for p in passages], dtype=torch.float64).clamp(min=0)
+    found = choose(Support(spread * (influence / spread.sum(0))), Terms(k))
     pairs = zip(found.passages, found.gains, strict=True)
     return tuple(replace(passages[number], adds=gain) for number, gain in pairs)
 

@@ -24,7 +24,7 @@ class More(TypedDict, total=False):
     """What is asked of a trace besides k proponents and opponents.
 
     tokens: what each token contributes, by one more pass over what was found.  diverse: passages that do not
-    repeat each other.  merge_duplicates: near-identical ones as one.  Both look at the best max(100, 10 k);
+    repeat each other.  merge_duplicates: near-identical ones as one.  Both look at the best max(100, 4 k);
     see ``attribute/distinct.py``.  exact_top: score the best and the lowest so many again without projection
     and without a task mix, by one more pass over them; see ``attribute/exact.py``.
     """
@@ -71,6 +71,6 @@ def refined(
         hits = [merged(hit) for hit in hits]
     if more.get("diverse"):
         inner = method.inner_product(task_mix)
-        hits = [diverse(tracer.index, inner, hit, k) for hit in hits]
+        hits = diverse(tracer.index, inner, hits, k, progress)
     found = [replace(hit, proponents=hit.proponents[:k], opponents=hit.opponents[:k]) for hit in hits]
     return with_tokens(tracer, found, method, task_mix, progress) if more.get("tokens") else found

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -104,7 +104,8 @@ class LogDeterminant(SetFunction):
         self._kernel = kernel.double()
         self.n, self.value = len(kernel), 0.0
         self._left = self._kernel.diagonal().clone()  # [n] variance that the set leaves open
-        self._rows = self._kernel.new_empty(0, self.n)  # of the Cholesky factor of I + K_S, for every passage
+        # of the Cholesky factor of I + K_S, for every passage; room for more rows than there are yet
+        self._rows, self._count = self._kernel.new_empty(1, self.n), 0
         self._chosen = torch.zeros(self.n, dtype=torch.bool)
 
     def gains(self, passages: Tensor) -> Tensor:
@@ -114,9 +115,12 @@ class LogDeterminant(SetFunction):
     def add(self, passage: int) -> None:
         """See ``SetFunction``; one row of a Cholesky factor, |S| · n operations."""
         self.value += float(self.gains(torch.tensor([passage])))
-        done = self._rows[:, passage] @ self._rows  # [n]
-        row = (self._kernel[passage] - done) / (1 + self._left[passage]).sqrt()
-        self._rows = torch.cat([self._rows, row[None]])
+        rows = self._rows[: self._count]
+        row = (self._kernel[passage] - rows[:, passage] @ rows) / (1 + self._left[passage]).sqrt()
+        if self._count == len(self._rows):
+            self._rows = torch.cat([self._rows, torch.empty_like(self._rows)])
+        self._rows[self._count] = row
+        self._count += 1
         self._left = self._left - row.square()
         self._chosen[passage] = True
 
@@ -126,13 +130,14 @@ class Terms:
     """What a set may be.
 
     budget: passages at most.  groups: of each passage, and each: how many of one group at most; () for no
-    such limit.  outside: what a passage that is not among those to choose from would add to the set so far,
-    at most; by itself 0, as where all are there.
+    such limit.  beyond: how many passages there are besides those to choose from.  outside: what one of them
+    would add to the set so far, at most.
     """
 
     budget: int
     groups: Sequence[str] = ()
     each: int = 0
+    beyond: int = 0
     outside: Callable[[], float] = float
 
     def take(self, ordered: Iterable[int], used: Counter[str]) -> Iterator[int]:
@@ -151,13 +156,14 @@ class Chosen:
 
     limit: f of the best set of the same terms is no more, those outside included.
     lost: what those outside cost the guarantee at most, summed over the steps; 0 where none could have added
-    more at any step, so that the same set would have been chosen, up to ties, from all there are.
+    more at any step, so that the same set would have been chosen, up to ties, from all there are.  None where
+    the guarantee is against the best set of those to choose from alone, as of random samples.
     """
 
     passages: tuple[int, ...]
     gains: tuple[float, ...]
     limit: float
-    lost: float
+    lost: float | None
 
     @property
     def value(self) -> float:
@@ -195,8 +201,8 @@ def choose(function: SetFunction, terms: Terms) -> Chosen:
 def choose_by_samples(function: SetFunction, terms: Terms, epsilon: float, seed: int = 0) -> Chosen:
     """Choose from a random sample at each step: f(S) >= (1 − 1/e − ε) f(best) in expectation.
 
-    Each of N steps forms (n / N) ln(1 / ε) gains, n ln(1 / ε) in all, whatever N is (Mirzasoleiman et al.,
-    2015).  epsilon: in (0, 1).  Raises ValueError for groups, for which nothing is proved.
+    Of those to choose from.  Each of N steps forms (n / N) ln(1 / ε) gains, n ln(1 / ε) in all, whatever N is
+    (Mirzasoleiman et al., 2015).  epsilon: in (0, 1).  Raises ValueError for groups: nothing is proved then.
     """
     if terms.groups:
         raise ValueError("stochastic greedy has no bound with groups")
@@ -204,11 +210,17 @@ def choose_by_samples(function: SetFunction, terms: Terms, epsilon: float, seed:
     left = torch.arange(function.n)
     size = math.ceil(function.n / terms.budget * math.log(1 / epsilon))
     while not record.full and len(left):
-        sample = left[torch.randperm(len(left), generator=draw)[:size]].sort().values
-        passage = int(sample[function.gains(sample).argmax()])
-        record.take(passage)  # a sample of worthless passages says nothing of the others
-        left = left[left != passage]
-    return record.chosen()
+        order = torch.randperm(len(left), generator=draw)[:size].sort().values
+        gains = function.gains(left[order])
+        best = int(gains.argmax())
+        if gains[best] > 0:
+            record.take(int(left[order[best]]))
+        gone = gains <= 0  # what adds nothing now never will
+        gone[best] = True
+        kept = torch.ones(len(left), dtype=torch.bool)
+        kept[order[gone]] = False
+        left = left[kept]
+    return replace(record.chosen(), lost=None)
 
 
 class _Record:
@@ -226,21 +238,23 @@ class _Record:
 
     def take(self, passage: int) -> bool:
         """Take a passage if it adds anything; whether it did."""
-        outside, before = self._terms.outside(), self._function.value
         gain = float(self._function.gains(torch.tensor([passage])))
         if gain <= 0:
             return False
-        self._lost += max(0.0, outside - gain)
+        self._lost += max(0.0, self._terms.outside() - gain)
         self._function.add(passage)
         self.passages.append(passage)
-        self.gains.append(self._function.value - before)
+        self.gains.append(gain)
         if len(self.passages) == self._terms.budget // 2:
             self._limit = min(self._limit, self._best_at_most(self._function.all_gains()))
         return True
 
     def chosen(self) -> Chosen:
         limit = min(self._limit, self._best_at_most(self._function.all_gains()))
-        lost = self._lost + (self._terms.budget - len(self.passages)) * self._terms.outside()
+        budget, beyond = self._terms.budget, self._terms.beyond
+        lost = self._lost + (budget - len(self.passages)) * self._terms.outside()
+        # a best set has at most ``beyond`` of those outside; with groups they may meet the largest losses
+        lost *= min(1.0, beyond / budget) if not self._terms.groups else float(beyond > 0)
         return Chosen(tuple(self.passages), tuple(self.gains), limit, lost)
 
     def _best_at_most(self, gains: Tensor) -> float:
@@ -248,5 +262,5 @@ class _Record:
         budget, outside = self._terms.budget, self._terms.outside()
         order = gains.sort(descending=True, stable=True).indices.tolist()
         most = [float(gains[passage]) for passage in islice(self._terms.take(order, Counter()), budget)]
-        most = sorted([*most, *[outside] * budget], reverse=True)[:budget]
+        most = sorted([*most, *[outside] * min(budget, self._terms.beyond)], reverse=True)[:budget]
         return self._function.value + math.fsum(most)

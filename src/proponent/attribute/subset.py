@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ FUNCTIONS = ("support", "log-det")
 # A query's second-best support counts half of its best, the third a quarter.
 DECAY = 0.5
 CANDIDATES = 1000  # passages that one scan retrieves for a query, at least
+# Candidates times queries: each takes 8 bytes while passages are chosen.
+MOST_SCORES = 2**27
+ROUNDING = 1e-12  # of sums of gains: a share that falls short of 1 by less is 1
 MOST_COMPARED = 2000  # passages that log-det chooses from: their features and cosines are held in memory
 
 
@@ -83,15 +87,15 @@ class Subset(Sequence[Selected]):
     """Passages in the order in which they were chosen.
 
     candidates: how many they were chosen from.  value: of the function.  share: of the best subset's value,
-    at least.  lost: what choosing among candidates alone costs the guarantee at most.  See ``Chosen``.
-    settings: how they were chosen.
+    at least.  lost: what choosing among candidates alone costs the guarantee at most, None where that is not
+    known.  See ``Chosen``.  settings: how they were chosen.
     """
 
     passages: tuple[Selected, ...]
     candidates: int
     value: float
     share: float
-    lost: float
+    lost: float | None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -107,8 +111,8 @@ class Subset(Sequence[Selected]):
     @property
     def summary(self) -> str:
         """How many were chosen, from how many, and how good the set is, in a sentence."""
-        few = "" if len(self) == self.settings["budget"] else ", more would add nothing"
-        share = f"{100 * self.share:.1f}".removesuffix(".0")
+        few = "" if len(self) == self.settings["budget"] else "; no other may be taken or adds anything"
+        share = f"{math.floor(1000 * self.share * (1 + ROUNDING)) / 10:.1f}".removesuffix(".0")
         return (
             f"{len(self):,} passages chosen from {self.candidates:,}{few}; at least {share} % of what the "
             "best subset of the run reaches"
@@ -178,8 +182,8 @@ def select(
 
 def selected(found: Candidates, aim: Aim, settings: Mapping[str, Any]) -> Subset:
     """The passages that an aim chooses among candidates.  settings: how these came by their scores."""
-    if aim.function == "log-det":
-        found = found.most_influential(MOST_COMPARED)
+    most = MOST_COMPARED if aim.function == "log-det" else MOST_SCORES // len(found.asked)
+    found = found.most_influential(max(aim.budget, most))
     chosen = _choose(found, aim)
     numbers = list(chosen.passages)
     supports: dict[int, list[str]] = {number: [] for number in numbers}
@@ -205,7 +209,8 @@ def _choose(found: Candidates, aim: Aim) -> Chosen:
         function, outside = found.log_determinant()
     else:
         function, outside = found.support(aim.decay)
-    if aim.epsilon is not None:
-        return choose_by_samples(function, Terms(aim.budget, outside=outside), aim.epsilon, aim.seed)
     groups = found.sources() if aim.per_source else ()
-    return choose(function, Terms(aim.budget, groups, aim.per_source or 0, outside))
+    terms = Terms(aim.budget, groups, aim.per_source or 0, found.others, outside)
+    if aim.epsilon is not None:
+        return choose_by_samples(function, terms, aim.epsilon, aim.seed)
+    return choose(function, terms)

@@ -96,6 +96,8 @@ def _table(hit: Hit, longest: int) -> Table:
 
 def subset_as_text(subset: Sequence[Selected]) -> str:
     """Passages of a subset in the order in which they were chosen, as wide as the terminal or 80 columns."""
+    if not subset:
+        return "no passages"
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("", "adds", "supports"):
         table.add_column(head, justify="right")
@@ -108,7 +110,7 @@ def subset_as_text(subset: Sequence[Selected]) -> str:
         table.add_row(*map(Text, cells))
     page = StringIO()
     Console(file=page, color_system=None, force_jupyter=False).print(table)
-    return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) or "no passages"
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
 def _passage_text(passage: ScoredPassage, longest: int) -> Text:

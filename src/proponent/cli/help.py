@@ -19,7 +19,8 @@ class Verb(TyperCommand):
         params = self.get_params(ctx)
         arguments = [_name(param) for param in params if param.param_type_name == "argument"]
         needed = [p for p in params if p.param_type_name == "option" and p.required]
-        return [*arguments, *(f"{p.opts[0]} {p.metavar}" for p in needed), "[OPTIONS]"]
+        written = ((p.get_help_record(ctx) or ("", ""))[0].split(", ")[-1] for p in needed)
+        return [*arguments, *map(_in_words, written), "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments, then options, each with its help."""
@@ -30,11 +31,16 @@ class Verb(TyperCommand):
             if param.param_type_name == "argument":
                 arguments.append((_name(param), about))
             elif name:
-                options.append((re.sub(r"<(\w+)>", lambda type: TYPES.get(type[1], type[1]), name), about))
+                options.append((_in_words(name), about))
         for title, rows in (("Arguments", arguments), ("Options", options)):
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
+
+
+def _in_words(option: str) -> str:
+    """An option with its type in a word."""
+    return re.sub(r"<(\w+)>", lambda type: TYPES.get(type[1], type[1]), option)
 
 
 def _name(param: Any) -> str:

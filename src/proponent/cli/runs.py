@@ -139,7 +139,8 @@ def select(
 ) -> None:
     """Choose the passages that support a set of queries most.
 
-    Greedy selection of a submodular function: within 1 − 1/e of the best subset, and it says how close.
+    Greedily, within 1 − 1/e of the best subset of one scan's candidates (1/2 with --per-source, ε less with
+    --epsilon); it says how close to the best of the whole run.
     """
     from proponent.attribute.subset import Aim
 

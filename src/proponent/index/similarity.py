@@ -12,25 +12,37 @@ from proponent.index.scores import InnerProduct
 from proponent.index.search import Shard
 from proponent.index.whitening import Whitening
 
+TOGETHER = 256  # rows whose coordinates are made at a time
+SAME = 1e-5  # below a cosine of 1 by less than this, rows differ by no more than rounding
+
+
+def unit_rows(shards: Iterable[Shard], inner: InnerProduct, whitening: Whitening) -> Tensor:
+    """Unit vectors [n, d] float32 of all passages of the shards, whose products are cosines under R⁻¹.
+
+    R is that of the inner product, whether it scales to unit norm or not; a row without a norm is 0.
+    """
+    parts = [
+        _unit(part.rows.decode(), inner, whitening) for shard in shards for part in shard.parts(TOGETHER)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0, 0)
+
+
+def cosines(rows: Tensor) -> Tensor:
+    """Cosines [n, n] float64 of unit rows [n, d], 1 for rows that are the same but for rounding."""
+    found = (rows @ rows.T).double()
+    return torch.where(found > 1 - SAME, torch.ones_like(found), found.clamp(min=-1))
+
 
 def similarities(shards: Iterable[Shard], inner: InnerProduct, whitening: Whitening) -> Tensor:
-    """Cosines [n, n] float64 of all passages of the shards with each other; 0 where a norm is 0.
-
-    Under R⁻¹ of the inner product, whether it scales to unit norm or not.  Positive semi-definite, up to
-    rounding.  All rows are decoded at once: 4 bytes a coordinate.
-    """
-    parts = [_coordinates(shard.rows.decode(), inner, whitening) for shard in shards]
-    rows = torch.cat(parts) if parts else torch.empty(0, 0)
-    return torch.nan_to_num((rows @ rows.T).double().clamp(-1, 1))
+    """Cosines [n, n] of all passages of the shards with each other; their rows are held in memory."""
+    return cosines(unit_rows(shards, inner, whitening))
 
 
-def _coordinates(psi: Tensor, inner: InnerProduct, whitening: Whitening) -> Tensor:
-    """Unit vectors [n, d] of whitened rows [n, d], whose plain inner products are cosines under R⁻¹."""
+def _unit(psi: Tensor, inner: InnerProduct, whitening: Whitening) -> Tensor:
     if inner.hessian == "none":
         psi = whitening.unwhiten(psi)
     elif inner.mix is not None:
         along, beyond = inner.mix.subspace.split(psi.double())
         scale = 1 / (1 - inner.mix.mix) ** 0.5
         psi = (inner.mix.subspace.join(along * inner.mix.shrink().sqrt()) + beyond * scale).float()
-    unit: Tensor = psi / row_norms(psi)[:, None]
-    return unit
+    return torch.nan_to_num(psi / row_norms(psi)[:, None])
