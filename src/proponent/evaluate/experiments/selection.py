@@ -133,7 +133,7 @@ class Training(NamedTuple):
 
 UNTRAINED = Training("nothing", 0, 0, 0.0)
 COLUMNS = (
-    *("passages", "method", "change", f"minus {RANDOM}", f"minus {BM25}", "minus top"),
+    *("passages", "method", "in top", "change", f"minus {RANDOM}", f"minus {BM25}", "minus top"),
     *("own: change", "own: minus top"),
 )
 
@@ -155,8 +155,11 @@ def selection(study: Selection) -> Table:
                 "—" if method == other else points(paired_difference(of[method], of[other]))
                 for of, other in beside
             ]
-            made = (points(change), *cells[:3], points(own_change), cells[3])
-            rows.append((f"{budget:,}", method, *made))
+            chosen = study.texts(method, budget, seed=0)
+            few = "" if len(chosen) == budget else f"{len(chosen):,} of "
+            shared = len(set(chosen) & set(study.texts(TOP, budget, seed=0))) / len(chosen)
+            made = (f"{shared:.2f}", points(change), *cells[:3], points(own_change), cells[3])
+            rows.append((f"{few}{budget:,}", method, *made))
     figure = Figure("Loss on held-out facts", "passages", "change of loss (nats)", lines, log=True)
     title = "Training on what was selected"
     return Table(title, COLUMNS, tuple(rows), (_note(study, rate),), {"figure": figure})
@@ -169,7 +172,9 @@ def _note(study: Selection, rate: float) -> str:
         f"Change of −log p(target) in nats, mean over {judged} held-out facts, and over the {chosen} facts "
         f"of the same relations that passages were chosen for (own). Held-out without training {before}. "
         f"AdamW, rate {rate:g} (of {len(RATES)} the best on the own half, with random passages), {EPOCHS} "
-        f"passes, {BATCH} passages a step, {SEEDS} seeds; 95% bootstrap intervals over facts. Less is better."
+        f"passes, {BATCH} passages a step, {SEEDS} seeds; 95% bootstrap intervals over facts. Less is "
+        "better. In top: the share of the passages that the top by sum has as well. Facility location ends where no "
+        "passage adds anything."
     )
 
 
