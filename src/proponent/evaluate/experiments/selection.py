@@ -173,8 +173,8 @@ def _note(study: Selection, rate: float) -> str:
         f"of the same relations that passages were chosen for (own). Held-out without training {before}. "
         f"AdamW, rate {rate:g} (of {len(RATES)} the best on the own half, with random passages), {EPOCHS} "
         f"passes, {BATCH} passages a step, {SEEDS} seeds; 95% bootstrap intervals over facts. Less is "
-        "better. In top: the share of the passages that the top by sum has as well. Facility location ends where no "
-        "passage adds anything."
+        "better. In top: the share of the passages that the top by sum has as well. Facility location ends "
+        "where no passage adds anything."
     )
 
 
