@@ -10,6 +10,7 @@ from transformers import LlamaConfig
 from proponent.scale import cost
 from proponent.scale.bounds import bounds
 from proponent.scale.questions import Questions, tail_patch_stage, trace_stages
+from proponent.scale.sets import diverse_stage, select_stage
 from proponent.scale.shapes import Job, shapes_of_config
 from proponent.scale.stages import build_stages, logit_bytes
 
@@ -62,5 +63,6 @@ def test_the_page_names_every_function_that_spends(job: Job) -> None:
         *trace_stages(job, Questions(1)),
         *trace_stages(job, Questions(1, task=True)),
     )
-    for stage in (*every, tail_patch_stage(job, Questions(1))):
+    sets = (diverse_stage(job, Questions(1)), select_stage(job, Questions(1), 10))
+    for stage in (*every, *sets, tail_patch_stage(job, Questions(1))):
         assert f"`{stage.spends.removeprefix('proponent.')}`" in THEORY, stage.name
