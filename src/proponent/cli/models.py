@@ -51,7 +51,7 @@ def demo(
         "proponent-demo"
     ),
     counterfactual: Annotated[
-        bool, options.option("Then train again without the passages of a dozen facts, three times.")
+        bool, options.option("Train again without the passages of a dozen facts.", "--counterfactual")
     ] = False,
     seed: options.Seed = 0,
 ) -> None:

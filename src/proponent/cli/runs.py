@@ -80,9 +80,11 @@ def trace(
     method: Annotated[str, METHOD] = "trackstar",
     task: Annotated[Path | None, option("Queries whose shared directions are mixed out.")] = None,
     mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
-    tokens: Annotated[bool, option("Show what each token contributes.")] = False,
-    diverse: Annotated[bool, option("Choose passages that do not repeat each other.")] = False,
-    merge_duplicates: Annotated[bool, option("Show near-identical passages as one.")] = False,
+    tokens: Annotated[bool, option("Show what each token contributes.", "--tokens")] = False,
+    diverse: Annotated[bool, option("Choose passages that do not repeat each other.", "--diverse")] = False,
+    merge_duplicates: Annotated[
+        bool, option("Show near-identical passages as one.", "--merge-duplicates")
+    ] = False,
     exact_top: Annotated[int | None, number("Score the best so many again without projection.")] = None,
     limit: options.Limit = None,
     device: options.Device = None,
