@@ -67,7 +67,7 @@ def start_build(
     build = open_build(RunFolder(path), features, damping)
     manifest = {
         "format": FORMAT,
-        "spec": {"damping": damping},
+        "spec": {"damping": damping, "hessian": "train"},
         "side": isqrt(features.shape[1] // BLOCKS),
         "blocks": {f"block {b}": [] for b in range(BLOCKS)},
     }

@@ -119,13 +119,13 @@ def _sums(job: Job) -> Stage:
 def _summed(job: Job) -> Stage:
     """The spans' sums are added, a block by the worker that factors it; the others send it theirs.
 
-    Held are two blocks, and the triangle that is written.
+    Held are two blocks, while one is added to the other.
     """
-    width, triangle = job.features.width, cost.triangle_bytes(job.features)
+    triangle = cost.triangle_bytes(job.features)
     return Stage(
         "R, summed",
         "proponent.build.tasks.hessian",
-        memory=FLOAT * (2 * width**2 + width * (width + 1) // 2),
+        memory=FLOAT * 2 * job.features.width**2,
         read=(job.spans + 1) * triangle,
         written=triangle,
         network=job.spans * triangle * (job.workers - 1) // job.workers,
