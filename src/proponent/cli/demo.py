@@ -73,14 +73,13 @@ def print_counterfactual(found: Counterfactual) -> None:
         f"gives “{printable(first.target)}” {own} instead of {found.before[first.id]:.2f}; without BM25's "
         f"{text}, without random ones {chance}.\n"
     )
-    names = list(found.without)
-    rows = [("fact", "target", "p", *(f"without {name}" for name in names))]
-    for hit in found.hits:
-        id, query = hit.query.id, hit.query
-        changed = (f"{found.without[name][id]:.2f}" for name in names)
-        rows.append((printable(query.prompt), printable(query.target), f"{found.before[id]:.2f}", *changed))
-    means = [mean(list(p.values())) for p in (found.before, *found.without.values())]
-    rows.append(("mean", "", *(f"{value:.2f}" for value in means)))
+    console.print(f"p(target) as the model is, and without the top {TOP} passages of each:", style="bold")
+    every = [found.before, *found.without.values()]
+    rows = [("", "as it is", *found.without)]
+    for query in (hit.query for hit in found.hits):
+        fact = f"{printable(query.prompt)} → {printable(query.target)}"
+        rows.append((fact, *(f"{p[query.id]:.2f}" for p in every)))
+    rows.append(("mean", *(f"{mean(list(p.values())):.2f}" for p in every)))
     show(aligned(rows))
     counts = ", ".join(f"{count} {name}" for name, count in found.left_out.items())
     console.print(f"\nAll facts' passages were left out at once ({counts}), with the same seed.", style="dim")
