@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object, readable by people: indented, keys in their given order."""
     with written_whole(path) as part:
         part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records as JSON lines, whole or not at all; what JSON has no word for is written as text."""
+    # a lone surrogate, which UTF-8 cannot hold, is written as JSON's own escape of it
+    with written_whole(path) as aside, open(aside, "w", encoding="utf-8", errors="backslashreplace") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def expected_scores(tracer: Tracer, method: Method) -> Tensor:
     return Q @ M.T
 
 
-@pytest.mark.parametrize("name", ["exact", "cosine", "dot", "trackstar", "cosine,output=margin"])
+@pytest.mark.parametrize("name", ["exact", "cosine", "dot", "kronecker", "cosine,output=margin"])
 def test_scores_of_kronecker_corrected_gradients(white: Tracer, name: str) -> None:
     method = Method.of(name)
     found = exact_scores(white, QUERIES, method, range(N), Silent())
@@ -116,7 +116,7 @@ def test_projected_scores_come_near_them_as_d_grows(model_folder: Path, tmp_path
     for side in (2, 16):
         spec = small_spec(model_folder, second_moment="kronecker", dim=4 * side**2)
         tracer = Tracer(build_index(CORPUS, spec, tmp_path / str(side), "cpu"), "cpu")
-        scan = tracer.scan(tracer.features(QUERIES), Method.of("trackstar"))
+        scan = tracer.scan(tracer.features(QUERIES), Method.of("kronecker"))
         projected = torch.cat([scan.scores(shard) for shard in tracer.index.shards()], 1)
         errors.append(
             float((projected - exact_scores(tracer, QUERIES, Method.of("exact"), range(N), Silent())).norm())
@@ -125,9 +125,9 @@ def test_projected_scores_come_near_them_as_d_grows(model_folder: Path, tmp_path
 
 
 def test_the_best_of_a_scan_are_scored_again(white: Tracer) -> None:
-    scores = exact_scores(white, QUERIES, Method.of("trackstar"), range(N), Silent())
-    scanned = white.trace(QUERIES, "trackstar", 5)
-    found = white.trace(QUERIES, "trackstar", 3, exact_top=5)
+    scores = exact_scores(white, QUERIES, Method.of("kronecker"), range(N), Silent())
+    scanned = white.trace(QUERIES, "kronecker", 5)
+    found = white.trace(QUERIES, "kronecker", 3, exact_top=5)
     for own, hit, before in zip(scores, found, scanned, strict=True):
         for passages, others, sign in (
             (hit.proponents, before.proponents, 1),
@@ -136,7 +136,7 @@ def test_the_best_of_a_scan_are_scored_again(white: Tracer) -> None:
             assert [p.score for p in passages] == pytest.approx([float(own[p.row or 0]) for p in passages])
             best = sorted((sign * float(own[p.row or 0]) for p in others), reverse=True)[:3]
             assert [sign * p.score for p in passages] == pytest.approx(best)
-    everything = white.trace(QUERIES, "trackstar", 4, exact_top=N)
+    everything = white.trace(QUERIES, "kronecker", 4, exact_top=N)
     whole = white.trace(QUERIES, "exact", 4)
     assert [[p.id for p in h.proponents] for h in everything] == [[p.id for p in h.proponents] for h in whole]
     assert whole.settings["method"] == "exact"
@@ -145,10 +145,10 @@ def test_the_best_of_a_scan_are_scored_again(white: Tracer) -> None:
 @pytest.mark.parametrize(
     ("method", "more", "complaint"),
     [
-        ("trackstar", {"exact_top": 2}, "exact-top is 2; give 3"),
-        ("trackstar", {"exact_top": 13}, "exact-top is 13"),
-        ("trackstar", {"exact_top": 5, "task": QUERIES}, "exact scores know no task mix"),
-        ("trackstar", {"exact_top": 5, "tokens": True}, "token scores are of projected gradients"),
+        ("kronecker", {"exact_top": 2}, "exact-top is 2; give 3"),
+        ("kronecker", {"exact_top": 13}, "exact-top is 13"),
+        ("kronecker", {"exact_top": 5, "task": QUERIES}, "exact scores know no task mix"),
+        ("kronecker", {"exact_top": 5, "tokens": True}, "token scores are of projected gradients"),
         ("exact", {"tokens": True}, "token scores are of projected gradients"),
         ("exact", {"task": QUERIES}, "method 'exact' has no task mix"),
     ],

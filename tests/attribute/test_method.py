@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from proponent.attribute.method import METHODS, Method
+from proponent.attribute.method import METHODS, Method, corrected_by, method_for
 from proponent.errors import InputError
 
 
@@ -19,6 +19,7 @@ def test_the_methods_of_the_comparison() -> None:
         "cosine": {"second_moment": "any", "hessian": "none", "unit_norm": True, "output": "loss"},
         "dot": {"second_moment": "any", "hessian": "none", "unit_norm": False, "output": "loss"},
         "trak": {"second_moment": "no", "hessian": "train", "unit_norm": False, "output": "margin"},
+        "kronecker": {"second_moment": "white", "hessian": "mixed", "unit_norm": True, "output": "loss"},
         "exact": {"second_moment": "any", "hessian": "train", "unit_norm": True, "output": "loss"},
     }
 
@@ -43,7 +44,7 @@ def test_changing_a_method_leaves_the_known_one_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("best", "no method 'best'; known methods: trackstar, cosine, dot, trak, exact"),
+        ("best", "no method 'best'; known methods: trackstar, cosine, dot, trak, kronecker, exact"),
         ("", "no method ''"),
         ("TrackStar", "no method 'TrackStar'"),
         ("dot,", "'' is no change to a method; write FIELD=VALUE with one of second_moment, hessian,"),
@@ -52,7 +53,7 @@ def test_changing_a_method_leaves_the_known_one_alone() -> None:
         ("dot,name=cosine", "'name=cosine' is no change to a method"),
         ("dot,hessian=full", "hessian is 'full'; choose one of none, train, mixed"),
         ("dot,output=probability", "output is 'probability'; choose one of loss, margin, logit"),
-        ("dot,second_moment=maybe", "second_moment is 'maybe'; choose one of yes, no, any"),
+        ("dot,second_moment=maybe", "second_moment is 'maybe'; choose one of yes, no, white, any"),
         ("dot,unit_norm=true", "unit_norm is 'true'; write unit_norm=yes or unit_norm=no"),
     ],
 )
@@ -63,22 +64,30 @@ def test_what_is_no_method(text: str, complaint: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("second_moment", "corrected", "suits"),
-    [
-        ("yes", True, True),
-        ("yes", False, False),
-        ("no", True, False),
-        ("no", False, True),
-        ("any", True, True),
-        ("any", False, True),
+RUNS = {
+    "yes": [{"second_moment": moment, "hessian": "train"} for moment in ("sample", "/a/optimizer.pt")],
+    "no": [{"second_moment": "none", "hessian": "train"}],
+    "white": [
+        {"second_moment": "kronecker", "hessian": "identity"},
+        {"second_moment": "kronecker", "hessian": "train"},
+        {"second_moment": "sample", "hessian": "identity"},
     ],
-)
-def test_a_method_says_which_features_suit_it(second_moment: str, corrected: bool, suits: bool) -> None:
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("second_moment", ["yes", "no", "white", "any"])
+def test_a_method_says_which_features_suit_it(second_moment: str, kind: str) -> None:
     method = Method("m", second_moment=second_moment)
-    if suits:
-        method.check_features(corrected)
-        return
-    remedy = "--second-moment sample" if second_moment == "yes" else "--second-moment none"
-    with pytest.raises(InputError, match=remedy):
-        method.check_features(corrected)
+    for spec in RUNS[kind]:
+        assert corrected_by(spec) == kind
+        if second_moment in ("any", kind):
+            method.check_features(spec)
+            continue
+        remedy = {"yes": "sample", "no": "none", "white": "kronecker"}[second_moment]
+        with pytest.raises(InputError, match=f"does not fit a run with.*--second-moment {remedy}"):
+            method.check_features(spec)
+
+
+def test_the_method_of_a_run_is_the_papers_but_for_white_features() -> None:
+    assert [method_for(specs[0]) for specs in RUNS.values()] == ["trackstar", "trackstar", "kronecker"]

@@ -14,6 +14,8 @@ from proponent.attribute.method import Method
 from proponent.attribute.tracing import Tracer
 from proponent.build.indexing import build_index, build_indexes
 from proponent.errors import InputError
+from proponent.evaluate.experiments.given import Given
+from proponent.evaluate.experiments.tasks import Tasks
 from proponent.evaluate.info import info
 from proponent.files import write_json
 from proponent.index.run import Index, read_manifest
@@ -61,14 +63,14 @@ def test_scores_are_those_of_the_mixed_identity(white: Tracer, mix: float | None
         sides.append((of_queries @ root.T, part @ root.T))
     Q, M = (torch.cat(side, 1) for side in zip(*sides, strict=True))
     expected = (Q / Q.norm(dim=1, keepdim=True)) @ (M / M.norm(dim=1, keepdim=True)).T
-    hits = white.trace(QUERIES, "trackstar", K, QUERIES if mix else None, mix or "auto")
+    hits = white.trace(QUERIES, "kronecker", K, QUERIES if mix else None, mix or "auto")
     for row, hit in zip(expected, hits, strict=True):
         for passage in hit.proponents:
             assert passage.score == pytest.approx(float(row[passage.row]), abs=3e-3)
 
 
 def test_an_automatic_mix_tokens_and_likeness_work(white: Tracer) -> None:
-    hits = white.trace(QUERIES, "trackstar", 4, QUERIES, tokens=True, diverse=True)
+    hits = white.trace(QUERIES, "kronecker", 4, QUERIES, tokens=True, diverse=True)
     assert 0 < float(hits.settings["mix"]) < 1
     method = Method.of("cosine")
     (hit, *_) = white.trace(QUERIES, method, 2, tokens=True)
@@ -112,3 +114,12 @@ def test_older_runs_have_r(model_folder: Path, tmp_path: Path) -> None:
     assert read_manifest(index.folder)["spec"]["hessian"] == "train"
     with pytest.raises(InputError, match="hessian is 'half'; choose one of train, identity"):
         small_spec(model_folder, hessian="half")
+
+
+def test_it_is_not_called_trackstar(white: Tracer) -> None:
+    assert white.trace(QUERIES, k=1).settings["method"] == "kronecker"
+    with pytest.raises(InputError, match="'trackstar' does not fit a run with Kronecker second moments"):
+        white.trace(QUERIES, "trackstar", 1)
+    with pytest.raises(InputError, match="experiments compare with TrackStar"):
+        Tasks(Given(white.index.folder.path, queries=(Path("q.jsonl"),)))
+    assert not (white.index.folder.path / "experiments").exists()

@@ -74,6 +74,10 @@ def test_bad_corpora(
         (["--damping", "0"], ["damping is '0.0'; give a positive number or one of oas, ledoit-wolf"]),
         (["--damping", "nan"], ["damping is 'nan'"]),
         (
+            ["--damping", "0.1", "--second-moment", "kronecker"],
+            ["--damping is of R_train, which this run takes for the identity; leave it out"],
+        ),
+        (
             ["--damping", "best"],
             ["damping is 'best'; give a positive number or one of oas, ledoit-wolf"],
         ),
@@ -232,7 +236,10 @@ def test_bad_queries(
         (["FACTS", "--prompt", "a", "--target", "b"], ["either QUERIES or --prompt and --target, not both"]),
         (["FACTS", "--method", "best"], ["no method 'best'; known methods: trackstar, cosine, dot, trak"]),
         (["FACTS", "--method", "dot,hessian=all"], ["hessian is 'all'; choose one of none, train, mixed"]),
-        (["FACTS", "--method", "trak"], ["does not fit a run with second-moment", "--second-moment none"]),
+        (
+            ["FACTS", "--method", "trak"],
+            ["does not fit a run with rank-one second moments", "--second-moment none"],
+        ),
         (["FACTS", "-k", "0"], ["-k is 0; give 1 or more"]),
         (["FACTS", "-k", "6"], ["k is 6; this run holds 5 passages"]),
         (["FACTS", "--limit", "0"], ["--limit is 0; give 1 or more"]),

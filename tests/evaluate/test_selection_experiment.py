@@ -16,7 +16,7 @@ from proponent.evaluate.experiments import selection as experiment_of_selection
 from proponent.evaluate.experiments.catalogue import experiment
 from proponent.evaluate.experiments.continued import Continued
 from proponent.evaluate.experiments.given import Given
-from proponent.evaluate.experiments.selection import METHODS, Selection, Training
+from proponent.evaluate.experiments.selection import METHODS, Further, Selection
 
 
 @pytest.fixture
@@ -107,14 +107,14 @@ def test_the_table_and_its_trainings(made: tuple[Path, Path], monkeypatch: pytes
     known = {json.loads(line)["training"]: json.loads(line)["losses"] for line in lines}
     rate = 1e-4 if "rate 0.0001 " in table.notes[0] else 1e-3
     ids = [query.id for query in study.half(judged=True)]
-    mine = [known[str(Training("log-det", 5, seed, rate))][id] for seed in range(2) for id in ids]
-    start = [known[str(Training("nothing", 0, 0, 0.0))][id] for id in ids]
+    mine = [known[str(Further("log-det", 5, seed, rate))][id] for seed in range(2) for id in ids]
+    start = [known[str(Further("nothing", 0, 0, 0.0))][id] for id in ids]
     change = sum(mine) / len(mine) - sum(start) / len(start)
     (row,) = (row for row in table.rows if row[:2] == ("5", "log-det"))
     assert row[3].startswith(f"{change:+.2f} ")
     own = [query.id for query in study.half(judged=False)]
-    mine = [known[str(Training("log-det", 5, seed, rate))][id] for seed in range(2) for id in own]
-    start = [known[str(Training("nothing", 0, 0, 0.0))][id] for id in own]
+    mine = [known[str(Further("log-det", 5, seed, rate))][id] for seed in range(2) for id in own]
+    start = [known[str(Further("nothing", 0, 0, 0.0))][id] for id in own]
     assert row[7].startswith(f"{sum(mine) / len(mine) - sum(start) / len(start):+.2f} ")
     # a cut line is trained again, and nothing else is
     done, trained = (folder / "losses.jsonl").read_bytes(), []

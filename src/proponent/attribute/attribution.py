@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from proponent.corpus.queries import Queries, query_of
 from proponent.corpus.records import Record, kind
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
-from proponent.files import written_whole
+from proponent.files import write_lines
 
 SETTINGS = ("method", "mix", "run")
 TOKEN_COLUMNS = ("tokens", "target_tokens")
@@ -255,10 +254,4 @@ class Attribution(Sequence[Hit]):
 
     def write(self, path: str | Path) -> None:
         """Write the records as JSONL, whole or not at all."""
-        # a lone surrogate, which UTF-8 cannot hold, is written as JSON's own escape of it
-        with (
-            written_whole(Path(path)) as aside,
-            open(aside, "w", encoding="utf-8", errors="backslashreplace") as file,
-        ):
-            for record in self.records():
-                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+        write_lines(Path(path), self.records())

@@ -65,8 +65,7 @@ class LiveTracer:
         index = Index(run)
         progress.say(f"loading the model of {run}")
         self.tracer = Tracer(index, device)
-        corrected = self.tracer.spec.second_moment != "none"
-        self.methods = {m.name: m for m in METHODS.values() if m.fits(corrected) and m.projected}
+        self.methods = {m.name: m for m in METHODS.values() if m.fits(index.spec) and m.projected}
         # output functions that the methods differentiate
         self.outputs = list(dict.fromkeys(method.output for method in self.methods.values()))
         self.mixes: dict[str, TaskMix] = {}  # the automatic one of each output function that has a mix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,14 +11,22 @@ from proponent.gradients.spec import OUTPUTS
 from proponent.index.mix import TaskMix
 from proponent.index.scores import HESSIANS, InnerProduct
 
-SECOND_MOMENTS = ("yes", "no", "any")
+SECOND_MOMENTS = ("yes", "no", "white", "any")
+# What a run is called, and what makes one that a method asks for, by how its features are corrected.
+CORRECTED = {
+    "yes": "with rank-one second moments and R_train",
+    "no": "without second-moment correction",
+    "white": "with Kronecker second moments, or R_train as the identity",
+}
+MADE_BY = {"yes": "sample", "no": "none", "white": "kronecker"}
 
 
 @dataclass(frozen=True)
 class Method:
     """A gradient method.
 
-    second_moment: ``yes`` or ``no`` says that the index's features must (not) be corrected by V;
+    second_moment: ``yes`` or ``no`` says that the index's features must (not) be corrected, by a rank-one V
+        and R_train; ``white`` that they must be by Kronecker factors, or have R_train as the identity;
         ``any`` takes the index as it is.
     hessian: ``none``, ``train`` (R_train) or ``mixed`` (with a task: λR_eval + (1 − λ)R_train;
         without one: R_train).
@@ -55,19 +64,28 @@ class Method:
         """How it compares queries and passages; mix: of a task, for a method whose Hessian is mixed."""
         return InnerProduct(self.hessian, self.unit_norm, mix if self.hessian == "mixed" else None)
 
-    def fits(self, corrected: bool) -> bool:
-        """Whether it is for features that were (not) corrected by second moments."""
-        return self.second_moment == "any" or corrected == (self.second_moment == "yes")
+    def fits(self, spec: Mapping[str, Any]) -> bool:
+        """Whether it is for the features of a run of this spec."""
+        return self.second_moment in ("any", corrected_by(spec))
 
-    def check_features(self, corrected: bool) -> None:
-        """Raise InputError where it is not for features that were (not) corrected by second moments."""
-        if self.fits(corrected):
+    def check_features(self, spec: Mapping[str, Any]) -> None:
+        """Raise InputError where it is not for the features of a run of this spec."""
+        if self.fits(spec):
             return
-        have, want = ("with", "none") if corrected else ("without", "sample")
+        have, want = CORRECTED[corrected_by(spec)], MADE_BY[self.second_moment]
         raise InputError(
-            f"method '{self.name}' does not fit a run {have} second-moment correction; "
-            f"index the corpus into another folder with --second-moment {want}"
+            f"method '{self.name}' does not fit a run {have}; take another, or index the corpus into another "
+            f"folder with --second-moment {want}"
         )
+
+
+def corrected_by(spec: Mapping[str, Any]) -> str:
+    """How the features of a run of this spec are corrected, as ``Method.second_moment`` has it."""
+    if spec["second_moment"] == "none":
+        return "no"
+    if spec["second_moment"] == "kronecker" or spec["hessian"] == "identity":
+        return "white"
+    return "yes"
 
 
 def _change(text: str) -> tuple[str, Any]:
@@ -91,6 +109,12 @@ METHODS = {
         Method("cosine"),
         Method("dot", unit_norm=False),
         Method("trak", second_moment="no", hessian="train", unit_norm=False, output="margin"),
+        Method("kronecker", second_moment="white", hessian="mixed"),
         Method("exact", hessian="train", projected=False),
     )
 }
+
+
+def method_for(spec: Mapping[str, Any]) -> str:
+    """The method of a run of this spec where none is named."""
+    return "kronecker" if corrected_by(spec) == "white" else "trackstar"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from proponent.attribute.tracing import QueriesLike, Tracer, checked_questions
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example
 from proponent.errors import InputError
-from proponent.files import written_whole
+from proponent.files import write_lines
 from proponent.index.run import Index
 from proponent.progress import Progress, Silent
 
@@ -143,19 +142,14 @@ class Subset(Sequence[Selected]):
 
     def write(self, path: str | Path) -> None:
         """Write the records as JSONL, whole or not at all: a corpus as it stands."""
-        with (
-            written_whole(Path(path)) as aside,
-            open(aside, "w", encoding="utf-8", errors="backslashreplace") as file,
-        ):
-            for record in self.records():
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        write_lines(Path(path), self.records())
 
 
 def select(
     index: Index | str | Path,
     queries: QueriesLike,
     aim: Aim | int,
-    method: Method | str = "trackstar",
+    method: Method | str | None = None,
     task: QueriesLike | None = None,
     mix: float | str = "auto",
     device: str | None = None,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.exact import exact_scores, unprojected_extractor
-from proponent.attribute.method import Method
+from proponent.attribute.method import Method, method_for
 from proponent.attribute.refine import More, check_more, refined, retrieved
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
@@ -128,7 +128,7 @@ class Tracer:
     def trace(
         self,
         queries: QueriesLike,
-        method: Method | str = "trackstar",
+        method: Method | str | None = None,
         k: int = 10,
         task: QueriesLike | None = None,
         mix: float | str = "auto",
@@ -137,7 +137,8 @@ class Tracer:
     ) -> Attribution:
         """The k proponents and k opponents of every query, in one scan of the index.
 
-        queries: Queries, or Query values, or (prompt, target) pairs.  method: a Method or its text.
+        queries: Queries, or Query values, or (prompt, target) pairs.  method: a Method or its text; by itself
+        trackstar, or kronecker for a run with such moments.
         task: queries that R_eval is taken over, for methods whose Hessian is mixed; without it they use
         R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.
         more: tokens, diverse, merge_duplicates, exact_top; see ``More``.
@@ -220,7 +221,7 @@ class Tracer:
 def trace(
     index: Index | str | Path,
     queries: QueriesLike,
-    method: Method | str = "trackstar",
+    method: Method | str | None = None,
     k: int = 10,
     task: QueriesLike | None = None,
     mix: float | str = "auto",
@@ -240,14 +241,15 @@ def trace(
 def checked_questions(
     index: Index,
     queries: QueriesLike,
-    method: Method | str,
+    method: Method | str | None,
     k: int,
     task: QueriesLike | None,
     mix: float | str,
 ) -> tuple[Queries, Method, Queries | None]:
     """The queries, the method and the task of a trace; InputError for what this run cannot answer."""
     asked, shared = Queries.of(queries), None if task is None else Queries.of(task)
-    method = Method.of(method) if isinstance(method, str) else method
+    if not isinstance(method, Method):
+        method = Method.of(method or method_for(index.spec))
     _check_ranking(index, method, k)
     if not asked:
         raise InputError("no queries to trace; give at least one")
@@ -264,7 +266,7 @@ def checked_questions(
 
 def _check_ranking(index: Index, method: Method, k: int) -> None:
     """Raise InputError for a method or k that this run cannot serve."""
-    method.check_features(corrected=index.spec["second_moment"] != "none")
+    method.check_features(index.spec)
     if not 1 <= k <= len(index):
         raise InputError(f"k is {k}; this run holds {len(index)} passages, give 1 to that many")
 

@@ -8,12 +8,11 @@ needs no memory of another task, may run twice with the same bytes, and does not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,10 +22,10 @@ from proponent.build.plan import PLAN, passage_columns, read_staged
 from proponent.files import checksum, write_checksummed_json
 from proponent.gradients.features import FeatureExtractor, extract
 from proponent.index.codec import Rows, encode
-from proponent.index.hessian import HessianBlock, HessianSum, TraceSum, split_blocks
+from proponent.index.hessian import HessianSum, TraceSum, added, split_blocks
 from proponent.index.run import RunFolder
 from proponent.index.storage import read_tensors, write_table, write_tensors
-from proponent.index.whitening import BlockWhitening, ScaledIdentity, unpack_block
+from proponent.index.whitening import unpack_block, whitening_of
 from proponent.progress import Advance
 
 # Shards whose part of R is summed in one task, and shards that are whitened together, in one product.
@@ -35,7 +34,6 @@ GROUP_SHARDS = 2
 START = "start"  # mark of what is written before the first task
 
 Checksums = dict[Path, str]
-Sum = TypeVar("Sum", HessianSum, TraceSum)
 
 
 @dataclass(frozen=True)
@@ -147,30 +145,18 @@ def hessian_part(build: Build, span: int, block: int) -> Checksums:
 
 def hessian(build: Build, block: int) -> Checksums:
     """One block of R_train: its parts added in the order of the spans, over the number of rows."""
-    names = [Task(hessian_part, (span, block)).name for span in range(len(build.spans))]
-    files = [build.folder.hessian_part(span, block) for span in range(len(build.spans))]
-    parts = (build.read(name, file) for name, file in zip(names, files, strict=True))
-    file = build.folder.hessian(block)
-    if build.damping is None:
-        return _written(file, _merged(map(TraceSum.unpack, parts)).pack())
-    return _written(file, _merged(map(HessianSum.unpack, parts)).mean().pack())
-
-
-def _merged(sums: Iterator[Sum]) -> Sum:
-    total = next(sums)
-    for part in sums:
-        total.merge(part)
-    return total
+    files = {
+        Task(hessian_part, (span, block)).name: build.folder.hessian_part(span, block)
+        for span in range(len(build.spans))
+    }
+    total = added(build.read(task, file) for task, file in files.items())
+    return _written(build.folder.hessian(block), total.mean().pack())
 
 
 def factor(build: Build, block: int) -> Checksums:
     """The whitening of one block of R_train."""
     tensors = build.read(Task(hessian, (block,)).name, build.folder.hessian(block))
-    file = build.folder.whitening(block)
-    if build.damping is None:
-        trace = TraceSum.unpack(tensors)
-        return _written(file, ScaledIdentity(trace.mean_eigenvalue, trace.width).pack())
-    return _written(file, BlockWhitening.of(HessianBlock.unpack(tensors), build.damping).pack())
+    return _written(build.folder.whitening(block), whitening_of(tensors, build.damping).pack())
 
 
 def whiten(build: Build, group: int) -> Checksums:

@@ -27,7 +27,9 @@ HESSIAN = choice("R_train, or the identity in its place; by itself as V is.", "t
 LENGTH = number("Longest chunk, in tokens; by itself 512 or the model's most.", least=2)
 DAMPING = option("Of R_train: a rule, or relative to its mean eigenvalue.", metavar="oas|ledoit-wolf|X")
 METHOD = option(
-    "trackstar, cosine, dot, trak, exact, or one changed: 'trackstar,hessian=none'.", metavar="METHOD"
+    "trackstar, cosine, dot, trak, kronecker, exact, or one changed: 'trackstar,hessian=none'; by itself "
+    "trackstar, or kronecker for a run with such moments.",
+    metavar="METHOD",
 )
 QUERIES = typer.Argument(help="JSONL of queries or facts.", metavar="[QUERIES]")
 
@@ -64,6 +66,8 @@ def index(
     spec = pp.FeatureSpec(model, dim, layer_groups, second_moment, output=output_function, max_length=length)
     spec = replace(spec, batch_tokens=batch_tokens, damping=added, dtype=dtype, seed=seed)
     spec = spec if hessian is None else replace(spec, hessian=hessian)
+    if spec.hessian == "identity" and damping != "oas":
+        raise InputError("--damping is of R_train, which this run takes for the identity; leave it out")
     with resumable():
         made = pp.build_index(text, spec, run, device, OnStderr(), trust_remote_code)
     _show_summary(made)
@@ -77,7 +81,7 @@ def trace(
     target: Annotated[str | None, option("What the model says after it.")] = None,
     output: Annotated[Path | None, option("Write result JSONL here.", "--output", "-o")] = None,
     k: options.K = 10,
-    method: Annotated[str, METHOD] = "trackstar",
+    method: Annotated[str | None, METHOD] = None,
     task: Annotated[Path | None, option("Queries whose shared directions are mixed out.")] = None,
     mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
     tokens: Annotated[bool, option("Show what each token contributes.", "--tokens")] = False,
@@ -101,7 +105,7 @@ def trace(
         raise InputError("give QUERIES, or --prompt and --target")
     _require_mix(mix, task)
     options.require_output(output, options.RESULTS, [run, queries, task])
-    pp.Method.of(method)
+    pp.Method.of(method or "trackstar")
     opened = pp.Index(run)
     asked = pp.Queries.read(queries, limit=limit) if queries else pp.Queries.of(str(prompt), str(target))
     shared = pp.Queries.read(task) if task is not None else None
@@ -130,7 +134,7 @@ def select(
     function: Annotated[str, choice("What the set is to be good at.", "support", "log-det")] = "support",
     decay: Annotated[float, number("Weight of a query's next support.", least=0, most=1)] = 0.5,
     epsilon: Annotated[float | None, positive("Choose from random samples; loses so much.")] = None,
-    method: Annotated[str, METHOD] = "trackstar",
+    method: Annotated[str | None, METHOD] = None,
     task: Annotated[Path | None, option("Queries whose shared directions are mixed out.")] = None,
     mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
     limit: options.Limit = None,
@@ -148,7 +152,7 @@ def select(
 
     _require_mix(mix, task)
     options.require_output(output, options.SUBSET, [run, queries, task])
-    pp.Method.of(method)
+    pp.Method.of(method or "trackstar")
     opened, aim = pp.Index(run), Aim(budget, function, decay, per_source, epsilon, seed)
     aim.check(len(opened))
     asked = pp.Queries.read(queries, limit=limit)

@@ -20,7 +20,7 @@ from proponent.attribute.probability import target_losses
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example, Query
 from proponent.errors import InputError
-from proponent.evaluate.experiments.lines import GrowingFile
+from proponent.evaluate.lines import GrowingFile
 from proponent.gradients.model import load_model
 from proponent.pretraining.again import Recipe, retrain
 from proponent.progress import Progress

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,10 @@ class TraceSum:
         self.squared += other.squared
         self.count += other.count
 
+    def mean(self) -> TraceSum:
+        """What is kept of R: the sum itself, which knows its count."""
+        return self
+
     @property
     def mean_eigenvalue(self) -> float:
         """The trace of R over w; 1 for a block of zeros, which has no scale."""
@@ -135,6 +139,19 @@ class TraceSum:
         """The inverse of ``pack``."""
         width, squared, count = tensors["trace"].tolist()
         return cls(int(width), squared, int(count))
+
+
+def added(parts: Iterable[Mapping[str, Tensor]]) -> HessianSum | TraceSum:
+    """Sums of one kind, packed, added in their order; at least one."""
+    total: Any = None
+    for tensors in parts:
+        part: Any = (TraceSum if "trace" in tensors else HessianSum).unpack(tensors)
+        if total is None:
+            total = part
+        else:
+            total.merge(part)
+    assert isinstance(total, HessianSum | TraceSum)
+    return total
 
 
 def _pack(matrix: Tensor, fourth: float, count: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from proponent.index.damping import Damping, damping_of
-from proponent.index.hessian import HessianBlock, pack_triangle, split_blocks, unpack_triangle
+from proponent.index.hessian import HessianBlock, TraceSum, pack_triangle, split_blocks, unpack_triangle
 from proponent.products import product
 
 # A corner of a Cholesky factor that is inverted; larger ones are halved.
@@ -137,6 +137,16 @@ class ScaledIdentity:
         """The inverse of ``pack``."""
         mean, width = tensors["identity"].tolist()
         return cls(mean, int(width))
+
+
+def whitening_of(
+    tensors: Mapping[str, Tensor], damping: float | str | None
+) -> BlockWhitening | ScaledIdentity:
+    """The whitening of a block of R in a file; damping: of R, None where only its trace is there."""
+    if damping is None:
+        trace = TraceSum.unpack(tensors)
+        return ScaledIdentity(trace.mean_eigenvalue, trace.width)
+    return BlockWhitening.of(HessianBlock.unpack(tensors), damping)
 
 
 def unpack_block(

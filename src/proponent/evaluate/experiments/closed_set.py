@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from proponent.corpus.queries import Queries
 from proponent.errors import InputError
 from proponent.evaluate.evaluation import Judged, evaluate
 from proponent.evaluate.experiments.facts_study import FactsStudy
+from proponent.evaluate.experiments.study import every_other
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import Estimate, estimate
 from proponent.evaluate.text import points
@@ -66,8 +66,7 @@ class ClosedSet(FactsStudy):
     @cached_property
     def chosen_on(self) -> frozenset[str]:
         """Relations that settings may be chosen on: every other one, in an order fixed by hashing."""
-        names = sorted({self.group(q.id) for q in self.queries}, key=_hashed)
-        return frozenset(names[::2])
+        return frozenset(every_other(self.group(q.id) for q in self.queries))
 
     def ids(self, reported: bool) -> list[str]:
         """Ids of the queries of the relations to report on, or of those to choose settings on."""
@@ -88,7 +87,3 @@ class ClosedSet(FactsStudy):
             of = self.judged(name, hits).estimates(reported)
             found[name] = Scores(of["MRR"], of["Recall@10"], estimate(list(effects[name].values())))
         return found
-
-
-def _hashed(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()

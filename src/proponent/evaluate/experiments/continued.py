@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from proponent.attribute.probability import target_losses
 from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Query
 from proponent.gradients.loading import load_tokenizer, load_weights
 from proponent.gradients.model import LanguageModel, pick_device
+from proponent.pretraining.passages import PadRight
 
 EPOCHS, BATCH = 3, 16
-IGNORED = -100  # the label that cross-entropy skips
 BATCH_TOKENS = 2048  # of queries whose losses are taken together
 
 
@@ -55,18 +54,13 @@ class Continued:
         """Train on passages, in an order that the seed decides; without any, do nothing."""
         if not texts:
             return
-        rows = [torch.tensor(self.model.encoder.passage(text, self.max_length)) for text in texts]
+        rows = [np.array(self.model.encoder.passage(text, self.max_length), np.uint32) for text in texts]
         optimizer = torch.optim.AdamW(self.model.causal.parameters(), lr=rate, weight_decay=0.0)
         draw = torch.Generator().manual_seed(seed)
         for _ in range(EPOCHS):
             for members in torch.randperm(len(rows), generator=draw).split(BATCH):
+                batch = PadRight(0)([rows[n] for n in members.tolist()])
                 optimizer.zero_grad()
-                self._loss([rows[n] for n in members.tolist()]).backward()
+                given = {name: part.to(self.model.device) for name, part in batch.items()}
+                self.model.causal(**given).loss.backward()
                 optimizer.step()
-
-    def _loss(self, rows: Sequence[Tensor]) -> Any:
-        tokens = pad_sequence(list(rows), batch_first=True)  # [n, t]
-        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        given = {"input_ids": tokens, "labels": tokens.masked_fill(mask == 0, IGNORED)}
-        where = self.model.device
-        return self.model.causal(**{name: part.to(where) for name, part in given.items()}).loss

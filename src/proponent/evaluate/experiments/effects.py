@@ -9,7 +9,7 @@ from pathlib import Path
 from proponent.attribute.attribution import Hit
 from proponent.attribute.tail_patch import TailPatcher
 from proponent.errors import InputError
-from proponent.evaluate.experiments.lines import GrowingFile
+from proponent.evaluate.lines import GrowingFile
 from proponent.progress import Progress
 
 Key = tuple[str, str]

@@ -24,7 +24,7 @@ from proponent.attribute.tracing import Tracer
 from proponent.evaluate.evaluation import evaluate
 from proponent.evaluate.experiments.study import BM25, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
-from proponent.evaluate.experiments.trained_again import KNOWN, MIX, TrainedAgain
+from proponent.evaluate.experiments.trained_again import KNOWN, MIX, WHITE, TrainedAgain
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import estimate, mean, paired_difference, spearman
 from proponent.evaluate.retraining import Training
@@ -133,16 +133,16 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
     yield TRACKSTAR, study.contender("trackstar", mix="auto")
     own = study.index.dim
     white = [
-        {"second_moment": moment, "hessian": "identity", "dim": dim}
+        {**WHITE, "second_moment": moment, "dim": dim}
         for moment in ("sample", "kronecker")
         for dim in dict.fromkeys((own, *(d for d in WIDER if d > own)))
     ]
     for change, run in zip(white, study.variants(white), strict=True):
         kind = "Kronecker" if change["second_moment"] == "kronecker" else "V"
         if kind == "Kronecker" or change["dim"] != own:
-            yield f"{kind}, cosine, {change['dim']:,}", study.contender("trackstar", run)
+            yield f"{kind}, cosine, {change['dim']:,}", study.contender("kronecker", run)
         if kind == "Kronecker":
-            yield f"{kind}, mix, {change['dim']:,}", study.contender("trackstar", run, MIX)
+            yield f"{kind}, mix, {change['dim']:,}", study.contender("kronecker", run, MIX)
         if kind == "Kronecker" and change["dim"] == own:
             yield f"{kind}, exact", study.exact("exact", run)
     yield "V, exact cosine", study.exact("cosine")

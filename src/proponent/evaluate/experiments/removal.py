@@ -58,7 +58,7 @@ class Removal(TrainedAgain):
             BM25: self.baseline("bm25"),
             "cosine, V": self.traced("cosine"),
             TRACKSTAR: self.traced("trackstar", task=True),
-            "Kronecker, mix": self.traced("trackstar", task=True, mix=MIX, run=self.white()),
+            "Kronecker, mix": self.traced("kronecker", task=True, mix=MIX, run=self.white()),
         }
 
     def trainings(self, name: str, hits: Attribution, k: int) -> Iterator[tuple[list[str], Training]]:

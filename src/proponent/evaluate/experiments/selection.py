@@ -6,7 +6,6 @@ on the other half is measured, against as many passages that BM25, the sum of th
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,9 +20,9 @@ from proponent.corpus.queries import Queries
 from proponent.evaluate.experiments.continued import BATCH, EPOCHS, Continued
 from proponent.evaluate.experiments.facts_study import FactsStudy
 from proponent.evaluate.experiments.figures import Figure
-from proponent.evaluate.experiments.lines import GrowingFile
-from proponent.evaluate.experiments.study import BM25, RANDOM
+from proponent.evaluate.experiments.study import BM25, RANDOM, every_other
 from proponent.evaluate.experiments.tables import Table
+from proponent.evaluate.lines import GrowingFile
 from proponent.evaluate.metrics import Estimate, estimate, mean, paired_difference
 from proponent.evaluate.text import points
 
@@ -53,8 +52,7 @@ class Selection(FactsStudy):
         by_relation: dict[str, list[str]] = {}
         for query in self.queries:
             by_relation.setdefault(self.group(query.id), []).append(query.id)
-        halves = (sorted(ids, key=_hashed)[::2] for ids in by_relation.values())
-        return frozenset(id for half in halves for id in half)
+        return frozenset(id for ids in by_relation.values() for id in every_other(ids))
 
     def half(self, judged: bool) -> Queries:
         """The facts that take no part in choosing, or those that do."""
@@ -93,7 +91,7 @@ class Selection(FactsStudy):
         aim = Aim(budget, **FUNCTIONS[method])  # type: ignore[arg-type]
         return [passage.text for passage in selected(self.candidates, aim, {})]
 
-    def trained(self, trainings: Sequence[Training]) -> dict[Training, Losses]:
+    def trained(self, trainings: Sequence[Further]) -> dict[Further, Losses]:
         """−log p(target) of every fact after each training, kept in ``losses.jsonl`` as they are done."""
         file = GrowingFile(self.folder / "losses.jsonl", "training", "losses after trainings")
         with file.held():
@@ -105,7 +103,7 @@ class Selection(FactsStudy):
                     append({"training": str(training), "losses": losses})
         return {training: known[str(training)] for training in trainings}
 
-    def _train(self, trainings: Sequence[Training]) -> Iterator[tuple[Training, Losses]]:
+    def _train(self, trainings: Sequence[Further]) -> Iterator[tuple[Further, Losses]]:
         if not trainings:
             return
         texts = [self.texts(t.method, t.budget, t.seed) if t.budget else [] for t in trainings]
@@ -119,7 +117,7 @@ class Selection(FactsStudy):
                 advance(1)
 
 
-class Training(NamedTuple):
+class Further(NamedTuple):
     """What a model was trained further on, and how; a budget of 0 is none."""
 
     method: str
@@ -131,7 +129,7 @@ class Training(NamedTuple):
         return f"{self.method}, {self.budget} passages, seed {self.seed}, rate {self.rate:g}"
 
 
-UNTRAINED = Training("nothing", 0, 0, 0.0)
+UNTRAINED = Further("nothing", 0, 0, 0.0)
 COLUMNS = (
     *("passages", "method", "in top", "change", f"minus {RANDOM}", f"minus {BM25}", "minus top"),
     *("own: change", "own: minus top"),
@@ -140,15 +138,16 @@ COLUMNS = (
 
 def selection(study: Selection) -> Table:
     """Loss on facts that took no part in choosing, after training on what was chosen for the others."""
-    rate = _rate(study)
+    rate, before = _rate(study), _mean_losses(study, [UNTRAINED])
+    own_before = _mean_losses(study, [UNTRAINED], judged=False)
     rows, lines = [], dict[str, list[tuple[float, Estimate]]]()
     for budget in study.budgets:
-        trainings = {m: [Training(m, budget, seed, rate) for seed in range(SEEDS)] for m in METHODS}
+        trainings = {m: [Further(m, budget, seed, rate) for seed in range(SEEDS)] for m in METHODS}
         held = {method: _mean_losses(study, of) for method, of in trainings.items()}
         own = {method: _mean_losses(study, of, judged=False) for method, of in trainings.items()}
         for method in METHODS:
-            change = paired_difference(held[method], _mean_losses(study, [UNTRAINED]))
-            own_change = paired_difference(own[method], _mean_losses(study, [UNTRAINED], judged=False))
+            change = paired_difference(held[method], before)
+            own_change = paired_difference(own[method], own_before)
             lines.setdefault(method, []).append((budget, change))
             beside = [*((held, other) for other in (RANDOM, BM25, TOP)), (own, TOP)]
             cells = [
@@ -180,17 +179,13 @@ def _note(study: Selection, rate: float) -> str:
 
 def _rate(study: Selection) -> float:
     """The rate with the least loss on the facts that choose, after training on random passages."""
-    tried = [Training(RANDOM, max(study.budgets), SEEDS, rate) for rate in RATES]
+    tried = [Further(RANDOM, max(study.budgets), SEEDS, rate) for rate in RATES]
     ids = [query.id for query in study.half(judged=False)]
     found = study.trained(tried)
     return min(tried, key=lambda training: mean([found[training][id] for id in ids])).rate
 
 
-def _mean_losses(study: Selection, trainings: Sequence[Training], judged: bool = True) -> list[float]:
+def _mean_losses(study: Selection, trainings: Sequence[Further], judged: bool = True) -> list[float]:
     """Each fact's loss, the mean over trainings; of those held out, or of those that choose."""
     found = study.trained(trainings).values()
     return [mean([losses[query.id] for losses in found]) for query in study.half(judged)]
-
-
-def _hashed(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()

@@ -6,11 +6,12 @@ variants of the run are runs of their own.  So every experiment resumes where it
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
@@ -19,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import baseline
+from proponent.attribute.method import CORRECTED, corrected_by
 from proponent.attribute.probability import target_probabilities
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
 from proponent.attribute.tracing import Tracer
@@ -53,7 +55,12 @@ class Study(ABC):
     _opened: tuple[Path, Tracer] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        Index(self.run)  # before anything is written: is it a run?
+        index = Index(self.run)  # before anything is written: is it a run, and what its tables call it?
+        if corrected_by(index.spec) == "white":
+            raise InputError(
+                f"{self.run}: experiments compare with TrackStar, which is {CORRECTED['yes']}; this run is "
+                f"{CORRECTED['white']}"
+            )
         made_with, record = self.made_with(), self.folder / "study.json"
         if not record.is_file():
             _ = self.queries  # before anything is written: do they fit the run?
@@ -257,6 +264,11 @@ def spread(items: Sequence[T], group: Callable[[T], str], wanted: int, seed: int
         draw.shuffle(members)
     turns = (m[n] for n in range(len(items)) for m in by_group.values() if n < len(m))
     return [item for _, item in zip(range(wanted), turns, strict=False)]
+
+
+def every_other(names: Iterable[str]) -> list[str]:
+    """Every other one of the names, in an order fixed by hashing."""
+    return sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).hexdigest())[::2]
 
 
 def file_name(name: str) -> str:

@@ -39,6 +39,6 @@ class TrainedAgain(FactsStudy):
         p = target_probabilities(model, encoded, spec.batch_tokens)
         return [query.id for query, value in zip(self.queries, p, strict=True) if value >= KNOWN]
 
-    def white(self, dim: int | None = None) -> Path:
-        """The run with Kronecker moments, of another dimension if given."""
-        return self.variants([WHITE if dim is None else {**WHITE, "dim": dim}])[0]
+    def white(self) -> Path:
+        """The run with Kronecker moments."""
+        return self.variants([{**WHITE, "dim": self.index.dim}])[0]

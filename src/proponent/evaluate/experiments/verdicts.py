@@ -11,7 +11,7 @@ from xxhash import xxh3_64_hexdigest
 
 from proponent.errors import InputError
 from proponent.evaluate.entailment import GOLD, Judge, Pair
-from proponent.evaluate.experiments.lines import GrowingFile
+from proponent.evaluate.lines import GrowingFile
 from proponent.progress import Progress
 
 TOGETHER = 64  # pairs that are judged at once, always the same ones: rounding depends on the batch
