@@ -17,11 +17,14 @@ $(READY): requirements.txt pyproject.toml src/proponent/index/_code_products.c
 demo: $(READY)
 	$(BIN)/proponent demo
 
+# One file of tests after another on each core: what a file shares is made once.
+PARALLEL := -n auto --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest $(PARALLEL) -m ""
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -281,7 +281,7 @@ def test_queries_and_task_must_hold_some(tracer: Tracer) -> None:
 
 
 def test_a_method_must_suit_the_runs_second_moments(tracer: Tracer, plain_run: SlowRun) -> None:
-    with pytest.raises(InputError, match="does not fit a run with second-moment correction"):
+    with pytest.raises(InputError, match="does not fit a run with rank-one second moments"):
         tracer.trace(QUERIES, "trak", k=1)
     with pytest.raises(InputError, match="does not fit a run without second-moment correction"):
         trace(plain_run.index, QUERIES, "trackstar", k=1, device="cpu")
