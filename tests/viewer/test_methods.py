@@ -23,6 +23,8 @@ METHODS: list[tuple[dict[str, Any], str, str, str]] = [
     ({"method": "cosine", "mix": None}, "gradient cosine", PUSH, NO_PROOF),
     ({"method": "dot"}, "gradient dot product", PUSH, NO_PROOF),
     ({"method": "trak"}, "TRAK", PUSH, NO_PROOF),
+    ({"method": "kronecker"}, "Kronecker-corrected gradients", PUSH, NO_PROOF),
+    ({"method": "exact"}, "gradients without projection", PUSH, NO_PROOF),
     ({"method": "bm25"}, "BM25", "by the words that they share", f"Word overlap only: {NOT_ASKED}"),
     ({"method": "embedding"}, "sentence embeddings", "by their likeness", NOT_ASKED),
     ({"method": "random"}, "random passages", "drawn by chance", "A control for other methods"),

@@ -18,6 +18,8 @@ const KINDS = {
   cosine: { name: "gradient cosine", ...GRADIENT },
   dot: { name: "gradient dot product", ...GRADIENT },
   trak: { name: "TRAK", ...GRADIENT },
+  kronecker: { name: "Kronecker-corrected gradients", ...GRADIENT },
+  exact: { name: "gradients without projection", ...GRADIENT },
   bm25: {
     name: "BM25",
     proponent: ["Retrieved", "by the words that they share with prompt and target"],
