@@ -88,7 +88,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few halves, trained in this process."""
     monkeypatch.setattr(retraining, "ProcessPoolExecutor", HerePool)
     monkeypatch.setattr(lds_module, "HALVES", 3)
-    monkeypatch.setattr(lds_module, "WIDER", (6 * 64,))
+    monkeypatch.setattr(lds_module, "WIDER", 6 * 64)
+    monkeypatch.setattr(removal_module, "WIDER", 6 * 64)
 
 
 def study_of(made: tuple[Path, Path]) -> Halves:
@@ -202,9 +203,9 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Facts count as known whatever their probability, two by two; one or two passages are left out."""
+    """Facts count as known whatever their probability; one or two passages are left out, at most four."""
     monkeypatch.setattr(trained_again, "KNOWN", 0.0)
-    monkeypatch.setattr(removal_module, "TOGETHER", 2)
+    monkeypatch.setattr(removal_module, "MOST", 0.4)
     monkeypatch.setattr(removal_module, "FACTS", 4)
     monkeypatch.setattr(removal_module, "TOP", (1, 2))
     monkeypatch.setattr(removal_module, "SHARE", 0.2)
@@ -214,7 +215,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_removed_and_what_that_does(made: tuple[Path, Path]) -> None:
     study = Removal(Given(made[0], made[1], device="cpu"))
     assert study.numbers == (1, 2), "a fifth of eleven is two as well"
-    assert [len(batch) for batch in study.batches] == [2, 2]
+    assert [[len(batch) for batch in study.batches(k)] for k in (1, 2, 9)] == [[4], [2, 2], [1, 1, 1, 1]]
+    assert sorted(sum(study.batches(2), [])) == sorted(study.asked)
     hits = study.methods()["BM25"]
     planned = list(study.trainings("BM25", hits, 2))
     assert [(t.name.split(", ", 1)[1], t.seed) for _, t in planned] == [
@@ -240,7 +242,7 @@ def test_what_is_removed_and_what_that_does(made: tuple[Path, Path]) -> None:
                 for seed in (1, 2)
             ]
         )
-        for b, batch in enumerate(study.batches)
+        for b, batch in enumerate(study.batches(2))
         for id in batch
     ]
     (row,) = (row for row in table.rows if row[:2] == ("2", "BM25"))

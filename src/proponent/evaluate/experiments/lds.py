@@ -24,14 +24,13 @@ from proponent.attribute.tracing import Tracer
 from proponent.evaluate.evaluation import evaluate
 from proponent.evaluate.experiments.study import BM25, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
-from proponent.evaluate.experiments.trained_again import KNOWN, MIX, WHITE, TrainedAgain
+from proponent.evaluate.experiments.trained_again import KNOWN, MIX, WHITE, WIDER, TrainedAgain
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import estimate, mean, paired_difference, spearman
 from proponent.evaluate.retraining import Training
 from proponent.index.scores import best
 
 GOLD = "gold passages as scores"
-WIDER = (2**17,)  # dimensions beside the run's own
 HALVES = 48
 SEEDS = (1, 2)
 
@@ -135,7 +134,7 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
     white = [
         {**WHITE, "second_moment": moment, "dim": dim}
         for moment in ("sample", "kronecker")
-        for dim in dict.fromkeys((own, *(d for d in WIDER if d > own)))
+        for dim in dict.fromkeys((own, max(own, WIDER)))
     ]
     for change, run in zip(white, study.variants(white), strict=True):
         kind = "Kronecker" if change["second_moment"] == "kronecker" else "V"

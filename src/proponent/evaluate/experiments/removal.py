@@ -16,12 +16,13 @@ from proponent.errors import InputError
 from proponent.evaluate.experiments.figures import Figure
 from proponent.evaluate.experiments.study import BM25, RANDOM, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
-from proponent.evaluate.experiments.trained_again import KNOWN, MIX, TrainedAgain
+from proponent.evaluate.experiments.trained_again import KNOWN, MIX, WIDER, TrainedAgain
 from proponent.evaluate.metrics import Estimate, estimate, mean, paired_difference
 from proponent.evaluate.retraining import Training
 from proponent.evaluate.text import points
 
-FACTS, TOGETHER = 24, 12  # facts that are looked at, and those whose passages are left out in one training
+FACTS = 24  # that are looked at
+MOST = 1 / 8  # of the corpus that one training leaves out, for as many facts as that takes
 TOP = (1, 3, 10)
 SHARE = 0.01  # of the corpus, as one more number of passages
 SEEDS = (1, 2)
@@ -40,10 +41,11 @@ class Removal(TrainedAgain):
             raise InputError(f"{self.run}: its model knows none of the facts, so nothing can be removed")
         return self.spread(self.known, FACTS)
 
-    @property
-    def batches(self) -> list[list[str]]:
-        """Facts whose passages are left out together."""
-        return [self.asked[start : start + TOGETHER] for start in range(0, len(self.asked), TOGETHER)]
+    def batches(self, k: int) -> list[list[str]]:
+        """The facts whose first k passages are left out together, as evenly as may be."""
+        together = max(1, int(MOST * len(self.retraining.passages) / k))
+        count = math.ceil(len(self.asked) / together)
+        return [self.asked[n::count] for n in range(count)]
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -56,16 +58,16 @@ class Removal(TrainedAgain):
         return {
             RANDOM: self.baseline("random"),
             BM25: self.baseline("bm25"),
-            "cosine, V": self.traced("cosine"),
             TRACKSTAR: self.traced("trackstar", task=True),
-            "Kronecker, mix": self.traced("kronecker", task=True, mix=MIX, run=self.white()),
+            f"Kronecker, mix, {WIDER:,}": self.traced("kronecker", task=True, mix=MIX, run=self.white(WIDER)),
+            "Kronecker, exact": self.traced("exact", run=self.white(self.index.dim)),
         }
 
     def trainings(self, name: str, hits: Attribution, k: int) -> Iterator[tuple[list[str], Training]]:
         """For each batch of facts and each seed, the training without the batch's passages."""
         numbers = {passage.id: n for n, passage in enumerate(self.retraining.passages)}
         by_id = {hit.query.id: hit for hit in hits}
-        for number, batch in enumerate(self.batches):
+        for number, batch in enumerate(self.batches(k)):
             named = (first_sources(by_id[id], k) for id in batch)
             without = frozenset(numbers[source] for sources in named for source in sources)
             for seed in SEEDS:
@@ -111,10 +113,10 @@ def removal(study: Removal) -> Table:
     figure = Figure("Training without the first k passages", "k", "change of log p (nats)", lines, log=True)
     note = (
         f"Change of p(target), in percentage points, and of log p(target), over {len(study.asked)} of the "
-        f"{len(study.known):,} facts that the run's model knows (p >= {KNOWN}). The passages of {TOGETHER} "
-        f"facts are left out in one training, {len(SEEDS)} trainings each, beside as many on the whole "
-        f"corpus of {len(study.retraining.passages):,} passages; 95% bootstrap intervals over facts. Lower "
-        "is better."
+        f"{len(study.known):,} facts that the run's model knows (p >= {KNOWN}). One training leaves out the "
+        f"passages of several facts, up to {MOST:.1%} of the {len(study.retraining.passages):,}; "
+        f"{len(SEEDS)} trainings each, beside as many on the whole corpus; 95% bootstrap intervals over "
+        "facts. Lower is better."
     )
     columns = ("left out", "method", "points", "nats", *others)
     return Table("Retrained without the passages", columns, tuple(rows), (note,), {"figure": figure})

@@ -13,6 +13,7 @@ from proponent.pretraining.again import Recipe
 
 KNOWN = 0.5  # p(target) from which a model knows a fact
 MIX = 0.9  # λ of a task mix on white features
+WIDER = 2**17  # a dimension beside the run's own
 WHITE = {"second_moment": "kronecker", "hessian": "identity"}
 
 
@@ -39,6 +40,6 @@ class TrainedAgain(FactsStudy):
         p = target_probabilities(model, encoded, spec.batch_tokens)
         return [query.id for query, value in zip(self.queries, p, strict=True) if value >= KNOWN]
 
-    def white(self) -> Path:
-        """The run with Kronecker moments."""
-        return self.variants([{**WHITE, "dim": self.index.dim}])[0]
+    def white(self, dim: int) -> Path:
+        """The run with Kronecker moments and so many dimensions."""
+        return self.variants([{**WHITE, "dim": dim}])[0]
