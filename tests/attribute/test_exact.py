@@ -12,7 +12,7 @@ from tests.runs import CORPUS, QUERIES, SlowRun, small_spec
 from torch import Tensor
 
 import proponent as pp
-from proponent.attribute import exact
+from proponent.attribute import exact, tokens
 from proponent.attribute.exact import exact_scores
 from proponent.attribute.method import Method
 from proponent.attribute.tracing import Tracer
@@ -169,3 +169,11 @@ def test_what_a_run_cannot_give(run: SlowRun, white: Tracer, tmp_path: Path) -> 
     del older.manifest["made_with"]["sample"]
     with pytest.raises(InputError, match="does not say what its second moments are of"):
         pp.trace(older, QUERIES, "exact", 3)
+
+
+def test_a_row_whose_tokens_are_lost(white: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first row as well as any other."""
+    for lost in (0, 3):
+        monkeypatch.setattr(tokens, "_spelled", lambda t, rows, lost=lost: {1: ((), []), 3 - lost: ((), [])})
+        with pytest.raises(InputError, match="are not known any more"):
+            tokens.indexed_chunks(white, [0, 1, 3])

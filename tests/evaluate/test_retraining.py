@@ -216,7 +216,7 @@ def test_what_is_removed_and_what_that_does(made: tuple[Path, Path]) -> None:
     study = Removal(Given(made[0], made[1], device="cpu"))
     assert study.numbers == (1, 2), "a fifth of eleven is two as well"
     assert [[len(batch) for batch in study.batches(k)] for k in (1, 2, 9)] == [[4], [2, 2], [1, 1, 1, 1]]
-    assert sorted(sum(study.batches(2), [])) == sorted(study.asked)
+    assert sorted(id for batch in study.batches(2) for id in batch) == sorted(study.asked)
     hits = study.methods()["BM25"]
     planned = list(study.trainings("BM25", hits, 2))
     assert [(t.name.split(", ", 1)[1], t.seed) for _, t in planned] == [

@@ -9,6 +9,7 @@ import torch
 from tests.index.cases import identity
 from torch import Tensor
 
+from proponent.index.background import QUANTILES
 from proponent.index.codec import Rows, encode
 from proponent.index.scores import InnerProduct, QueryScan, QueryTerms, best
 from proponent.index.search import Found, Shard, search
@@ -45,12 +46,19 @@ def sorted_whole(scores: Tensor, k: int) -> Found:
         ):
             column.append(list(map(float, values)))
     a, b, c, d = (torch.tensor(column) for column in columns)
-    return Found(a, b.long(), c, d.long())
+    places = [round(level * (scores.shape[1] - 1)) for level in QUANTILES]
+    return Found(a, b.long(), c, d.long(), torch.tensor([sorted(row) for row in scores.tolist()])[:, places])
 
 
 def assert_same(found: Found, expected: Found) -> None:
-    for name in ("proponent_scores", "proponent_positions", "opponent_scores", "opponent_positions"):
-        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    for name in (
+        "proponent_scores",
+        "proponent_positions",
+        "opponent_scores",
+        "opponent_positions",
+        "quantiles",
+    ):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 56, 57, 1000])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeGuard, overload
 
 from proponent.corpus.example import Query
 from proponent.corpus.facts import gold_ids
@@ -19,7 +19,7 @@ from proponent.files import write_lines
 
 SETTINGS = ("method", "mix", "run")
 TOKEN_COLUMNS = ("tokens", "target_tokens")
-OWN_COLUMNS = (*TOKEN_COLUMNS, "adds", "duplicates")  # written where a passage has one
+OWN_COLUMNS = ("chance", *TOKEN_COLUMNS, "adds", "duplicates")  # written where a passage has one
 # Fields of a query that its result record has under another name, or that are long: a fact's gold passages.
 OWN_FIELDS = frozenset(
     {"id", "query_id", "example_id", "prompt", "target", "inputs_plaintext", "targets_plaintext"}
@@ -38,6 +38,8 @@ class ScoredPassage:
     score: higher is estimated to push the model more towards the target; in [-1, 1] with unit norm.
     correct: whether it states the query's fact, where a result file says so.
     row: its number in the run that was just searched.
+    chance: how many passages of the corpus are expected to score as high by chance; see
+    ``attribute/significance.py``.  None where that is not known.
     tokens: what each of its tokens contributes to the inner product, that is to the score before it is
     divided by the two norms; a first part '' has what is of the special prefix.  target_tokens: what each of
     the query's target tokens does.  None where it was not asked for.
@@ -51,6 +53,7 @@ class ScoredPassage:
     score: float
     correct: bool | None = field(default=None, compare=False)
     row: int | None = field(default=None, compare=False, repr=False)
+    chance: float | None = field(default=None, compare=False, repr=False)
     tokens: TokenScores | None = field(default=None, compare=False, repr=False)
     target_tokens: TokenScores | None = field(default=None, compare=False, repr=False)
     adds: float | None = field(default=None, compare=False, repr=False)
@@ -125,11 +128,12 @@ def _passages(record: Record, role: str) -> tuple[ScoredPassage, ...]:
     scores = list_of(record, f"{role}_scores", _is_number, "numbers") or [0.0] * len(ids)
     correct = list_of(record, f"{role}_correct", lambda value: value in (0, 1), "true or false")
     correct = list(map(bool, correct)) or [None] * len(ids)
+    chance = list_of(record, f"{role}_chance", _is_chance, "numbers from 0 up, or null,") or [None] * len(ids)
     shares = [_token_scores(record, f"{role}_{of}") or [None] * len(ids) for of in TOKEN_COLUMNS]
     adds = list_of(record, f"{role}_adds", _is_number, "numbers") or [None] * len(ids)
     found = list_of(record, f"{role}_duplicates", _are_ids, "lists of ids")
     same: list[Any] = list(map(tuple, found)) or [None] * len(ids)
-    more = (*shares, adds, same)
+    more = (chance, *shares, adds, same)
     fitting = {len(ids), *map(len, (texts, sources, scores, correct, *more))}
     if len(fitting) > 1 or (role == "proponent" and not ids):
         raise InputError(
@@ -166,7 +170,11 @@ def _more_columns(record: Record) -> dict[str, Any]:
     }
 
 
-def _is_number(value: object) -> bool:
+def _is_chance(value: object) -> bool:
+    return value is None or (_is_number(value) and value >= 0)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
     return type(value) is float or (type(value) is int and abs(value) < 2**1023)
 
 

@@ -55,7 +55,7 @@ def exact_scores(
     """
     check_exact(tracer.index, method)
     extractor, weights = tracer.unprojected, _weights(tracer.index, method)
-    chunks = _chunks(tracer, rows)
+    chunks = indexed_chunks(tracer, rows)
     encoded = [tracer.model.encoder.query(query, tracer.spec.max_length) for query in queries]
     groups = list(_together(encoded, extractor))
     scores = []
@@ -84,7 +84,7 @@ def unprojected_extractor(tracer: Tracer) -> FeatureExtractor:
     else:
         sampled = dict.fromkeys(tracer.index.sample)
         rows = [number for number, row in enumerate(tracer.index.rows()) if row.id in sampled]
-        chunks = _chunks(tracer, rows)
+        chunks = indexed_chunks(tracer, rows)
         tokens, starts = [chunk.tokens for chunk in chunks], [chunk.start for chunk in chunks]
         sweep = Sweep(tracer.model, matrices, spec.batch_tokens)
         _, folded = sample_kronecker(sweep, tokens, starts, identity_projection)
@@ -129,17 +129,6 @@ def _together(encoded: Sequence[EncodedQuery], extractor: FeatureExtractor) -> I
         group.append(query)
         held += own
     yield group
-
-
-def _chunks(tracer: Tracer, rows: Sequence[int]) -> list[Chunk]:
-    known = indexed_chunks(tracer, rows)
-    if lost := next((row for row in rows if row not in known), None):
-        passage = tracer.index.passages([lost])[lost]
-        raise InputError(
-            f"{tracer.index.folder.path}: the tokens of '{passage.id}' are not known any more, since another "
-            "chunk of it was not kept; index the corpus again without it"
-        )
-    return [known[row] for row in rows]
 
 
 def rescored(tracer: Tracer, hits: Sequence[Hit], method: Method, progress: Progress) -> list[Hit]:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.shading import in_words, shares
+from proponent.attribute.significance import by_chance, nothing_stands_out
 from proponent.attribute.table import notes_below
 
 SHOWN_QUERIES, SHOWN_PASSAGES = 5, 5
@@ -36,9 +37,11 @@ def _hit_html(hit: Hit) -> str:
     heads = "".join(f'<th colspan="2" style="{CELL}">{role}</th>' for role, _ in sides)
     rows = zip_longest(*(passages[:SHOWN_PASSAGES] for _, passages in sides))
     body = "".join(f"<tr>{''.join(_cells(hit, p, words) for p in row)}</tr>" for row in rows)
+    note = nothing_stands_out(hit)
     return (
         f"<p><b><bdi>{escape(hit.query.prompt)}</bdi></b> → {target}</p>"
         f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+        + (f"<p>{escape(note)}</p>" if note else "")
     )
 
 
@@ -46,8 +49,9 @@ def _cells(hit: Hit, passage: ScoredPassage | None, words: re.Pattern[str]) -> s
     if passage is None:
         return f'<td style="{CELL}"></td>' * 2
     mark = '<br><span title="states the fact">✓ gold</span>' if hit.states_fact(passage) else ""
+    chance = f"<br><small>{escape(found)} by chance</small>" if (found := by_chance(passage)) else ""
     return (
-        f'<td style="{NUMBER}">{passage.score:+.4f}{mark}<br><code>{escape(passage.id)}</code></td>'
+        f'<td style="{NUMBER}">{passage.score:+.4f}{chance}{mark}<br><code>{escape(passage.id)}</code></td>'
         f'<td style="{CELL}">{_shaded(passage) if passage.tokens else _folded(passage.text, words)}</td>'
     )
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.shading import in_words, shares
+from proponent.attribute.significance import by_chance, nothing_stands_out, stands_out
 from proponent.progress import printable
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def print_hit(
     console.print()
     console.print(header)
     console.print(_table(hit, longest))
+    if line := nothing_stands_out(hit):
+        console.print(Text(line, style="yellow"))
 
 
 def _table(hit: Hit, longest: int) -> Table:
@@ -72,6 +75,8 @@ def _table(hit: Hit, longest: int) -> Table:
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     table.add_column("")
     table.add_column("score", justify="right")
+    if known := any(passage.chance is not None for passage in (*hit.proponents, *hit.opponents)):
+        table.add_column("by chance", justify="right")
     if chosen:
         table.add_column("adds", justify="right")
     if gold:
@@ -82,14 +87,17 @@ def _table(hit: Hit, longest: int) -> Table:
     for role, style, passages in sides:
         for rank, passage in enumerate(passages, 1):
             marks = [Text("✓" if hit.states_fact(passage) else "")] if gold else []
+            chance = [Text(by_chance(passage))] if known else []
             adds = [Text("" if passage.adds is None else f"{passage.adds:.4f}")] if chosen else []
             table.add_row(
                 Text(role if rank == 1 else "", style=style),
                 Text(f"{passage.score:+.4f}"),
+                *chance,
                 *adds,
                 *marks,
                 Text(printable(passage.id)),
                 _passage_text(passage, longest),
+                style=None if stands_out(passage) else "dim",
             )
     return table
 

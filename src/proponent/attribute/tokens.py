@@ -16,6 +16,7 @@ from torch import Tensor
 from proponent.attribute.attribution import Hit, ScoredPassage, TokenScores
 from proponent.attribute.method import Method
 from proponent.corpus.example import Chunk, Example
+from proponent.errors import InputError
 from proponent.gradients.token_scores import token_scores
 from proponent.index.mix import TaskMix
 from proponent.index.run import Index, Passage
@@ -125,9 +126,19 @@ def _spelled(tracer: Tracer, rows: Iterable[int]) -> dict[int, tuple[Chunk, list
     return found
 
 
-def indexed_chunks(tracer: Tracer, rows: Iterable[int]) -> dict[int, Chunk]:
-    """The chunk of each row as it was indexed; without those that cannot be told any more."""
-    return {row: chunk for row, (chunk, _) in _spelled(tracer, rows).items()}
+def indexed_chunks(tracer: Tracer, rows: Sequence[int]) -> list[Chunk]:
+    """The chunk of each row as it was indexed.
+
+    Raises InputError where that cannot be told any more, since another chunk of the passage was not kept.
+    """
+    known = {row: chunk for row, (chunk, _) in _spelled(tracer, rows).items()}
+    for lost in (row for row in rows if row not in known):
+        passage = tracer.index.passages([lost])[lost]
+        raise InputError(
+            f"{tracer.index.folder.path}: the tokens of '{passage.id}' are not known any more, since another "
+            "chunk of it was not kept; index the corpus again without it"
+        )
+    return [known[row] for row in rows]
 
 
 def _whole(index: Index, row: int, passage: Passage) -> str:

@@ -16,6 +16,7 @@ from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.exact import exact_scores, unprojected_extractor
 from proponent.attribute.method import Method, method_for
 from proponent.attribute.refine import More, check_more, refined, retrieved
+from proponent.attribute.significance import chances, number_or_none
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
@@ -200,17 +201,19 @@ class Tracer:
         positions = torch.cat([found.proponent_positions, found.opponent_positions])
         passages = self.index.passages(positions.flatten().tolist())
 
-        def scored(scores: Tensor, rows: Tensor) -> tuple[ScoredPassage, ...]:
+        def scored(scores: Tensor, rows: Tensor, chance: Tensor) -> tuple[ScoredPassage, ...]:
+            columns = zip(scores.tolist(), rows.tolist(), chance.tolist(), strict=True)
             return tuple(
-                ScoredPassage(passages[row].id, passages[row].source, passages[row].text, score, row=row)
-                for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+                ScoredPassage(**vars(passages[row]), score=score, row=row, chance=number_or_none(by_chance))
+                for score, row, by_chance in columns
             )
 
+        above, below = chances(found, len(self.index))
         hits = tuple(
             Hit(
                 query,
-                scored(found.proponent_scores[n], found.proponent_positions[n]),
-                scored(found.opponent_scores[n], found.opponent_positions[n]),
+                scored(found.proponent_scores[n], found.proponent_positions[n], above[n]),
+                scored(found.opponent_scores[n], found.opponent_positions[n], below[n]),
             )
             for n, query in enumerate(queries)
         )

@@ -21,7 +21,7 @@ PASSAGE_COLUMNS = frozenset(
     for role in ROLES
     for column in (
         *("s", "_ids", "_sources", "_scores", "_correct"),
-        *("_tokens", "_target_tokens", "_adds", "_duplicates"),
+        *("_chance", "_tokens", "_target_tokens", "_adds", "_duplicates"),
     )
 )
 

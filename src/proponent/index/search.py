@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from proponent.index.background import Background
 from proponent.index.codec import Rows
 
 # Shards whose scores are sorted together: sorting costs as much for one as for many.
@@ -83,12 +84,16 @@ class TopRows:
 
 @dataclass(frozen=True)
 class Found:
-    """Scores and positions [q, k] of the highest (proponents) and the lowest (opponents), best first."""
+    """Scores and positions [q, k] of the highest (proponents) and the lowest (opponents), best first.
+
+    quantiles: of all scores of each query, [q, 3]; see ``Background``.
+    """
 
     proponent_scores: Tensor
     proponent_positions: Tensor
     opponent_scores: Tensor
     opponent_positions: Tensor
+    quantiles: Tensor
 
 
 def search(shards: Iterable[Shard], scan: Scan, k: int) -> Found:
@@ -101,8 +106,9 @@ def search(shards: Iterable[Shard], scan: Scan, k: int) -> Found:
 
 def keep_best(scored: Iterable[tuple[Tensor, ...]], queries: int, k: int) -> Found:
     """The k highest and k lowest of scores [q, n] at ascending positions [n], given in parts."""
-    top, bottom = TopRows(queries, k), TopRows(queries, k)
+    top, bottom, background = TopRows(queries, k), TopRows(queries, k), Background(queries)
     for scores, positions in scored:
         top.add(scores, positions)
         bottom.add(-scores, positions)
-    return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
+        background.add(scores, positions)
+    return Found(top.scores, top.positions, -bottom.scores, bottom.positions, background.quantiles())

@@ -20,6 +20,7 @@ from proponent.attribute.attribution import Attribution
 from proponent.attribute.baselines import text_scores
 from proponent.attribute.exact import exact_scores
 from proponent.attribute.method import Method
+from proponent.attribute.tokens import indexed_chunks
 from proponent.attribute.tracing import Tracer
 from proponent.evaluate.evaluation import evaluate
 from proponent.evaluate.experiments.study import BM25, TRACKSTAR
@@ -28,6 +29,7 @@ from proponent.evaluate.experiments.trained_again import KNOWN, MIX, WHITE, WIDE
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import estimate, mean, paired_difference, spearman
 from proponent.evaluate.retraining import Training
+from proponent.gradients.reference import EKFAC
 from proponent.index.scores import best
 
 GOLD = "gold passages as scores"
@@ -79,9 +81,26 @@ class Halves(TrainedAgain):
         tracer, rows = self.opened(run) if run else self.tracer, range(len(self.index))
         scores = exact_scores(tracer, list(self.queries), Method.of(method), rows, self.given.progress)
         name = f"{method} projected=no" + (f" in {run.name}" if run else "")
-        found = best(scores.float(), self.k)
-        hits = self.hits(name, lambda: tracer.attribution(list(self.queries), found, Method.of(method)))
+        return self.scored(name, scores, tracer)
+
+    def scored(self, name: str, scores: Tensor, tracer: Tracer | None = None) -> Contender:
+        """A method without projection of known scores [q, rows]; tracer: of a variant."""
+        found, tracer, queries = best(scores.float(), self.k), tracer or self.tracer, list(self.queries)
+        hits = self.hits(name, lambda: tracer.attribution(queries, found, Method.of("exact")))
         return Contender(0, scores @ self.inside_by_row.double(), hits)
+
+    def ekfac(self) -> tuple[Contender, Contender]:
+        """EK-FAC's influence, fitted on all rows, as it is and with unit norm; the slow reference."""
+        t = self.tracer
+        chunks = indexed_chunks(t, range(len(self.index)))
+        rows, starts = [chunk.tokens for chunk in chunks], [chunk.start for chunk in chunks]
+        self.given.progress.say("EK-FAC of all passages")
+        fitted = EKFAC.of(t.model, t.plan.matrices, rows, starts, self.given.seed)
+        encoded = [t.model.encoder.query(query, t.spec.max_length) for query in self.queries]
+        asked = [query.tokens for query in encoded], [query.boundary for query in encoded]
+        products, ours, theirs = fitted.products(asked, (rows, starts))
+        cosines = torch.nan_to_num(products / ours[:, None] / theirs)
+        return self.scored("EK-FAC", products), self.scored("EK-FAC, unit norm", cosines)
 
     def predicted(self, tracer: Tracer, method: str, mix: float | str | None = None) -> Tensor:
         """Sums [q, halves] of a gradient method's scores over each half."""
@@ -145,6 +164,9 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
         if kind == "Kronecker" and change["dim"] == own:
             yield f"{kind}, exact", study.exact("exact", run)
     yield "V, exact cosine", study.exact("cosine")
+    plain, unit = study.ekfac()
+    yield "EK-FAC", plain
+    yield "EK-FAC, unit norm", unit
 
 
 def lds(study: Halves) -> Table:

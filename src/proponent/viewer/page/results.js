@@ -1,5 +1,6 @@
 /** One row's proponents and opponents beside each other. */
 
+import { chanceOf, isFaint, nothingStandsOut } from "./chance.js";
 import { counted, el, plain, scored, show } from "./dom.js";
 import { categoryOf } from "./find.js";
 import { termsOfRow } from "./library.js";
@@ -71,13 +72,14 @@ export function passageCard(passage, context, ...more) {
   const scoreText = passage.score === null ? null : [scoreBar(passage.score, context.largest), scored(passage.score)];
   return el(
     "li",
-    { class: passage.gold ? "passage is-gold" : "passage", "data-id": passage.id, tabindex: "-1" },
+    { class: `passage${passage.gold ? " is-gold" : ""}${isFaint(passage) ? " faint" : ""}`, "data-id": passage.id, tabindex: "-1" },
     el(
       "div",
       { class: "passage-head" },
       el("span", { class: "rank" }, el("span", { class: "visually-hidden" }, "rank "), String(passage.rank)),
       givenRank(passage),
       scoreText ? el("span", { class: "score" }, el("span", { class: "visually-hidden" }, "score "), scoreText) : null,
+      chanceOf(passage),
       standing(passage),
       aisOf(passage),
       badges(passage, context.terms),
@@ -124,6 +126,7 @@ export function showRow(row, element, options = {}) {
   show(
     element,
     methodLine(row),
+    nothingStandsOut(proponents),
     el(
       "div",
       { class: both ? "columns two" : "columns one" },

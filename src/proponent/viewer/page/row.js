@@ -17,7 +17,8 @@ export function goldOf(row) {
  * opponents as well.  gold is null where nothing is known; so are `ais`, the entailment score, `window`,
  * the part of the text that has it, and `given`, the rank in a longer list that the file was cut from.
  * tokens, asked: pairs of text and value that spell the passage, and the target.  adds: what a diverse
- * passage adds to those before it, or null.  same: ids of near-identical passages that were merged into it.
+ * passage adds to those before it, or null.  chance: how many passages of the corpus would score as high by
+ * chance, or null.  same: ids of near-identical passages that were merged into it.
  */
 export function passagesOf(row, role, known = new Set()) {
   const texts = row[`${role}s`] ?? [];
@@ -41,6 +42,7 @@ export function passagesOf(row, role, known = new Set()) {
       ais: row[`${role}_ais_scores`]?.[n] ?? null,
       window: row[`${role}_ais_best_windows`]?.[n] ?? null,
       given: row[`${role}_ranks`]?.[n] ?? null,
+      chance: row[`${role}_chance`]?.[n] ?? null,
       adds: row[`${role}_adds`]?.[n] ?? null,
       same: row[`${role}_duplicates`]?.[n] ?? [],
     };
