@@ -25,9 +25,9 @@ from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example, Query
 from proponent.errors import InputError
 from proponent.evaluate import retraining
+from proponent.evaluate.experiments import facts_study
 from proponent.evaluate.experiments import lds as lds_module
 from proponent.evaluate.experiments import removal as removal_module
-from proponent.evaluate.experiments import trained_again
 from proponent.evaluate.experiments.catalogue import experiment
 from proponent.evaluate.experiments.given import Given
 from proponent.evaluate.experiments.lds import Halves, correlations
@@ -204,7 +204,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Facts count as known whatever their probability; one or two passages are left out, at most four."""
-    monkeypatch.setattr(trained_again, "KNOWN", 0.0)
+    monkeypatch.setattr(facts_study, "KNOWN", 0.0)
     monkeypatch.setattr(removal_module, "MOST", 0.4)
     monkeypatch.setattr(removal_module, "FACTS", 4)
     monkeypatch.setattr(removal_module, "TOP", (1, 2))
@@ -252,7 +252,7 @@ def test_what_is_removed_and_what_that_does(made: tuple[Path, Path]) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_nothing_known_is_nothing_to_remove(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trained_again, "KNOWN", 1.1)
+    monkeypatch.setattr(facts_study, "KNOWN", 1.1)
     with pytest.raises(InputError, match="its model knows none of the facts"):
         experiment("removal", made[0], made[1], device="cpu")
 

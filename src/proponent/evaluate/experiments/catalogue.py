@@ -77,6 +77,12 @@ EXPERIMENTS = {
         "selection",
         study=("selection", "Selection"),
     ),
+    "significance": Experiment(
+        "how often a score that stands out is one of chance",
+        "significance",
+        "significance",
+        study=("significance", "Significance"),
+    ),
     "lds": Experiment(
         "scores against models trained again on halves of the corpus", "lds", "lds", study=("lds", "Halves")
     ),

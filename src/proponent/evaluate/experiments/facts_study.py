@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from proponent.attribute.probability import target_probabilities
 from proponent.corpus.facts import Fact, read_facts
 from proponent.corpus.queries import Queries
 from proponent.evaluate.entailment import Judge
@@ -14,6 +16,11 @@ from proponent.evaluate.experiments import study
 from proponent.evaluate.experiments.study import Study
 from proponent.evaluate.experiments.verdicts import Verdicts
 from proponent.files import checksum
+
+KNOWN = 0.5  # p(target) from which a model knows a fact
+MIX = 0.9  # λ of a task mix on white features
+WIDER = 2**17  # a dimension beside the run's own
+WHITE = {"second_moment": "kronecker", "hessian": "identity"}
 
 
 @dataclass
@@ -38,6 +45,18 @@ class FactsStudy(Study):
     def group(self, query_id: str) -> str:
         """The relation of a fact."""
         return self.facts[query_id].relation
+
+    @cached_property
+    def known(self) -> list[str]:
+        """Ids of the facts that the run's model knows."""
+        model, spec = self.tracer.model, self.tracer.spec
+        encoded = [model.encoder.query(query, spec.max_length) for query in self.queries]
+        p = target_probabilities(model, encoded, spec.batch_tokens)
+        return [query.id for query, value in zip(self.queries, p, strict=True) if value >= KNOWN]
+
+    def white(self, dim: int) -> Path:
+        """The run with Kronecker moments and so many dimensions."""
+        return self.variants([{**WHITE, "dim": dim}])[0]
 
     def verdicts(self, judge: Judge) -> Verdicts:
         """What a judge has said so far, kept in the study's folder."""

@@ -23,9 +23,10 @@ from proponent.attribute.method import Method
 from proponent.attribute.tokens import indexed_chunks
 from proponent.attribute.tracing import Tracer
 from proponent.evaluate.evaluation import evaluate
+from proponent.evaluate.experiments.facts_study import KNOWN, MIX, WHITE, WIDER
 from proponent.evaluate.experiments.study import BM25, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
-from proponent.evaluate.experiments.trained_again import KNOWN, MIX, WHITE, WIDER, TrainedAgain
+from proponent.evaluate.experiments.trained_again import TrainedAgain
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import estimate, mean, paired_difference, spearman
 from proponent.evaluate.retraining import Training

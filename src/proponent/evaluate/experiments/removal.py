@@ -13,10 +13,11 @@ from typing import ClassVar
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.errors import InputError
+from proponent.evaluate.experiments.facts_study import KNOWN, MIX, WIDER
 from proponent.evaluate.experiments.figures import Figure
 from proponent.evaluate.experiments.study import BM25, RANDOM, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
-from proponent.evaluate.experiments.trained_again import KNOWN, MIX, WIDER, TrainedAgain
+from proponent.evaluate.experiments.trained_again import TrainedAgain
 from proponent.evaluate.metrics import Estimate, estimate, mean, paired_difference
 from proponent.evaluate.retraining import Training
 from proponent.evaluate.text import points
