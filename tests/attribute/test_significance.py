@@ -80,7 +80,7 @@ def test_what_is_shown() -> None:
     assert by_chance(none.proponents[2]) == "100+"
     assert by_chance(unknown.proponents[0]) == ""
     assert nothing_stands_out(some) == nothing_stands_out(unknown) == nothing_stands_out(hit()) == ""
-    assert "as many as 0.7 passages" in nothing_stands_out(none)
+    assert "about 0.7 passages" in nothing_stands_out(none)
     assert "by chance" in shown(some)
     assert "Nothing stands out" not in shown(some)
     assert "Nothing stands out" in shown(none)

@@ -57,19 +57,17 @@ def stands_out(passage: ScoredPassage) -> bool:
 
 
 def by_chance(passage: ScoredPassage) -> str:
-    """Its expected number by chance in three figures at most, '' where it is not known."""
+    """Its expected number by chance in two figures, '' where it is not known."""
     if passage.chance is None:
         return ""
-    return (
-        "<0.001" if passage.chance < 0.001 else f"{passage.chance:,.3g}" if passage.chance < 100 else "100+"
-    )
+    if passage.chance < 0.001:
+        return "<0.001"
+    return f"{passage.chance:.2g}" if passage.chance < 99 else "100+"
 
 
 def nothing_stands_out(hit: Hit) -> str:
     """A sentence for a hit whose proponents could all be there by chance, '' for any other."""
     if not hit.proponents or any(map(stands_out, hit.proponents)):
         return ""
-    return (
-        "Nothing stands out: as many as "
-        f"{by_chance(hit.proponents[0])} passages would be expected to score as high as the first by chance."
-    )
+    count = by_chance(hit.proponents[0])
+    return f"Nothing stands out: by chance alone, about {count} passages would score as high as the first."

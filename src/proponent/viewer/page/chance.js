@@ -1,6 +1,6 @@
 /** Does a score stand out: how many passages of the corpus would be expected to score as high by chance. */
 
-import { el, plain } from "./dom.js";
+import { el } from "./dom.js";
 
 /** The most passages by chance at which a passage is said to stand out, as on the command line. */
 const STANDS_OUT = 0.05;
@@ -13,7 +13,8 @@ export function isFaint({ chance }) {
 }
 
 function inWords(chance) {
-  return chance < 0.001 ? "< 0.001" : chance < 100 ? plain(Number(chance.toPrecision(3)), 3) : "100+";
+  if (chance < 0.001) return "< 0.001";
+  return chance < 99 ? chance.toLocaleString(undefined, { maximumSignificantDigits: 2 }) : "100+";
 }
 
 /** The expected number by chance beside a score; null where it is not known. */
@@ -29,6 +30,6 @@ export function nothingStandsOut(proponents) {
   return el(
     "p",
     { class: "nothing", role: "note" },
-    `Nothing stands out: as many as ${expected} passages would be expected to score as high as the first by chance.`,
+    `Nothing stands out: by chance alone, about ${expected} passages would score as high as the first.`,
   );
 }
