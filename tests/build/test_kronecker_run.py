@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,18 @@ def test_it_is_not_called_trackstar(white: Tracer) -> None:
     assert white.trace(QUERIES, k=1).settings["method"] == "kronecker"
     with pytest.raises(InputError, match="'trackstar' does not fit a run with Kronecker second moments"):
         white.trace(QUERIES, "trackstar", 1)
-    with pytest.raises(InputError, match="experiments compare with TrackStar"):
-        Tasks(Given(white.index.folder.path, queries=(Path("q.jsonl"),)))
-    assert not (white.index.folder.path / "experiments").exists()
+
+
+def test_experiments_make_what_trackstar_needs_beside_it(white: Tracer, tmp_path: Path) -> None:
+    run, queries = tmp_path / "run", tmp_path / "queries.jsonl"
+    shutil.copytree(white.index.folder.path, run)
+    queries.write_text(json.dumps({"prompt": QUERIES[0].prompt, "target": QUERIES[0].target}) + "\n")
+    study = Tasks(Given(run, queries=(queries,), device="cpu"))
+    assert not (run / "variants").exists(), "only when it is needed"
+    (hit,) = study.traced("trackstar")
+    paper = build_index(study.passages, small_spec(Path(white.spec.model)), tmp_path / "paper", "cpu")
+    assert study.index.spec == {**paper.spec, "damping": study.index.spec["damping"]}
+    (expected,) = Tracer(paper, "cpu").trace(study.queries, "trackstar", len(paper))
+    assert [p.id for p in hit.proponents] == [p.id for p in expected.proponents]
+    assert study.run.parent == run / "variants"
+    assert study.folder.parent == run / "experiments"

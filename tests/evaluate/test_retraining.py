@@ -206,6 +206,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Facts count as known whatever their probability; one or two passages are left out, at most four."""
     monkeypatch.setattr(facts_study, "KNOWN", 0.0)
     monkeypatch.setattr(removal_module, "MOST", 0.4)
+    monkeypatch.setattr(removal_module, "SEEDS", (1, 2))
     monkeypatch.setattr(removal_module, "FACTS", 4)
     monkeypatch.setattr(removal_module, "TOP", (1, 2))
     monkeypatch.setattr(removal_module, "SHARE", 0.2)

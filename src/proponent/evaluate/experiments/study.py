@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypeVar
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.attribute.baselines import baseline
-from proponent.attribute.method import CORRECTED, corrected_by
+from proponent.attribute.method import corrected_by
 from proponent.attribute.probability import target_probabilities
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
 from proponent.attribute.tracing import Tracer
@@ -39,6 +39,8 @@ T = TypeVar("T")
 RETRIEVED = 100
 PATCHED = 10
 IMPROBABLE = 1e-280
+# What TrackStar needs of a run whose features are white, and the most coordinates of its R_train.
+PAPER, PAPER_DIM = {"second_moment": "sample", "hessian": "train"}, 2**16
 TRACKSTAR, BM25, RANDOM = "TrackStar", "BM25", "random"
 
 
@@ -55,12 +57,7 @@ class Study(ABC):
     _opened: tuple[Path, Tracer] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        index = Index(self.run)  # before anything is written: is it a run, and what its tables call it?
-        if corrected_by(index.spec) == "white":
-            raise InputError(
-                f"{self.run}: experiments compare with TrackStar, which is {CORRECTED['yes']}; this run is "
-                f"{CORRECTED['white']}"
-            )
+        Index(self.given.run)  # before anything is written: is it a run?
         made_with, record = self.made_with(), self.folder / "study.json"
         if not record.is_file():
             _ = self.queries  # before anything is written: do they fit the run?
@@ -90,15 +87,21 @@ class Study(ABC):
         """Ids of the queries that tail-patch may sample."""
         return [query.id for query in self.queries]
 
-    @property
+    @cached_property
     def run(self) -> Path:
-        """Folder of the run."""
-        return self.given.run
+        """Folder of the run; of one that TrackStar cannot search, of what the paper makes of its passages.
+
+        That is built when it is first needed.
+        """
+        given = Index(self.given.run)
+        if corrected_by(given.spec) != "white":
+            return self.given.run
+        return self._made_like(given, [{**PAPER, "dim": min(given.spec["dim"], PAPER_DIM)}])[0]
 
     @property
     def home(self) -> Path:
         """Where the tables of all experiments are, a folder each."""
-        return self.run / "experiments"
+        return self.given.run / "experiments"
 
     @property
     def folder(self) -> Path:
@@ -123,9 +126,7 @@ class Study(ABC):
     @cached_property
     def passages(self) -> Corpus:
         """The run's passages as a corpus, those that were cut joined again, for another run to cut."""
-        by_source = groupby(self.index.rows(), key=lambda row: row.source)
-        joined = ((source, "".join(row.text for row in rows)) for source, rows in by_source)
-        return Corpus.of([Example(source, text, "the run") for source, text in joined])
+        return _joined(self.index)
 
     @cached_property
     def tracer(self) -> Tracer:
@@ -215,15 +216,18 @@ class Study(ABC):
 
     def variants(self, changes: Sequence[dict[str, Any]]) -> list[Path]:
         """Folders of runs of the same passages with a changed spec; those not there are built in one pass."""
-        spec = FeatureSpec.from_dict(self.index.spec)
-        folders = [self.run / "variants" / file_name(str(change)) for change in changes]
+        return self._made_like(self.index, changes)
+
+    def _made_like(self, index: Index, changes: Sequence[dict[str, Any]]) -> list[Path]:
+        spec = FeatureSpec.from_dict(index.spec)
+        folders = [self.given.run / "variants" / file_name(str(change)) for change in changes]
         missing = {
             folder: replace(spec, **change)
             for folder, change in zip(folders, changes, strict=True)
             if not (folder / "done.json").is_file()
         }
         if missing:
-            build_indexes(self.passages, missing, self.given.device, self.given.progress)
+            build_indexes(_joined(index), missing, self.given.device, self.given.progress)
         return folders
 
     @cached_property
@@ -253,6 +257,12 @@ class Study(ABC):
             for hit in found
         )
         return Attribution(tuple(hits), found.settings)
+
+
+def _joined(index: Index) -> Corpus:
+    by_source = groupby(index.rows(), key=lambda row: row.source)
+    joined = ((source, "".join(row.text for row in rows)) for source, rows in by_source)
+    return Corpus.of([Example(source, text, "the run") for source, text in joined])
 
 
 def spread(items: Sequence[T], group: Callable[[T], str], wanted: int, seed: int) -> list[T]:
