@@ -26,7 +26,7 @@ from proponent.gradients.model import load_model
 from proponent.gradients.moments import unpack_moments
 from proponent.gradients.projection import unpack_projections
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.mix import TaskMix, TaskSubspace, automatic_mix, task_eigenvalues
+from proponent.index.mix import WHITE_MIX, TaskMix, TaskSubspace, automatic_mix, task_eigenvalues
 from proponent.index.run import Index
 from proponent.index.scores import QueryScan, QueryTerms, best
 from proponent.index.search import Found, Shard, search
@@ -119,7 +119,9 @@ class Tracer:
     def task_mix(self, task: Sequence[Query], mix: float | str, output: str = "loss") -> TaskMix:
         """The task mix of a set of queries; ``mix`` is λ in [0, 1) or ``auto``."""
         features = self.features(task, output)
-        if mix == "auto":
+        if mix == "auto" and self.index.white:
+            weight = WHITE_MIX
+        elif mix == "auto":
             positive = task_eigenvalues(features, self.index.blocks)
             weight = automatic_mix(self.index.spectrum().flatten(), positive)
         else:

@@ -20,6 +20,8 @@ from proponent.index.whitening import Whitening
 from proponent.threads import side_by_side
 
 MAX_AUTO_MIX = 0.999
+# Where R_train is taken for the identity it has no spectrum to cross: the paper's λ for T-REx.
+WHITE_MIX = 0.9
 PAPER_RANK, PAPER_DIM = 1000, 2**16
 # Share of a Gram matrix's largest eigenvalue above which eigenvectors are good to 1e-8, and share of all its
 # eigenvalues that is rounding of whitened queries.

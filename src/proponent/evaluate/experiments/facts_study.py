@@ -18,7 +18,6 @@ from proponent.evaluate.experiments.verdicts import Verdicts
 from proponent.files import checksum
 
 KNOWN = 0.5  # p(target) from which a model knows a fact
-MIX = 0.9  # λ of a task mix on white features
 WIDER = 2**17  # a dimension beside the run's own
 WHITE = {"second_moment": "kronecker", "hessian": "identity"}
 

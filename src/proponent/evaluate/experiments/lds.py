@@ -23,7 +23,7 @@ from proponent.attribute.method import Method
 from proponent.attribute.tokens import indexed_chunks
 from proponent.attribute.tracing import Tracer
 from proponent.evaluate.evaluation import evaluate
-from proponent.evaluate.experiments.facts_study import KNOWN, MIX, WHITE, WIDER
+from proponent.evaluate.experiments.facts_study import KNOWN, WHITE, WIDER
 from proponent.evaluate.experiments.study import BM25, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.experiments.trained_again import TrainedAgain
@@ -31,6 +31,7 @@ from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import estimate, mean, paired_difference, spearman
 from proponent.evaluate.retraining import Training
 from proponent.gradients.reference import EKFAC
+from proponent.index.mix import WHITE_MIX
 from proponent.index.scores import best
 
 GOLD = "gold passages as scores"
@@ -161,7 +162,7 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
         if kind == "Kronecker" or change["dim"] != own:
             yield f"{kind}, cosine, {change['dim']:,}", study.contender("kronecker", run)
         if kind == "Kronecker":
-            yield f"{kind}, mix, {change['dim']:,}", study.contender("kronecker", run, MIX)
+            yield f"{kind}, mix, {change['dim']:,}", study.contender("kronecker", run, WHITE_MIX)
         if kind == "Kronecker" and change["dim"] == own:
             yield f"{kind}, exact", study.exact("exact", run)
     yield "V, exact cosine", study.exact("cosine")

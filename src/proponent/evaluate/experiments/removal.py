@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from proponent.attribute.attribution import Attribution, Hit
 from proponent.errors import InputError
-from proponent.evaluate.experiments.facts_study import KNOWN, MIX, WIDER
+from proponent.evaluate.experiments.facts_study import KNOWN, WIDER
 from proponent.evaluate.experiments.figures import Figure
 from proponent.evaluate.experiments.study import BM25, RANDOM, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
@@ -21,6 +21,7 @@ from proponent.evaluate.experiments.trained_again import TrainedAgain
 from proponent.evaluate.metrics import Estimate, estimate, mean, paired_difference
 from proponent.evaluate.retraining import Training
 from proponent.evaluate.text import points
+from proponent.index.mix import WHITE_MIX
 
 FACTS = 24  # that are looked at
 MOST = 1 / 8  # of the corpus that one training leaves out, for as many facts as that takes
@@ -56,12 +57,13 @@ class Removal(TrainedAgain):
 
     def methods(self) -> dict[str, Attribution]:
         """The hits of every method."""
+        wide, own = self.white(WIDER), self.white(self.index.dim)
         return {
             RANDOM: self.baseline("random"),
             BM25: self.baseline("bm25"),
             TRACKSTAR: self.traced("trackstar", task=True),
-            f"Kronecker, mix, {WIDER:,}": self.traced("kronecker", task=True, mix=MIX, run=self.white(WIDER)),
-            "Kronecker, exact": self.traced("exact", run=self.white(self.index.dim)),
+            f"Kronecker, mix, {WIDER:,}": self.traced("kronecker", task=True, mix=WHITE_MIX, run=wide),
+            "Kronecker, exact": self.traced("exact", run=own),
         }
 
     def trainings(self, name: str, hits: Attribution, k: int) -> Iterator[tuple[list[str], Training]]:

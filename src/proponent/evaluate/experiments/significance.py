@@ -13,11 +13,12 @@ from functools import cached_property
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.evaluate.aliases import mentions
-from proponent.evaluate.experiments.facts_study import KNOWN, MIX, WIDER, FactsStudy
+from proponent.evaluate.experiments.facts_study import KNOWN, WIDER, FactsStudy
 from proponent.evaluate.experiments.study import TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.metrics import estimate
 from proponent.evaluate.text import percent
+from proponent.index.mix import WHITE_MIX
 
 LEVELS = (0.01, 0.05, 0.2)
 
@@ -39,7 +40,7 @@ class Significance(FactsStudy):
         yield TRACKSTAR, self.traced("trackstar", task=True)
         yield f"{TRACKSTAR}, no task", self.traced("trackstar")
         white = self.white(WIDER)
-        yield "Kronecker, mix", self.traced("kronecker", task=True, mix=MIX, run=white)
+        yield "Kronecker, mix", self.traced("kronecker", task=True, mix=WHITE_MIX, run=white)
         yield "Kronecker, no task", self.traced("kronecker", run=white)
 
     def names_neither(self, hit: Hit, passage: ScoredPassage) -> bool:
