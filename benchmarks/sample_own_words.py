@@ -4,7 +4,8 @@
 
 For models small enough to be trained again and again: a fact's prompt is the beginning of one of its
 sentences, up to the first mention of its object after one of its subject, so that a model which has learned
-the sentences knows the facts.  Thirteen facts a relation that have 3 to 12 short sentences, of each up to five.
+the sentences knows the facts.  Thirteen facts a relation with 3 to 12 short sentences,
+up to five of each.
 """
 
 from __future__ import annotations
