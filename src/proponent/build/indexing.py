@@ -91,6 +91,8 @@ def build_indexes(
         if builds:
             paths, output = tuple(build.folder.path for build in builds), next(iter(specs.values())).output
             setup = Setup(paths, output, torch.get_num_threads(), trust_remote_code)
+            if not executor.here:  # this process needs the model no more
+                builds = [replace(build, extractor=None) for build in builds]
             run_stages(builds, stack.enter_context(executor.workers(setup, builds, progress)), progress)
         for path in specs:
             remove_leftovers(RunFolder(path))

@@ -17,6 +17,8 @@ from proponent.progress import Advance, Progress
 class Here:
     """This process runs the tasks."""
 
+    here = True
+
     @property
     def threads(self) -> int:
         """All that torch has."""

@@ -18,7 +18,12 @@ Run = Callable[[Sequence[Job], Advance], None]
 
 
 class Executor(Protocol):
-    """What runs the tasks of builds: this process, processes of this machine, Ray."""
+    """What runs the tasks of builds: this process, processes of this machine, Ray.
+
+    here: whether this process does, with the model that it has loaded.
+    """
+
+    here: bool
 
     @property
     def threads(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,13 +68,13 @@ class Worker:
         self._builds: list[Build] = []
 
     def do(self, job: Job) -> Exception | None:
-        """Do a job: None, or what went wrong, with the lines where in a note."""
+        """Do a job: None, or what went wrong, fit to be sent, with the lines where in a note."""
         try:
             torch.set_num_threads(self._setup.threads)
             job.run(self._opened(with_features=job.task is None), self._setup.output, _unwatched)
         except Exception as error:
             error.add_note(traceback.format_exc())
-            return error
+            return _sendable(error)
         return None
 
     def _opened(self, with_features: bool) -> list[Build]:
@@ -91,3 +92,12 @@ class Worker:
 
 def _unwatched(units: int, tokens: int = 0) -> None:
     pass
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error itself where it survives the way to another process, or its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError("\n".join([f"{type(error).__name__}: {error}", *error.__notes__]))
+    return error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -106,3 +106,19 @@ def keep_best(scored: Iterable[tuple[Tensor, ...]], queries: int, k: int) -> Fou
         top.add(scores, positions)
         bottom.add(-scores, positions)
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions)
+
+
+def merged(parts: Sequence[Found], k: int) -> Found:
+    """What one search of all passages finds, of searches for k of parts of them, in any order."""
+    top = [(part.proponent_scores, part.proponent_positions) for part in parts]
+    bottom = [(-part.opponent_scores, part.opponent_positions) for part in parts]
+    (highest, proponents), (lowest, opponents) = _highest(top, k), _highest(bottom, k)
+    return Found(highest, proponents, -lowest, opponents)
+
+
+def _highest(parts: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
+    """The k highest of scores [q, k] and their positions; ties go to the earlier passage."""
+    scores, positions = (torch.cat(columns, 1) for columns in zip(*parts, strict=True))
+    positions, order = positions.sort(dim=1)
+    scores, order = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return scores[:, :k], positions.gather(1, order[:, :k])
