@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,8 @@ def connected(address: str, cpus: int) -> Iterator[None]:
         found = f"no Ray cluster at '{address}': {first_line(error)}"
         raise InputError(f"{found}; start one, or give the word {LOCAL}") from error
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # Ray prints what it has to say of lost workers, beside the results
+            yield
     finally:
         ray.shutdown()
 

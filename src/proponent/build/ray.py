@@ -45,9 +45,8 @@ class OnRay:
         with connected(self._address, self._count * setup.threads):
             gpu = self._device in (None, "cuda") and has_gpus()
             crew = _Crew(Actors(Worker, (setup, "cuda" if gpu else self._device), setup.threads, gpu))
-            progress.say(
-                f"workers on Ray, {'each with a GPU and' if gpu else 'of'} {setup.threads} threads each"
-            )
+            each = f"{setup.threads} thread{'s' * (setup.threads > 1)}{' and a GPU' * gpu} each"
+            progress.say(f"workers on Ray of {each}")
             try:
                 yield Dispatch(crew, progress).run
             finally:
