@@ -24,6 +24,15 @@ class Lost:
     how: str
 
 
+def require_ray() -> Any:
+    """The package; InputError where it is not installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("Ray is not installed; install it with: pip install 'proponent[ray]'") from error
+    return ray
+
+
 @contextmanager
 def connected(address: str, cpus: int) -> Iterator[None]:
     """Be connected to a Ray cluster; a connection that is there already is used and kept.
@@ -31,10 +40,7 @@ def connected(address: str, cpus: int) -> Iterator[None]:
     cpus: of the cluster that is started where the address is ``local``.
     Raises InputError where Ray is not installed or there is no cluster.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("Ray is not installed; install it with: pip install 'proponent[ray]'") from error
+    ray = require_ray()
     if ray.is_initialized():
         yield
         return
@@ -61,9 +67,7 @@ class Actors:
     """
 
     def __init__(self, kind: type, arguments: tuple[Any, ...], cpus: int, gpu: bool) -> None:
-        import ray
-
-        self._ray: Any = ray
+        self._ray = require_ray()
         self._kind, self._arguments, self._cpus, self._gpu = kind, arguments, cpus, gpu
         self._coming: dict[Any, Any] = {}  # actors by the call that tells that they live
         self._asked: dict[Any, Any] = {}  # actors by the call that they work on
@@ -146,7 +150,4 @@ class Actors:
 
 def has_gpus() -> bool:
     """Whether a machine of the cluster has a GPU."""
-    import ray
-
-    untyped: Any = ray
-    return bool(untyped.cluster_resources().get("GPU", 0))
+    return bool(require_ray().cluster_resources().get("GPU", 0))

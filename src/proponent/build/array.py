@@ -71,6 +71,7 @@ def finish_index(
     Raises InputError where features are missing, naming the shards.
     """
     progress, executor, folder = progress or Silent(), executor or Here(), RunFolder(Path(path))
+    executor.check()
     if not _planned(folder):
         raise InputError(f"{path}: nothing to finish; make its features first, with --task")
     _require_same_spec(folder, spec)

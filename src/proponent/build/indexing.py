@@ -85,6 +85,7 @@ def build_indexes(
     and damping.
     """
     progress, executor = progress or Silent(), executor or Here()
+    executor.check()
     there = [RunFolder(path).manifest.is_file() for path in specs]
     with ExitStack() as stack:
         builds = begin(corpus, specs, stack, device, progress, trust_remote_code, executor.threads)

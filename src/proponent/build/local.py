@@ -24,6 +24,9 @@ class Here:
         """All that torch has."""
         return torch.get_num_threads()
 
+    def check(self) -> None:
+        """Nothing can be missing."""
+
     @contextmanager
     def workers(self, setup: Setup, builds: Sequence[Build], progress: Progress) -> Iterator[Run]:
         """This process, with the model that it has loaded."""

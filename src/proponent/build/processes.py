@@ -42,6 +42,9 @@ class Processes:
         """Torch's, divided among the workers."""
         return max(1, torch.get_num_threads() // self._count)
 
+    def check(self) -> None:
+        """Nothing can be missing."""
+
     @contextmanager
     def workers(self, setup: Setup, builds: Sequence[Build], progress: Progress) -> Iterator[Run]:
         """Processes that start with the first job and end with the block, or with this process."""

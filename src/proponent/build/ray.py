@@ -14,7 +14,7 @@ from proponent.build.dispatch import Dispatch, Outcome
 from proponent.build.stages import Run
 from proponent.build.tasks import Build
 from proponent.build.worker import Job, Setup, Worker
-from proponent.crew import Actors, connected, has_gpus
+from proponent.crew import LOCAL, Actors, connected, has_gpus, require_ray
 from proponent.errors import InputError
 from proponent.progress import Progress
 
@@ -37,6 +37,13 @@ class OnRay:
     def threads(self) -> int:
         """Torch's here, divided among the workers."""
         return max(1, torch.get_num_threads() // self._count)
+
+    def check(self) -> None:
+        """Connect once to a cluster that is said to run, and look for Ray."""
+        require_ray()
+        if self._address != LOCAL:
+            with connected(self._address, 1):
+                pass
 
     @contextmanager
     def workers(self, setup: Setup, builds: Sequence[Build], progress: Progress) -> Iterator[Run]:

@@ -29,6 +29,9 @@ class Executor(Protocol):
     def threads(self) -> int:
         """Of each worker, for runs that are yet to begin."""
 
+    def check(self) -> None:
+        """Raise InputError, before any work, where there can be no workers."""
+
     def workers(
         self, setup: Setup, builds: Sequence[Build], progress: Progress
     ) -> AbstractContextManager[Run]:
