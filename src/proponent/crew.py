@@ -72,14 +72,21 @@ class Actors:
         self._coming: dict[Any, Any] = {}  # actors by the call that tells that they live
         self._asked: dict[Any, Any] = {}  # actors by the call that they work on
         self._living: list[Any] = []
-        self._failed = 0
+        self._failed, self._met = 0, False
 
     def joined(self, most: int) -> list[Any]:
         """Actors that have come to life since the last call; starts others, up to so many in all.
 
-        Raises InputError where none ever does.
+        Raises InputError where none ever does, or no machine has room for one.
         """
-        for _ in range(min(most, self._room()) - len(self._coming) - len(self._living)):
+        room = self._room()
+        if not (room or self._met):
+            own = f"{self._cpus} thread{'s' * (self._cpus > 1)}{' and a GPU' * self._gpu}"
+            raise InputError(
+                f"no machine of the Ray cluster has room for a worker of {own}; give it larger ones, or "
+                "begin the work with fewer threads a worker: OMP_NUM_THREADS"
+            )
+        for _ in range(min(most, room) - len(self._coming) - len(self._living)):
             made = self._ray.remote(self._kind).options(num_cpus=self._cpus, num_gpus=int(self._gpu))
             actor = made.remote(*self._arguments)
             self._coming[actor.__ray_ready__.remote()] = actor
@@ -91,7 +98,7 @@ class Actors:
                 if self._failed >= FAILED_STARTS:
                     raise InputError(f"no worker comes to life on Ray: {answer.how}")
             else:
-                self._failed = 0
+                self._failed, self._met = 0, True
                 new.append(actor)
         self._living += new
         return new
@@ -145,7 +152,10 @@ class Actors:
         try:
             return self._ray.get(call)
         except self._ray.exceptions.RayError as error:
-            return Lost(f"a worker on Ray was lost ({first_line(error)})")
+            where = [line.strip() for line in str(error).splitlines() if line.strip()[:4] in ("pid:", "ip: ")]
+            return Lost(
+                f"a worker on Ray ({', '.join(where)}) was lost: {first_line(error)}".replace(" ()", "")
+            )
 
 
 def has_gpus() -> bool:

@@ -200,6 +200,20 @@ def test_parts_in_any_order_and_twice_make_the_same_bytes(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_parts_that_begin_at_once_wait_for_the_one_that_plans(
+    model_folder: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Two of them are the same one."""
+    lives = [life(model_folder, tmp_path / "run", ("task", str(n), "2")) for n in (0, 1, 1)]
+    for process in lives:
+        process.start()
+    for process in lives:
+        process.join()
+    assert [process.exitcode for process in lives] == [0, 0, 0]
+    finish_index(driver.spec(model_folder), tmp_path / "run")
+    assert contents(tmp_path / "run") == whole
+
+
 def test_a_part_of_a_run_of_other_settings_is_refused_without_the_corpus(
     model_folder: Path, tmp_path: Path
 ) -> None:

@@ -18,12 +18,12 @@ from tests.build.driver import CORPUS
 from tests.runs import QUERIES, contents
 
 from proponent.attribute.method import Method
-from proponent.attribute.sharded import searching_on_ray
+from proponent.attribute.sharded import ShardKeeper, searching_on_ray
 from proponent.attribute.tracing import Tracer, trace
 from proponent.build import plan
 from proponent.build.indexing import build_index
 from proponent.build.ray import OnRay
-from proponent.crew import connected
+from proponent.crew import Actors, connected
 from proponent.errors import InputError
 from proponent.index.run import Index
 from proponent.progress import Silent
@@ -150,6 +150,12 @@ def test_a_machine_that_is_lost_is_done_without(
     losing = Interfering("gradients", lambda: cluster.remove_node(third, allow_graceful=False))
     build_index(CORPUS, driver.spec(model_folder), tmp_path / "run", "cpu", losing, executor=OnRay("auto"))
     assert contents(tmp_path / "run") == contents(here.folder.path)
+
+
+def test_a_worker_that_no_machine_has_room_for_is_refused(cluster: Any, here: Index) -> None:
+    words = r"no machine of the Ray cluster has room for a worker of 64 threads; .*OMP_NUM_THREADS"
+    with pytest.raises(InputError, match=words):
+        Actors(ShardKeeper, (here.folder.path, 64), 64, gpu=False).joined(1)
 
 
 def test_a_method_that_reads_the_passages_is_refused(model_folder: Path, tmp_path: Path) -> None:

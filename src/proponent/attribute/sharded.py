@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,17 @@ class ShardKeeper:
     """Holds shards of a finished run in memory, each read when it is first searched."""
 
     def __init__(self, run: Path, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self._index = Index(run)
+        self._run, self._threads = run, threads
         self._kept: dict[int, Shard] = {}
+
+    @cached_property
+    def _index(self) -> Index:
+        return Index(self._run)
 
     def search(self, scan: Scan, k: int, numbers: Sequence[int]) -> Found | Exception:
         """The best of shards of ascending numbers, or what went wrong."""
         try:
+            torch.set_num_threads(self._threads)
             missing = [number for number in numbers if number not in self._kept]
             self._kept.update(zip(missing, self._index.shards(missing), strict=True))
             return search((self._kept[number] for number in numbers), scan, k)
