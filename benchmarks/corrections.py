@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import cast
 from unittest.mock import patch
 
 import torch
@@ -22,13 +22,13 @@ from side_by_side import machine
 from stages import FACTORS, GRADIENTS, MOMENTS, SUMS, WHITENING, StageClock
 
 from proponent.build.indexing import build_index
-from proponent.build.local import run_tasks
+from proponent.build.local import run_here
 from proponent.build.marks import Marks
 from proponent.build.plan import SHARD_ROWS, StagedShard, stage
+from proponent.build.stages import run_stages
 from proponent.build.tasks import START, Build
 from proponent.corpus.corpus import Corpus
 from proponent.files import write_json
-from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Index, Passage, RunFolder
 
@@ -83,9 +83,9 @@ def finished(folder: RunFolder, blocks: int, dim: int, rows: int) -> StageClock:
     write_json(folder.manifest, {})
     marks.write(START, {})
     stage([marks], (shard_of(range(n, min(rows, n + SHARD_ROWS))) for n in range(0, rows, SHARD_ROWS)))
-    no_model = cast(FeatureExtractor, None)
+    builds = [Build(folder, marks, blocks, "oas")]
     with patch("proponent.build.tasks.extract", lambda _, tokens, *__: [torch.randn(len(tokens), dim)]):
-        run_tasks([Build(folder, marks, blocks, "oas", no_model)], "loss", clock)
+        run_stages(builds, partial(run_here, builds, "loss"), clock)
     return clock
 
 

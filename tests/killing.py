@@ -1,9 +1,13 @@
-"""A process that is killed between two operations on files."""
+"""Processes that are killed: in words, between two operations on files, and by the system at any moment."""
 
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,3 +33,18 @@ class Death:
             return operation(*arguments, **options)
 
         return operate
+
+
+def killed_at(process: BaseProcess, run: Path, files: int) -> bool:
+    """Start a process that writes a run and kill -9 it, and it alone, once the run holds so many files more.
+
+    Whether it was still at work; else it ended well.
+    """
+    wanted = sum(1 for _ in run.rglob("*")) + files
+    process.start()
+    while process.exitcode is None and sum(1 for _ in run.rglob("*")) < wanted:
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0

@@ -14,10 +14,10 @@ import pytest
 HOUSE = Path(__file__).parents[1] / "src" / "proponent"
 
 # cli → viewer, demo → evaluate → attribute, scale → build, pretraining → index, gradients → corpus.
-# errors, files, memory, products, progress and threads are leaves that all may use.
+# crew, errors, files, memory, products, progress and threads are leaves that all may use.
 FLOORS = (
     {"errors"},
-    {"files", "memory", "products", "progress", "threads"},
+    {"crew", "files", "memory", "products", "progress", "threads"},
     {"corpus"},
     {"index", "gradients"},
     {"build", "pretraining"},

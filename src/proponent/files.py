@@ -121,23 +121,28 @@ def checksum(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, complaint: str) -> Iterator[None]:
+def locked(
+    path: Path, complaint: str, shared: bool = False, wait: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Hold a lock file, made with its folder, and remove it at the end; InputError where another holds it.
 
     The system frees the lock of a process that dies, and the file that it leaves can be locked again.
     Where there are no such locks nothing is done.
+    shared: with others that ask for the same; the file is left.  wait: called, instead of the error, before
+    each further try.
     """
     if fcntl is None:
         yield
         return
     made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _lock(path, complaint)
+    descriptor = _lock(path, complaint, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait)
     try:
         yield
     finally:
         try:
-            path.unlink(missing_ok=True)
+            if not shared:
+                path.unlink(missing_ok=True)
             if made:
                 with suppress(OSError):  # a run is in it, as it should be
                     path.parent.rmdir()
@@ -145,14 +150,17 @@ def locked(path: Path, complaint: str) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _lock(path: Path, complaint: str) -> int:
+def _lock(path: Path, complaint: str, kind: int, wait: Callable[[], None] | None) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise InputError(complaint) from error
+            if wait is None:
+                raise InputError(complaint) from error
+            wait()
+            continue
         except OSError:
             return descriptor  # a file system without locks
         # whoever held it may have removed it in between: then this is the lock of no file

@@ -1,4 +1,4 @@
-"""Threads that work side by side, each with its share of torch's."""
+"""How many threads torch has, and threads that work side by side, each with its share of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads: how sums are split among them decides their last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from proponent.build import tasks
-from proponent.build.local import run_tasks
+from proponent.build.local import run_here
 from proponent.build.marks import Marks
 from proponent.build.plan import StagedShard, stage
+from proponent.build.stages import run_stages
 from proponent.build.tasks import START, Build
 from proponent.files import write_json
 from proponent.index.run import FORMAT, Passage, RunFolder
@@ -102,7 +103,7 @@ def write_features(build: Build) -> None:
 def finish_build(build: Build) -> RunFolder:
     """All of a build's tasks that are not done."""
     with patch.object(tasks, "extract", extract):
-        run_tasks([build], "loss", Silent())
+        run_stages([build], partial(run_here, [build], "loss"), Silent())
     return build.folder
 
 

@@ -23,7 +23,12 @@ def test_parts_do_not_matter_and_few_are_taken_whole(sizes: list[int], seed: int
         whole.add(scores, positions)
         for part, place in zip(scores.split(sizes, 1), positions.split(sizes), strict=True):
             parts.add(part, place)
+        apart = [Background(3) for _ in sizes]
+        for one, part, place in zip(apart, scores.split(sizes, 1), positions.split(sizes), strict=True):
+            one.add(part, place)
+        joined = Background.of_all(apart[::-1])
     assert torch.equal(whole.quantiles(), parts.quantiles())
+    assert torch.equal(whole.quantiles(), joined.quantiles())
     if len(positions) <= 64:
         assert whole.quantiles().tolist() == [
             [sorted(row)[round(level * (len(row) - 1))] for level in background.QUANTILES]
@@ -39,7 +44,7 @@ def test_quantiles_of_a_large_corpus() -> None:
     found = keep_best(
         ((part, 5000 * k + torch.arange(5000)) for k, part in enumerate(scores.split(5000, 1))), 2, 3
     )
-    assert found.quantiles == pytest.approx(torch.tensor([[0.02, 0.5, 0.98]] * 2), abs=0.03)
+    assert found.background.quantiles() == pytest.approx(torch.tensor([[0.02, 0.5, 0.98]] * 2), abs=0.03)
 
 
 def test_no_scores_have_no_quantiles() -> None:

@@ -9,10 +9,10 @@ import torch
 from tests.index.cases import identity
 from torch import Tensor
 
-from proponent.index.background import QUANTILES
+from proponent.index.background import Background
 from proponent.index.codec import Rows, encode
 from proponent.index.scores import InnerProduct, QueryScan, QueryTerms, best
-from proponent.index.search import Found, Shard, search
+from proponent.index.search import Found, Shard, merged, search
 
 ROWS, QUERIES, DIM = 57, 4, 6
 
@@ -46,19 +46,15 @@ def sorted_whole(scores: Tensor, k: int) -> Found:
         ):
             column.append(list(map(float, values)))
     a, b, c, d = (torch.tensor(column) for column in columns)
-    places = [round(level * (scores.shape[1] - 1)) for level in QUANTILES]
-    return Found(a, b.long(), c, d.long(), torch.tensor([sorted(row) for row in scores.tolist()])[:, places])
+    background = Background(len(scores))
+    background.add(scores, torch.arange(scores.shape[1]))
+    return Found(a, b.long(), c, d.long(), background)
 
 
 def assert_same(found: Found, expected: Found) -> None:
-    for name in (
-        "proponent_scores",
-        "proponent_positions",
-        "opponent_scores",
-        "opponent_positions",
-        "quantiles",
-    ):
-        assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
+    for name in ("proponent_scores", "proponent_positions", "opponent_scores", "opponent_positions"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert torch.equal(found.background.quantiles(), expected.background.quantiles())
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 56, 57, 1000])
@@ -184,3 +180,17 @@ def test_parts_of_a_shard_are_shards_in_their_place(size: int) -> None:
 def test_the_best_of_scores_at_hand_are_those_of_a_full_sort(k: int) -> None:
     scores = small_integers(9, QUERIES) @ small_integers(10, ROWS).T
     assert_same(best(scores, k), sorted_whole(scores, k))
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_searches_of_parts_merge_to_the_search_of_all(k: int) -> None:
+    """In whatever order the parts come, and where one holds shards from the beginning and the end."""
+    rows, vectors = small_integers(0, ROWS), small_integers(1, QUERIES)
+    whole = search(shards(rows, 7), scan_of(vectors), k)
+    for kept in ([[0, 1, 2], [3, 4, 5, 6, 7, 8]], [[2, 4], [0, 7, 8], [1, 3, 5, 6]], [[8], [*range(8)]]):
+        parts = [
+            search((s for n, s in enumerate(shards(rows, 7)) if n in numbers), scan_of(vectors), k)
+            for numbers in kept
+        ]
+        assert_same(merged(parts, k), whole)
+        assert_same(merged(parts[::-1], k), whole)

@@ -13,7 +13,8 @@ from pathlib import Path
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.method import METHODS, Method
 from proponent.attribute.probability import target_probabilities
-from proponent.attribute.tracing import Tracer, checked_mix, scanned
+from proponent.attribute.questions import checked_mix
+from proponent.attribute.tracing import Tracer, scanned
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries, require_both_sides
 from proponent.errors import InputError

@@ -33,7 +33,7 @@ def chances(found: Found, rows: int) -> tuple[Tensor, Tensor]:
     Between 0 and ``rows``; not a number where it cannot be told: of fewer than ``FEWEST`` passages, or where
     scores are not spread.
     """
-    low, middle, high = found.quantiles.split(1, 1)  # [q, 1] each
+    low, middle, high = found.background.quantiles().split(1, 1)  # [q, 1] each
     above = _expected(found.proponent_scores - middle, high - middle, rows)
     return above, _expected(middle - found.opponent_scores, middle - low, rows)
 

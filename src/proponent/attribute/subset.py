@@ -10,8 +10,9 @@ from typing import Any, overload
 
 from proponent.attribute.candidates import Candidates
 from proponent.attribute.method import Method
+from proponent.attribute.questions import QueriesLike, checked_questions
 from proponent.attribute.selection import Chosen, SetFunction, Terms, choose, choose_by_samples
-from proponent.attribute.tracing import QueriesLike, Tracer, checked_questions
+from proponent.attribute.tracing import Tracer
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example
 from proponent.errors import InputError

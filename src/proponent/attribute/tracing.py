@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
@@ -14,11 +14,13 @@ from torch import Tensor
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.exact import exact_scores, unprojected_extractor
-from proponent.attribute.method import Method, method_for
+from proponent.attribute.method import Method
+from proponent.attribute.questions import QueriesLike, check_ranking, checked_mix, checked_questions
 from proponent.attribute.refine import More, check_more, refined, retrieved
+from proponent.attribute.sharded import RaySearch, searching_on_ray
 from proponent.attribute.significance import chances, number_or_none
+from proponent.build.opening import require_same_model
 from proponent.corpus.example import Query
-from proponent.corpus.queries import Queries
 from proponent.errors import InputError
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import plan_layers
@@ -38,30 +40,26 @@ SCAN_QUERIES = 1024
 # queries then needs no pass of the model.
 REMEMBERED = SCAN_QUERIES
 
-# How a caller may give queries: as Queries, Query values or (prompt, target) pairs.
-QueriesLike = Iterable[Query | tuple[str, str]]
-
 
 class Tracer:
     """A finished run with its model loaded, ready for any number of traces.
 
     trust_remote_code: run Python code that comes with the model; a run that was made so does not imply it.
+    elsewhere: what searches the run's shards, None for this process.
     Raises InputError when the model or tokenizer is not the one that the run was made with.
     """
 
     def __init__(
-        self, index: Index | str | Path, device: str | None = None, trust_remote_code: bool = False
+        self,
+        index: Index | str | Path,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+        elsewhere: RaySearch | None = None,
     ) -> None:
         self.index = index if isinstance(index, Index) else Index(index)
-        self.spec = FeatureSpec.from_dict(self.index.spec)
+        self.spec, self._elsewhere = FeatureSpec.from_dict(self.index.spec), elsewhere
         self.model = load_model(self.spec.model, device, trust_remote_code)
-        found = {"model": self.model.identity, "tokenizer": self.model.encoder.fingerprint()}
-        for part, fingerprint in found.items():
-            if fingerprint != self.index.manifest[part]:
-                raise InputError(
-                    f"{self.index.folder.path}: the {part} in '{self.spec.model}' is not the one that this "
-                    "run was made with; restore it or build the run again"
-                )
+        require_same_model(self.index.folder.path, self.index.manifest, self.model)
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         self.model.multiply_in(self.spec.dtype)
         self.moments = unpack_moments(self.index.moments)
@@ -73,7 +71,7 @@ class Tracer:
     def redamped(self, damping: float | str) -> Tracer:
         """The same run and model with another damping of R_train; see ``Index``."""
         other = copy.copy(self)
-        other.index = Index(self.index.folder.path, damping)
+        other.index, other._elsewhere = Index(self.index.folder.path, damping), None
         return other
 
     def features(self, queries: Sequence[Query], output: str = "loss") -> Tensor:
@@ -186,9 +184,13 @@ class Tracer:
         method whose Hessian is mixed.  progress: counts the rows as they are scanned; an error that its
         ``advance`` raises ends the scan.  Raises InputError for a method or k that cannot be used.
         """
-        _check_ranking(self.index, method, k)
+        check_ranking(self.index, method, k)
         scan = self.scan(features, method, task_mix)
-        found = search(scanned(self.index, progress or Silent(), "searching"), scan, k)
+        progress = progress or Silent()
+        if self._elsewhere is not None:
+            found = self._elsewhere.search(scan, k, progress)
+        else:
+            found = search(scanned(self.index, progress, "searching"), scan, k)
         return self.attribution(queries, found, method, task_mix)
 
     def scan(self, features: Tensor, method: Method, task_mix: TaskMix | None = None) -> QueryScan:
@@ -233,47 +235,24 @@ def trace(
     device: str | None = None,
     trust_remote_code: bool = False,
     progress: Progress | None = None,
+    ray: str | None = None,
     **more: Unpack[More],
 ) -> Attribution:
-    """Trace queries in a finished run; see ``Tracer.trace``.  Load a ``Tracer`` once for many calls."""
+    """Trace queries in a finished run; see ``Tracer.trace``.  Load a ``Tracer`` once for many calls.
+
+    ray: address of a cluster whose workers search the run, or ``local``; None to search in this process.
+    """
     opened = index if isinstance(index, Index) else Index(index)
     queries, method, task = checked_questions(opened, queries, method, k, task, mix)
     check_more(opened, method, k, task is not None, more)  # before the model is loaded
-    tracer = Tracer(opened, device, trust_remote_code)
-    return tracer.trace(queries, method, k, task, mix, progress, **more)
-
-
-def checked_questions(
-    index: Index,
-    queries: QueriesLike,
-    method: Method | str | None,
-    k: int,
-    task: QueriesLike | None,
-    mix: float | str,
-) -> tuple[Queries, Method, Queries | None]:
-    """The queries, the method and the task of a trace; InputError for what this run cannot answer."""
-    asked, shared = Queries.of(queries), None if task is None else Queries.of(task)
-    if not isinstance(method, Method):
-        method = Method.of(method or method_for(index.spec))
-    _check_ranking(index, method, k)
-    if not asked:
-        raise InputError("no queries to trace; give at least one")
-    if shared is None and mix != "auto":
-        raise InputError(f"a mix of {mix} needs a task; give the queries of one, or leave out the mix")
-    if shared is not None and method.hessian != "mixed":
-        raise InputError(f"method '{method.name}' has no task mix; leave out the task, or use trackstar")
-    if shared is not None and not shared:
-        raise InputError("the task holds no queries; give at least one")
-    if mix != "auto":
-        checked_mix(mix)
-    return asked, method, shared
-
-
-def _check_ranking(index: Index, method: Method, k: int) -> None:
-    """Raise InputError for a method or k that this run cannot serve."""
-    method.check_features(index.spec)
-    if not 1 <= k <= len(index):
-        raise InputError(f"k is {k}; this run holds {len(index)} passages, give 1 to that many")
+    if ray is None:
+        tracer = Tracer(opened, device, trust_remote_code)
+        return tracer.trace(queries, method, k, task, mix, progress, **more)
+    if not method.projected:
+        raise InputError(f"method '{method.name}' reads the passages, not the index; leave out --ray")
+    with searching_on_ray(opened, ray) as elsewhere:
+        tracer = Tracer(opened, device, trust_remote_code, elsewhere)
+        return tracer.trace(queries, method, k, task, mix, progress, **more)
 
 
 def scanned(index: Index, progress: Progress, stage: str) -> Iterator[Shard]:
@@ -282,14 +261,3 @@ def scanned(index: Index, progress: Progress, stage: str) -> Iterator[Shard]:
         for shard in index.shards():
             yield shard
             advance(len(shard))
-
-
-def checked_mix(mix: float | str) -> float:
-    """λ as a number in [0, 1); InputError for anything else."""
-    try:
-        weight = float(mix)
-    except ValueError:
-        weight = -1.0
-    if not 0 <= weight < 1:
-        raise InputError(f"the mix is '{mix}'; give 'auto' or a number from 0 up to, not including, 1")
-    return weight

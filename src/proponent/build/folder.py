@@ -70,10 +70,21 @@ def building(folder: RunFolder) -> Iterator[None]:
     if folder.done.is_file() and not folder.work.exists() and not folder.lock.exists():
         yield
         return
-    with locked(folder.lock, f"{folder.path}: another process is building this run; wait until it is done"):
+    with locked(folder.lock, _busy(folder)):
         for path in [*filter(is_aside, folder.path.rglob(".*"))]:
             path.unlink()
         yield
+
+
+@contextmanager
+def sharing(folder: RunFolder) -> Iterator[None]:
+    """Make features for a run beside others that do the same, while no process builds it as a whole."""
+    with locked(folder.lock, _busy(folder), shared=True):
+        yield
+
+
+def _busy(folder: RunFolder) -> str:
+    return f"{folder.path}: another process is building this run; wait until it is done"
 
 
 def remove_leftovers(folder: RunFolder) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,17 +13,19 @@ from typing import Any, TypeVar
 import torch
 
 from proponent.build.folder import UNCOVERED, building, check_folder, remove_leftovers, threads_of
-from proponent.build.local import run_tasks
+from proponent.build.local import Here
 from proponent.build.marks import Marks
+from proponent.build.opening import open_build, with_model
 from proponent.build.plan import PLAN, cut_shards, refuse_namesakes, stage
+from proponent.build.stages import Executor, run_stages
 from proponent.build.tasks import START, Build
+from proponent.build.worker import Setup
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Chunk, Example
 from proponent.corpus.survey import Reading, Survey
 from proponent.errors import InputError
 from proponent.files import write_json
 from proponent.gradients.coverage import uncovered
-from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.identity import versions
 from proponent.gradients.kronecker import sample_kronecker, together
 from proponent.gradients.layers import LayerPlan, plan_layers
@@ -34,15 +36,15 @@ from proponent.gradients.projection import (
     Projection,
     gaussian_projection,
     pack_projections,
-    unpack_projections,
 )
 from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
 from proponent.index.codec import CODEC
 from proponent.index.damping import check_damping
 from proponent.index.run import FORMAT, MADE_WITH, SAMPLE, Index, RunFolder
-from proponent.index.storage import read_tensors, write_tensors
+from proponent.index.storage import write_tensors
 from proponent.progress import Progress, Silent
+from proponent.threads import torch_threads
 
 T = TypeVar("T")
 MAX_LENGTH = 512  # tokens of a chunk where neither the spec nor the model says less
@@ -55,16 +57,18 @@ def build_index(
     device: str | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
+    executor: Executor | None = None,
 ) -> Index:
     """Index a corpus: its influence features, R_train and the searchable index, in the folder ``path``.
 
     Killed at any moment and called again with the same arguments, it goes on where it was and ends with the
     same bytes, with as many threads as it began with; a finished run is compared with its checksums.
     device: a torch device, None for the best one.  trust_remote_code: run code that comes with the model.
+    executor: what runs the tasks, None for this process.
     Raises InputError for bad text, a model that cannot be used, a run made with other settings, damaged
     or built by another process, and for a corpus that changes meanwhile.
     """
-    return build_indexes(corpus, {Path(path): spec}, device, progress, trust_remote_code)[0]
+    return build_indexes(corpus, {Path(path): spec}, device, progress, trust_remote_code, executor)[0]
 
 
 def build_indexes(
@@ -73,13 +77,46 @@ def build_indexes(
     device: str | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
+    executor: Executor | None = None,
 ) -> list[Index]:
     """Several runs from one pass of the model, each the same as ``build_index`` would make it.
 
     specs: the spec of each folder; they may differ in dim, layer_groups, second_moment, hessian
     and damping.
     """
-    progress = progress or Silent()
+    progress, executor = progress or Silent(), executor or Here()
+    executor.check()
+    there = [RunFolder(path).manifest.is_file() for path in specs]
+    with ExitStack() as stack:
+        builds = begin(corpus, specs, stack, device, progress, trust_remote_code, executor.threads)
+        if builds:
+            paths, output = tuple(build.folder.path for build in builds), next(iter(specs.values())).output
+            setup = Setup(paths, output, torch.get_num_threads(), trust_remote_code)
+            if not executor.here:  # this process needs the model no more
+                builds = [replace(build, extractor=None) for build in builds]
+            run_stages(builds, stack.enter_context(executor.workers(setup, builds, progress)), progress)
+        for path in specs:
+            remove_leftovers(RunFolder(path))
+    indexes = [Index(path) for path in specs]
+    for index, was_there in zip(indexes, there, strict=True):
+        if was_there:  # it may have been damaged since it was made
+            index.check()
+    return indexes
+
+
+def begin(
+    corpus: Corpus,
+    specs: Mapping[Path, FeatureSpec],
+    stack: ExitStack,
+    device: str | None,
+    progress: Progress,
+    trust_remote_code: bool,
+    threads: int,
+) -> list[Build]:
+    """The runs that are not finished, locked and ready for their tasks, until the stack is closed.
+
+    Until then torch has as many threads as they were begun with, or else as are given.
+    """
     first = _shared_pass(list(specs.values()))
     progress.say("reading the corpus")
     survey = corpus.survey(first.moment_sample, first.seed)
@@ -94,31 +131,12 @@ def build_indexes(
     work = _Work(corpus, survey, model, ours, manifests, _sample(survey, model, length), progress)
     found = {path: check_folder(RunFolder(path), manifest) for path, manifest in manifests.items()}
     refuse_namesakes(corpus, survey, model.encoder, length)
-    threads = threads_of({RunFolder(path): made for path, made in found.items() if made})
-    with ExitStack() as stack:
-        stack.enter_context(_threads(threads or torch.get_num_threads()))
-        for path in ours:
-            stack.enter_context(building(RunFolder(path)))
-            check_folder(RunFolder(path), manifests[path])
-        work.build({path: plan for path, plan in plans.items() if not RunFolder(path).done.is_file()})
-        for path in ours:
-            remove_leftovers(RunFolder(path))
-    indexes = [Index(path) for path in ours]
-    for index, made in zip(indexes, found.values(), strict=True):
-        if made is not None:  # it may have been damaged since it was made
-            index.check()
-    return indexes
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads: how sums are split among them decides their last digits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    begun = threads_of({RunFolder(path): made for path, made in found.items() if made})
+    stack.enter_context(torch_threads(begun or threads))
+    for path in ours:
+        stack.enter_context(building(RunFolder(path)))
+        check_folder(RunFolder(path), manifests[path])
+    return work.start({path: plan for path, plan in plans.items() if not RunFolder(path).done.is_file()})
 
 
 def _shared_pass(specs: list[FeatureSpec]) -> FeatureSpec:
@@ -185,20 +203,20 @@ class _Work:
         """The spec of the first run, for what all have in common."""
         return next(iter(self.specs.values()))
 
-    def build(self, plans: Mapping[Path, LayerPlan]) -> None:
-        """Build the runs of these plans to their end."""
+    def start(self, plans: Mapping[Path, LayerPlan]) -> list[Build]:
+        """The runs of these plans, begun and with their shards planned."""
         if not plans:
-            return
+            return []
         for path, plan in plans.items():
             if line := plan.rounding(self.specs[path].dim):
                 self.progress.say(line)
-        builds = self._start(plans)
+        builds = self._begun(plans)
         if missing := [build.marks for build in builds if not build.marks.done(PLAN)]:
             encoder, length = self.model.encoder, self.first.max_length
             stage(missing, cut_shards(self._unchanged(missing), encoder, length))
-        run_tasks(builds, self.first.output, self.progress)
+        return builds
 
-    def _start(self, plans: Mapping[Path, LayerPlan]) -> list[Build]:
+    def _begun(self, plans: Mapping[Path, LayerPlan]) -> list[Build]:
         """Write settings, second moments and projections of each run, what of them is not there yet.
 
         Nothing is written before all of these could be made: they show whether the input can be used.
@@ -217,14 +235,7 @@ class _Work:
             for file, tensors in packed.items():
                 write_tensors(file, tensors, partial(checksums.setdefault, file))
             marks[path].write(START, checksums)
-        return [self._opened(marks[path], plan) for path, plan in plans.items()]
-
-    def _opened(self, marks: Marks, plan: LayerPlan) -> Build:
-        folder, spec = marks.folder, self.specs[marks.folder.path]
-        folded = unpack_projections(read_tensors(marks.sound(START, folder.sides)))
-        extractor = FeatureExtractor(self.model, plan, folded, spec.batch_tokens)
-        damping = None if spec.hessian == "identity" else spec.damping
-        return Build(folder, marks, len(plan.blocks), damping, extractor)
+        return [with_model(open_build(RunFolder(path)), self.model) for path in plans]
 
     def _folded(self, path: Path, plan: LayerPlan) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
         """A run's rank-one second moments, and its projections with the correction folded in, by matrix."""

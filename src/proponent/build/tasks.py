@@ -41,14 +41,14 @@ class Build:
     """A run that is being built.
 
     blocks: number of blocks b.  damping: of R_train, as in the spec; None where R_train is taken for the
-    identity.  extractor: makes its features.
+    identity.  extractor: makes its features; None where only later tasks are run.
     """
 
     folder: RunFolder
     marks: Marks
     blocks: int
     damping: float | str | None
-    extractor: FeatureExtractor
+    extractor: FeatureExtractor | None = None
 
     @property
     def shards(self) -> int:
@@ -118,7 +118,7 @@ def features(builds: Sequence[Build], shard: int, output: str, advance: Advance)
     def done(rows: Sequence[int]) -> None:
         advance(len(rows), tokens=sum(len(staged.rows[n]) for n in rows))
 
-    extractors = [build.extractor for build in missing]
+    extractors = [build.extractor for build in missing if build.extractor is not None]
     made = extract(extractors, staged.rows, staged.starts, output, done)
     for build, part in zip(missing, made, strict=True):
         finite = part.norm(dim=1).isfinite()

@@ -89,6 +89,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Seed = Annotated[int, number("Seed of everything that is random.", least=0, most=2**32 - 1)]
 Limit = Annotated[int | None, number("Only the first so many.")]
 K = Annotated[int, number("Passages a query.", "-k")]
+Workers = Annotated[int | None, number("Processes that share this machine's threads.")]
+Ray = Annotated[str | None, option("Work on Ray: on this machine, or a cluster.", metavar="local|ADDRESS")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
 ]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import proponent as pp
-from proponent.cli import options
+from proponent.cli import options, parts
 from proponent.cli.options import choice, number, option, positive, verb
 from proponent.cli.printing import resumable, show, show_json
 from proponent.errors import InputError
@@ -54,6 +54,10 @@ def index(
     device: options.Device = None,
     seed: options.Seed = 0,
     trust_remote_code: options.TrustRemoteCode = False,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
+    task: parts.Task = None,
+    finish: parts.Finish = False,
 ) -> None:
     """Index a corpus: one influence gradient a passage.
 
@@ -69,8 +73,10 @@ def index(
     if spec.hessian == "identity" and damping != "oas":
         raise InputError("--damping is of R_train, which this run takes for the identity; leave it out")
     with resumable():
-        made = pp.build_index(text, spec, run, device, OnStderr(), trust_remote_code)
-    _show_summary(made)
+        ways = parts.Ways(workers, ray, task, finish)
+        made = parts.build(ways, text, spec, run, device, trust_remote_code)
+    if made is not None:
+        _show_summary(made)
 
 
 @verb()
@@ -93,6 +99,7 @@ def trace(
     limit: options.Limit = None,
     device: options.Device = None,
     trust_remote_code: options.TrustRemoteCode = False,
+    ray: options.Ray = None,
     as_json: options.Json = False,
 ) -> None:
     """List the passages estimated to raise and lower a target.
@@ -110,7 +117,12 @@ def trace(
     asked = pp.Queries.read(queries, limit=limit) if queries else pp.Queries.of(str(prompt), str(target))
     shared = pp.Queries.read(task) if task is not None else None
     make = partial(
-        pp.trace, tokens=tokens, diverse=diverse, merge_duplicates=merge_duplicates, exact_top=exact_top
+        pp.trace,
+        ray=ray,
+        tokens=tokens,
+        diverse=diverse,
+        merge_duplicates=merge_duplicates,
+        exact_top=exact_top,
     )
     hits = make(opened, asked, method, k, shared, mix, device, trust_remote_code, progress=OnStderr())
     if (weight := hits.settings["mix"]) is not None:

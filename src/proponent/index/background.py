@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,9 +24,20 @@ class Background:
         self._scores = torch.empty(queries, 0)
         self._hashes = torch.empty(0, dtype=torch.long)
 
+    @classmethod
+    def of_all(cls, parts: Sequence[Background]) -> Background:
+        """What one would be that was given the passages of all parts, in any order."""
+        made = cls(len(parts[0]._scores))
+        made._below = min(part._below for part in parts)
+        for part in parts:
+            made._take(part._scores, part._hashes)
+        return made
+
     def add(self, scores: Tensor, positions: Tensor) -> None:
         """Take scores [q, n] of the passages at positions [n]."""
-        hashes = positions * GOLDEN % 2**32
+        self._take(scores, positions * GOLDEN % 2**32)
+
+    def _take(self, scores: Tensor, hashes: Tensor) -> None:
         kept = hashes < self._below
         self._scores = torch.cat([self._scores, scores[:, kept]], 1)
         self._hashes = torch.cat([self._hashes, hashes[kept]])

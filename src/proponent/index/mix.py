@@ -7,7 +7,7 @@ the task's queries: the identity but for a few directions (DESIGN, "What makes i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -71,6 +71,11 @@ class TaskSubspace:
         """``split`` of queries φ [q, d]; that of the task's own is known already."""
         same = torch.equal(features, self.task)
         return self.own if same else self.split(whiten_precisely(features, whitening))
+
+    def for_passages(self) -> TaskSubspace:
+        """The same without the task's own queries, which no passage is compared with."""
+        none = torch.empty(0)
+        return replace(self, task=none, own=(none, none))
 
     def join(self, along: Tensor) -> Tensor:
         """``Uc`` [q, d] of coordinates c [q, r] along the directions, float64."""

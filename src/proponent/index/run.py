@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -190,9 +190,10 @@ class Index:
         """Projections with second moments folded in, as packed tensors."""
         return self._read(self.folder.sides)
 
-    def shards(self) -> Iterator[Shard]:
-        """All rows in corpus order, a shard at a time."""
-        return (self._shard(number, first) for number, first, _ in self._filled())
+    def shards(self, numbers: Container[int] | None = None) -> Iterator[Shard]:
+        """All rows in corpus order, a shard at a time, or those of the shards of some numbers."""
+        wanted = (part for part in self._filled() if numbers is None or part[0] in numbers)
+        return (self._shard(number, first) for number, first, _ in wanted)
 
     def only(self, positions: Tensor) -> Iterator[Shard]:
         """The rows at ascending positions [m], from the shards that have any; there they are rows 0 to m."""

@@ -10,7 +10,7 @@ does it a shard at a time, and ``Remembered`` keeps a query's products, to rank 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -110,6 +110,20 @@ class QueryTerms:
         assert self.subspace is not None
         return self.subspace.split_queries(self.features, self.whitening)
 
+    def for_scores(self, inner: InnerProduct) -> QueryTerms:
+        """What ``combine`` needs of the queries without vectors and the whitening."""
+        none = self.features[:, :0]
+        known: dict[str, object]
+        if inner.hessian == "none":
+            known = {"norms": self.norms}
+        elif inner.mix is None:
+            known = {"whitened_norms": self.whitened_norms}
+        else:
+            known = {"beyond": self.beyond, "_split": (self.along, none)}
+        made = QueryTerms(none, Whitening(()), inner.subspace)
+        vars(made).update(known)  # where cached properties keep their values
+        return made
+
     def far(self, mix: TaskMix) -> Tensor:
         """Numbers of the queries that have more than rounding beyond the subspace, under this λ."""
         inside = self.along.square() @ mix.shrink()
@@ -181,13 +195,27 @@ def _mixed(
 
 
 class QueryScan:
-    """Queries under one inner product, ready for a scan of an index."""
+    """Queries under one inner product, ready for a scan of an index.
+
+    Pickled, it is what scores need: neither the run's whitening nor the queries' features.
+    """
 
     def __init__(self, queries: QueryTerms, inner: InnerProduct) -> None:
         self._queries, self._inner = queries, inner
         name = "beyond" if inner.mix is not None else "none" if inner.hessian == "none" else "train"
         vectors = queries.vectors(name)
-        self._products = RowProducts(vectors if inner.mix is None else vectors[queries.far(inner.mix)])
+        self._vectors = vectors if inner.mix is None else vectors[queries.far(inner.mix)]
+        self._products = RowProducts(self._vectors)
+
+    def __getstate__(self) -> tuple[QueryTerms, InnerProduct, Tensor]:
+        inner = self._inner
+        if inner.mix is not None:
+            inner = replace(inner, mix=replace(inner.mix, subspace=inner.mix.subspace.for_passages()))
+        return self._queries.for_scores(inner), inner, self._vectors
+
+    def __setstate__(self, state: tuple[QueryTerms, InnerProduct, Tensor]) -> None:
+        self._queries, self._inner, self._vectors = state
+        self._products = RowProducts(self._vectors)
 
     def __len__(self) -> int:
         return len(self._queries.features)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -86,14 +86,14 @@ class TopRows:
 class Found:
     """Scores and positions [q, k] of the highest (proponents) and the lowest (opponents), best first.
 
-    quantiles: of all scores of each query, [q, 3]; see ``Background``.
+    background: how all scores of each query are spread.
     """
 
     proponent_scores: Tensor
     proponent_positions: Tensor
     opponent_scores: Tensor
     opponent_positions: Tensor
-    quantiles: Tensor
+    background: Background
 
 
 def search(shards: Iterable[Shard], scan: Scan, k: int) -> Found:
@@ -111,4 +111,21 @@ def keep_best(scored: Iterable[tuple[Tensor, ...]], queries: int, k: int) -> Fou
         top.add(scores, positions)
         bottom.add(-scores, positions)
         background.add(scores, positions)
-    return Found(top.scores, top.positions, -bottom.scores, bottom.positions, background.quantiles())
+    return Found(top.scores, top.positions, -bottom.scores, bottom.positions, background)
+
+
+def merged(parts: Sequence[Found], k: int) -> Found:
+    """What one search of all passages finds, of searches for k of parts of them, in any order."""
+    top = [(part.proponent_scores, part.proponent_positions) for part in parts]
+    bottom = [(-part.opponent_scores, part.opponent_positions) for part in parts]
+    (highest, proponents), (lowest, opponents) = _highest(top, k), _highest(bottom, k)
+    background = Background.of_all([part.background for part in parts])
+    return Found(highest, proponents, -lowest, opponents, background)
+
+
+def _highest(parts: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
+    """The k highest of scores [q, k] and their positions; ties go to the earlier passage."""
+    scores, positions = (torch.cat(columns, 1) for columns in zip(*parts, strict=True))
+    positions, order = positions.sort(dim=1)
+    scores, order = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return scores[:, :k], positions.gather(1, order[:, :k])
