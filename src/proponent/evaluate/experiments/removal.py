@@ -76,17 +76,33 @@ class Removal(TrainedAgain):
             for seed in SEEDS:
                 yield batch, Training(f"{name}, top {k}, batch {number}, seed {seed}", without, seed)
 
-    def changes(self, name: str, hits: Attribution, k: int) -> tuple[list[float], list[float]]:
+    @cached_property
+    def planned(self) -> dict[tuple[str, int], list[tuple[list[str], Training]]]:
+        """The trainings of every method and number of passages."""
+        return {
+            (name, k): list(self.trainings(name, hits, k))
+            for k in self.numbers
+            for name, hits in self.methods().items()
+        }
+
+    @cached_property
+    def whole(self) -> dict[int, Training]:
+        """The trainings on the whole corpus, by seed."""
+        return {seed: Training(f"whole, seed {seed}", frozenset(), seed) for seed in SEEDS}
+
+    @cached_property
+    def truth(self) -> dict[Training, list[float]]:
+        """log p(target) of every query after every training, which are all made side by side."""
+        without = (training for planned in self.planned.values() for _, training in planned)
+        return self.retraining.log_probabilities([*self.whole.values(), *without], self.given.progress)
+
+    def changes(self, name: str, k: int) -> tuple[list[float], list[float]]:
         """Change of each fact's p, in percentage points, and of its log p, in nats; the mean over seeds."""
-        whole = {seed: Training(f"whole, seed {seed}", frozenset(), seed) for seed in SEEDS}
-        planned = list(self.trainings(name, hits, k))
-        known = self.retraining.log_probabilities(
-            [*whole.values(), *(training for _, training in planned)], self.given.progress
-        )
+        known = self.truth
         places = {query.id: n for n, query in enumerate(self.queries)}
         found: dict[str, list[tuple[float, float]]] = {id: [] for id in self.asked}
-        for batch, training in planned:
-            before, after = known[whole[training.seed]], known[training]
+        for batch, training in self.planned[name, k]:
+            before, after = known[self.whole[training.seed]], known[training]
             for id in batch:
                 was, now = before[places[id]], after[places[id]]
                 found[id].append((100 * (math.exp(now) - math.exp(was)), now - was))
@@ -102,9 +118,8 @@ def first_sources(hit: Hit, k: int) -> list[str]:
 def removal(study: Removal) -> Table:
     """What leaving out the first k passages of each method does to p(target) and to log p(target)."""
     rows, lines = [], dict[str, list[tuple[float, Estimate]]]()
-    methods = study.methods()
     for k in study.numbers:
-        found = {name: study.changes(name, hits, k) for name, hits in methods.items()}
+        found = {name: study.changes(name, k) for name, at in study.planned if at == k}
         for name, (changes, nats) in found.items():
             lines.setdefault(name, []).append((float(k), estimate(nats)))
             beside = [
