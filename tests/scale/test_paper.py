@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def test_the_page_says_how_far_the_code_is_from_its_bounds(job: Job) -> None:
 def test_the_page_names_every_function_that_spends(job: Job) -> None:
     every = (
         *build_stages(job),
+        *build_stages(replace(job, kronecker=True)),
         *trace_stages(job, Questions(1)),
         *trace_stages(job, Questions(1, task=True)),
     )

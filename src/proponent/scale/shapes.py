@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 from proponent.build.plan import SHARD_ROWS, SHARD_TOKENS
 from proponent.build.tasks import GROUP_SHARDS, SPAN_SHARDS
 from proponent.errors import InputError
-from proponent.gradients.layers import LayerPlan, find_matrices, plan_layers
+from proponent.gradients.kronecker import factor_numbers, together
+from proponent.gradients.layers import LayerPlan, Matrix, find_matrices, plan_layers
 from proponent.gradients.model import CausalModel
 from proponent.gradients.sweep import captured
 
@@ -27,6 +29,9 @@ class ModelShape:
 
     matrices: inputs i and outputs o of every attention and MLP matrix, those with one input as one, the
         first of the model first.
+    modules: the outputs of each module of every matrix, which add up to its o.
+    sweeps: of each sweep of ``sample_kronecker`` the numbers of the factors that it sums, and the entries of
+        the matrices that its backward pass goes through, those above its first.
     hidden: width h of the last hidden states.  vocabulary: v.
     attention: heads × head size, summed over the layers.
     parameters: of the whole model, embeddings too, each tensor once.
@@ -40,6 +45,8 @@ class ModelShape:
     attention: int
     parameters: int
     kept: int
+    modules: tuple[tuple[int, ...], ...]
+    sweeps: tuple[tuple[int, int], ...]
 
     @property
     def weights(self) -> int:
@@ -61,18 +68,41 @@ class ModelShape:
         """Σ (i + o) over the matrices: numbers of a token that the features see."""
         return sum(i + o for i, o in self.matrices)
 
+    @property
+    def summed(self) -> int:
+        """Numbers of the Kronecker factors that one sweep sums at most."""
+        return max(numbers for numbers, _ in self.sweeps)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Widths of all Kronecker factors: the outputs of every module and the inputs of every matrix."""
+        return tuple(
+            width
+            for (i, _), outputs in zip(self.matrices, self.modules, strict=True)
+            for width in (*outputs, i)
+        )
+
 
 @dataclass(frozen=True)
 class FeatureShape:
-    """Blocks b and their projected side p: features have d = b · p² coordinates."""
+    """Blocks b and their projected side p: features have d = b · p² coordinates.
+
+    identity: whether R is taken for the identity, a number a block, so that there is nothing to factor.
+    """
 
     blocks: int
     side: int
+    identity: bool = False
 
     @property
     def width(self) -> int:
         """Coordinates of a block, w = p²."""
         return self.side**2
+
+    @property
+    def factored(self) -> int:
+        """Rows of a block's factor: w, or none where R is the identity."""
+        return 0 if self.identity else self.width
 
     @property
     def dim(self) -> int:
@@ -84,9 +114,9 @@ class FeatureShape:
 class Job:
     """An index to be built: N passages of equally many tokens.
 
-    tokens: of each passage, special prefix included.  sample: passages that second moments are estimated on.
-    batch_tokens: tokens that are computed at once.  text: bytes of a passage's id and text, 0 to leave text
-    out.  workers: machines W that share the passages evenly; the first has the corpus and the model.
+    tokens: of each passage, special prefix included.  sample: passages that second moments are estimated on,
+    0 for none.  kronecker: whether these are two factors a matrix.  batch_tokens: tokens that are computed at
+    once.  text: bytes of a passage's id and text, 0 to leave text out.  workers: machines W that share the passages evenly; the first has the corpus and the model.
     """
 
     model: ModelShape
@@ -97,6 +127,7 @@ class Job:
     batch_tokens: int = 2048
     text: int = 0
     workers: int = 1
+    kronecker: bool = False
 
     def __post_init__(self) -> None:
         """Raise InputError for what is no corpus."""
@@ -144,6 +175,8 @@ def shapes(model: CausalModel, dim: int, layer_groups: int) -> tuple[ModelShape,
         attention=config.num_hidden_layers * config.num_attention_heads * size,
         parameters=sum(weight.numel() for weight in model.causal.parameters()),
         kept=_kept(model, plan),
+        modules=tuple(matrix.outputs for matrix in matrices),
+        sweeps=tuple(_sweep(matrices, group) for group in together(plan.matrices)),
     )
     return shape, FeatureShape(len(plan.blocks), plan.side)
 
@@ -158,6 +191,12 @@ def shapes_of_config(
     with FakeTensorMode():
         causal = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().requires_grad_(False)
         return shapes(CausalModel(causal, torch.device("cpu")), dim, layer_groups)
+
+
+def _sweep(matrices: Sequence[Matrix], group: Sequence[Matrix]) -> tuple[int, int]:
+    """An entry of ``ModelShape.sweeps``; matrices: all of the model, in the order of its calls."""
+    first = min(map(matrices.index, group))
+    return factor_numbers(group), sum(m.inputs * sum(m.outputs) for m in matrices[first + 1 :])
 
 
 def _kept(model: CausalModel, plan: LayerPlan) -> int:
