@@ -17,10 +17,7 @@ DOUBLE = 8
 ROW_FLOATS = 3  # scale and two norms of a row of the index
 RAW_FLOATS = 2  # scale and norm of a row before whitening
 BLOCK_NUMBERS = 2  # doubles stored beside a triangle: moments of R, or a damping
-TRACE_NUMBERS, IDENTITY_NUMBERS = (
-    3,
-    2,
-)  # doubles of a block of R taken for the identity: its sum, its whitening
+TRACE_NUMBERS, IDENTITY_NUMBERS = 3, 2  # doubles of a block of R taken for the identity: sum, whitening
 EIGENVALUES, EIGENVECTORS = 4 / 3, 10 / 3  # operations, over w³: a tridiagonal form, and vectors besides
 
 # Attention to the tokens before: half of the t × t products, queries with keys and weights with values.

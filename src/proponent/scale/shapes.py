@@ -116,7 +116,8 @@ class Job:
 
     tokens: of each passage, special prefix included.  sample: passages that second moments are estimated on,
     0 for none.  kronecker: whether these are two factors a matrix.  batch_tokens: tokens that are computed at
-    once.  text: bytes of a passage's id and text, 0 to leave text out.  workers: machines W that share the passages evenly; the first has the corpus and the model.
+    once.  text: bytes of a passage's id and text, 0 to leave text out.  workers: machines W that share the
+    passages evenly; the first has the corpus and the model.
     """
 
     model: ModelShape
