@@ -32,6 +32,7 @@ NO_MODEL = ModelShape(
     kept=7,
     modules=((3, 2, 1), (5,)),
     sweeps=((52, 15),),
+    early=12,
 )
 
 

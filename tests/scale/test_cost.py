@@ -42,6 +42,11 @@ def test_features_of_a_passage() -> None:
     assert cost.projection_operations(MODEL, FEATURES, 8) == 2 * 7 * 3 * 16
 
 
+def test_what_is_rounded_of_features() -> None:
+    # the second matrix and 2 x 10 logits, both ways, and the projections
+    assert cost.rounded_operations(MODEL, FEATURES, 8) == 4 * 7 * (15 + 20) + 2 * 7 * 3 * 16
+
+
 def test_second_moments_of_a_passage() -> None:
     # two Gram matrices 2·49·i and 2·49·o and two products with them, of the same size crosswise
     gram = 2 * 49 * 16

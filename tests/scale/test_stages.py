@@ -187,6 +187,7 @@ def test_later_stages_do_and_hold_what_is_said(tmp_path: Path, rows: int, side: 
                 task.run(build)
             operations, peak = operations + counted.operations, max(peak, counted.peak)
         stage = said[TITLES.get(title, title)]
+        assert stage.tasks == len(todo)
         if stage.name == "factors":  # LAPACK's own, which torch does not see
             assert operations == 0
         else:

@@ -56,6 +56,17 @@ def feature_operations(model: ModelShape, features: FeatureShape, tokens: int) -
     return projection_operations(model, features, tokens) + products
 
 
+def rounded_operations(model: ModelShape, features: FeatureShape, tokens: int) -> int:
+    """Operations of a passage's features that run in bfloat16 where that is asked for.
+
+    All matrices but the first layers', logits, and projections; attention and the products of projected
+    factors stay in float32.
+    """
+    positions = tokens - 1
+    products = 4 * positions * (model.weights - model.early + model.hidden * model.vocabulary)
+    return products + projection_operations(model, features, tokens)
+
+
 def gram_operations(model: ModelShape, tokens: int) -> int:
     """Operations of ``x xᵀ`` and ``d dᵀ`` of every matrix of a row, [t − 1, t − 1] each."""
     return 2 * (tokens - 1) ** 2 * model.sides

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from proponent.build.tasks import GROUP_SHARDS, SPAN_SHARDS
 from proponent.errors import InputError
 from proponent.gradients.kronecker import factor_numbers, together
 from proponent.gradients.layers import LayerPlan, Matrix, find_matrices, plan_layers
+from proponent.gradients.linear import EARLY
 from proponent.gradients.model import CausalModel
 from proponent.gradients.sweep import captured
 
@@ -35,6 +37,7 @@ class ModelShape:
     hidden: width h of the last hidden states.  vocabulary: v.
     attention: heads × head size, summed over the layers.
     parameters: of the whole model, embeddings too, each tensor once.
+    early: entries of the matrices of the first layers, which multiply in float32 whatever the precision.
     kept: float32 numbers a position that a forward pass keeps for the backward pass with respect to
         activations, besides parameters and what is of positions × positions (masks, unfused attention).
     """
@@ -47,6 +50,7 @@ class ModelShape:
     kept: int
     modules: tuple[tuple[int, ...], ...]
     sweeps: tuple[tuple[int, int], ...]
+    early: int = 0
 
     @property
     def weights(self) -> int:
@@ -168,6 +172,7 @@ def shapes(model: CausalModel, dim: int, layer_groups: int) -> tuple[ModelShape,
     """The shapes of a model and of its features; InputError as of ``plan_layers``."""
     plan, matrices = plan_layers(model, dim, layer_groups), find_matrices(model)
     config, head = model.causal.config.get_text_config(decoder=True), model.causal.get_output_embeddings()
+    early = math.ceil(EARLY * config.num_hidden_layers)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     shape = ModelShape(
         tuple((matrix.inputs, sum(matrix.outputs)) for matrix in matrices),
@@ -178,6 +183,7 @@ def shapes(model: CausalModel, dim: int, layer_groups: int) -> tuple[ModelShape,
         kept=_kept(model, plan),
         modules=tuple(matrix.outputs for matrix in matrices),
         sweeps=tuple(_sweep(matrices, group) for group in together(plan.matrices)),
+        early=sum(m.inputs * sum(m.outputs) for m in matrices if m.depth < early),
     )
     return shape, FeatureShape(len(plan.blocks), plan.side)
 

@@ -28,6 +28,7 @@ class Stage:
     memory: bytes that a worker holds at most beside the model's parameters; mapped files are not held.
     read, written: bytes through the file system, those included that are read for a checksum.
     network: bytes between workers; each keeps its own passages, so 0 for one worker.
+    tasks: parts that may run side by side, each of which writes and syncs files of its own.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Stage:
     read: int = 0
     written: int = 0
     network: int = 0
+    tasks: int = 1
 
 
 def build_stages(job: Job) -> tuple[Stage, ...]:
@@ -117,6 +119,7 @@ def _gradients(job: Job) -> Stage:
         read=job.passages * staged + written,
         written=written,
         network=others * sent + job.passages * staged * others // job.workers,
+        tasks=job.shards,
     )
 
 
@@ -132,6 +135,7 @@ def _sums(job: Job) -> Stage:
         FLOAT * width * held,
         read=job.passages * cost.raw_bytes(job.features) + sums,
         written=sums,
+        tasks=job.spans * job.features.blocks,
     )
 
 
@@ -148,6 +152,7 @@ def _summed(job: Job) -> Stage:
         read=(job.spans + 1) * triangle,
         written=triangle,
         network=job.spans * triangle * (job.workers - 1) // job.workers,
+        tasks=job.features.blocks,
     )
 
 
@@ -161,6 +166,7 @@ def _factors(job: Job) -> Stage:
         (2 * FLOAT + cost.DOUBLE) * width**2,
         read=cost.triangle_bytes(job.features) + factors,
         written=factors,
+        tasks=job.features.blocks,
     )
 
 
@@ -179,6 +185,7 @@ def _whitening(job: Job) -> Stage:
         read=job.passages * cost.raw_bytes(features) + job.groups * factors + written,
         written=written,
         network=(job.workers - 1) * factors,
+        tasks=job.groups,
     )
 
 
