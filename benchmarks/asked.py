@@ -23,7 +23,7 @@ from proponent.scale.shapes import FeatureShape, Job, ModelShape, shapes
 
 Found = tuple[dict[str, float], dict[str, int]]  # seconds and operations by stage
 
-NO_MODEL = ModelShape(((1, 1),), 1, 1, 0, 1, 0)  # what is searched does not depend on it
+NO_MODEL = ModelShape(((1, 1),), 1, 1, 0, 1, 0, ((1,),), ((2, 0),))  # what is searched does not depend on it
 QUERY, TARGET = 32, 4  # tokens
 PAIRED = 4  # queries, each with so many passages of its own
 ROUNDS = 5  # of searches, which take milliseconds

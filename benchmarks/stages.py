@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from proponent.progress import Advance
@@ -17,10 +17,11 @@ COUNTED_AS = {"encoding": GRADIENTS, "R_train, summed": SUMS, "factors and eigen
 class StageClock:
     """A Progress that keeps the wall-clock seconds of every stage by its name in the tables.
 
-    processor: the same in seconds of the processor.
+    processor: the same in seconds of the processor.  names: of stages that are counted by another name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[str, str] = COUNTED_AS) -> None:
+        self._names = names
         self.seconds: dict[str, float] = {}
         self.processor: dict[str, float] = {}
 
@@ -30,7 +31,7 @@ class StageClock:
         began = clocks()
         yield lambda units, tokens=0: None
         wall, processor = clocks()
-        name = COUNTED_AS.get(name, name)
+        name = self._names.get(name, name)
         self.seconds[name] = self.seconds.get(name, 0.0) + wall - began[0]
         self.processor[name] = self.processor.get(name, 0.0) + processor - began[1]
 

@@ -13,7 +13,7 @@ import pytest
 
 HOUSE = Path(__file__).parents[1] / "src" / "proponent"
 
-# cli → viewer, demo → evaluate → attribute, scale → build, pretraining → index, gradients → corpus.
+# cli → viewer, demo, scale → evaluate → attribute → build, pretraining → index, gradients → corpus.
 # crew, errors, files, memory, products, progress and threads are leaves that all may use.
 FLOORS = (
     {"errors"},
@@ -21,9 +21,9 @@ FLOORS = (
     {"corpus"},
     {"index", "gradients"},
     {"build", "pretraining"},
-    {"attribute", "scale"},
+    {"attribute"},
     {"evaluate"},
-    {"demo", "viewer"},
+    {"demo", "scale", "viewer"},
 )
 ROOF = {"cli", "__init__", "__main__"}  # may import everything, and nothing imports them
 # Some commands take long to load these, or a user may not have them: import them inside functions.

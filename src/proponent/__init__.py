@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from proponent.gradients.spec import FeatureSpec as FeatureSpec
     from proponent.index.run import Index as Index
     from proponent.pretraining import pretrain as pretrain
+    from proponent.scale.plan import plan as plan
 
 _HOMES = {
     "Aim": "proponent.attribute.subset",
@@ -53,6 +54,7 @@ _HOMES = {
     "evaluate": "proponent.evaluate.evaluation",
     "experiment": "proponent.evaluate.experiments.catalogue",
     "info": "proponent.evaluate.info",
+    "plan": "proponent.scale.plan",
     "pretrain": "proponent.pretraining",
     "report": "proponent.evaluate.experiments.report",
     "select": "proponent.attribute.subset",

@@ -36,6 +36,7 @@ VERBS = {
     "view's task": "view RUN --task BAD --port 0 --no-browser",
     "info": "info BAD",
     "check": "check BAD",
+    "plan": "plan --model BAD --tokens 9",
     "pretrain": "pretrain BAD out",
 }
 

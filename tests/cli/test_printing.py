@@ -19,7 +19,7 @@ EVIL = "\x1b[2J\x9b31m\x07\u202e\x7fname"
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 VERBS = (
     *("index", "trace", "select", "info", "check", "evaluate", "baseline", "tail-patch"),
-    *("experiment", "report", "view", "pretrain", "demo"),
+    *("experiment", "report", "view", "plan", "pretrain", "demo"),
 )
 
 

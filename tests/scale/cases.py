@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +23,17 @@ VOCABULARY, DIM, GROUPS = 300, 1024, 8
 # Products that unfused attention makes of all t × t pairs: two forward, four backward; a fused one makes the
 # weights again, and all of half the pairs.  Operations for each position, position and attention number.
 UNFUSED_FORWARD, UNFUSED_BACKWARD = 4, 8
-NO_MODEL = ModelShape(((2, 6), (3, 5)), hidden=2, vocabulary=10, attention=4, parameters=100, kept=7)
+NO_MODEL = ModelShape(
+    ((2, 6), (3, 5)),
+    hidden=2,
+    vocabulary=10,
+    attention=4,
+    parameters=100,
+    kept=7,
+    modules=((3, 2, 1), (5,)),
+    sweeps=((52, 15),),
+    early=12,
+)
 
 
 def small_model(attention: str) -> LanguageModel:
@@ -58,11 +69,11 @@ def token_rows(count: int, tokens: int, seed: int = 0) -> list[tuple[int, ...]]:
     return [tuple(draw.randrange(8, 250) for _ in range(tokens)) for _ in range(count)]
 
 
-def made_up(path: Path, rows: int, side: int) -> tuple[Build, Job]:
+def made_up(path: Path, rows: int, side: int, identity: bool = False) -> tuple[Build, Job]:
     """A build of random features of two blocks, before its later stages, and the job that it is."""
     features = torch.randn(rows, BLOCKS * side**2, generator=torch.Generator().manual_seed(0))
-    job = Job(NO_MODEL, FeatureShape(BLOCKS, side), rows, TOKENS)
+    job = Job(NO_MODEL, FeatureShape(BLOCKS, side, identity), rows, TOKENS)
     counts = [min(job.shard_rows, rows - first) for first in range(0, rows, job.shard_rows)]
     build = start_build(path, features, counts)
     write_features(build)
-    return build, job
+    return (replace(build, damping=None) if identity else build), job

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from tests.scale.cases import NO_MODEL as MODEL
 
 from proponent.errors import InputError
 from proponent.scale import cost
-from proponent.scale.shapes import FeatureShape, Job, ModelShape
+from proponent.scale.shapes import FeatureShape, Job
 
-# One layer: q, k, v as one matrix of 2 inputs and 6 outputs, then one of 3 and 5.
-MODEL = ModelShape(((2, 6), (3, 5)), hidden=2, vocabulary=10, attention=4, parameters=100, kept=7)
+# MODEL: q, k, v as one matrix of 2 inputs and 3 + 2 + 1 outputs, then one of 3 and 5.
 FEATURES = FeatureShape(blocks=2, side=3)
 JOB = Job(MODEL, FEATURES, passages=10, tokens=8)
 
@@ -40,6 +42,11 @@ def test_features_of_a_passage() -> None:
     assert cost.projection_operations(MODEL, FEATURES, 8) == 2 * 7 * 3 * 16
 
 
+def test_what_is_rounded_of_features() -> None:
+    # the second matrix and 2 x 10 logits, both ways, and the projections
+    assert cost.rounded_operations(MODEL, FEATURES, 8) == 4 * 7 * (15 + 20) + 2 * 7 * 3 * 16
+
+
 def test_second_moments_of_a_passage() -> None:
     # two Gram matrices 2·49·i and 2·49·o and two products with them, of the same size crosswise
     gram = 2 * 49 * 16
@@ -57,6 +64,29 @@ def test_corrections() -> None:
     assert cost.inversion_operations(wide) == 3 * 8 * 128**3
     assert cost.cholesky_operations(FEATURES) == 2 * 729 // 3
     assert cost.eigenvalue_operations(FEATURES) == 4 * 2 * 729 // 3
+
+
+def test_kronecker_factors() -> None:
+    assert MODEL.factors == (3, 2, 1, 2, 5, 3)
+    # x xᵀ and its product with d, and of each module d dᵀ and its product with x, at 7 x 7 pairs
+    pairs = 2 * 49 * ((2 + 6) + (6 + 3 * 2) + (3 + 5) + (5 + 3))
+    assert cost.factor_operations(MODEL, 8) == pairs + 2 * 7 * (9 + 4 + 1 + 4 + 25 + 9)
+    one = cost.gradient_operations(MODEL, 8) + cost.factor_operations(MODEL, 8)
+    assert cost.kronecker_operations(MODEL, 8) == one
+    twice = replace(MODEL, sweeps=((26, 15), (26, 0)))
+    # the second sweep goes back through the logits alone
+    assert cost.kronecker_operations(twice, 8) == one + cost.forward_operations(MODEL, 8, 7) + 2 * 7 * 20
+    cubes, squares = 27 + 8 + 1 + 8 + 125 + 27, 9 + 4 + 1 + 4 + 25 + 9
+    assert cost.root_operations(MODEL, FEATURES) == round(20 / 3 * cubes) + 2 * 3 * squares
+
+
+def test_an_identity_costs_a_few_numbers_a_block() -> None:
+    white = FeatureShape(blocks=2, side=3, identity=True)
+    spent = (cost.hessian_operations, cost.whitening_operations, cost.inversion_operations)
+    assert [f(white) for f in (*spent, cost.cholesky_operations, cost.eigenvalue_operations)] == [0] * 5
+    assert cost.triangle_bytes(white) == 2 * 3 * 8
+    assert cost.factor_bytes(white) == 2 * 2 * 8
+    assert cost.index_bytes(white) == cost.index_bytes(FEATURES)
 
 
 def test_a_task_of_few_queries() -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from transformers import LlamaConfig
 
+from proponent.gradients.spec import FeatureSpec
 from proponent.scale import cost
 from proponent.scale.bounds import bounds
+from proponent.scale.machines import ACCELERATORS, Assumed, speeds_of, timed
+from proponent.scale.plan import Plan
 from proponent.scale.questions import Questions, tail_patch_stage, trace_stages
 from proponent.scale.sets import diverse_stage, select_stage
 from proponent.scale.shapes import Job, shapes_of_config
 from proponent.scale.stages import build_stages, logit_bytes
 
-THEORY = (Path(__file__).parents[2] / "docs" / "theory.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+THEORY, CLUSTER = ((DOCS / name).read_text("utf-8") for name in ("theory.md", "cluster.md"))
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +62,25 @@ def test_the_page_says_how_far_the_code_is_from_its_bounds(job: Job) -> None:
     assert said == pytest.approx([bound.distance for bound in bounds(job)], rel=5e-3)
 
 
+@pytest.mark.parametrize("tf32", [False, True])
+def test_the_page_on_large_jobs_says_what_a_plan_does(job: Job, tf32: bool) -> None:
+    assumed, spec, whole = Assumed(tf32=tf32), FeatureSpec("8B", dtype="bfloat16"), replace(job, text=4 * 512)
+    made = timed(whole, speeds_of(ACCELERATORS["H100"], whole, spec, assumed))
+    table = CLUSTER.partition("| stage | workers |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+    assert [row[:3] for row in rows] == [[of.stage.name, str(of.workers), of.limit] for of in made]
+    hours = [of.seconds / 3600 for of in made]
+    assert [float(row[3 + tf32]) for row in rows] == pytest.approx(hours, rel=5e-3, abs=5e-4)
+    cards = 128 * hours[2]
+    assert f"{cards:,.0f}" in CLUSTER
+    plan = Plan(spec, whole, made, assumed, "H100", ACCELERATORS["H100"])
+    assert (round(plan.device_memory / 1e9), round(plan.memory / 1e9)) == (70, 33)
+
+
 def test_the_page_names_every_function_that_spends(job: Job) -> None:
     every = (
         *build_stages(job),
+        *build_stages(replace(job, kronecker=True)),
         *trace_stages(job, Questions(1)),
         *trace_stages(job, Questions(1, task=True)),
     )

@@ -40,6 +40,7 @@ def test_a_large_model_needs_no_memory() -> None:
     assert model.parameters == 8_030_261_248, "Llama-3-8B"
     layer = ((4096, 6144), (4096, 4096), (4096, 28_672), (14_336, 4096))
     assert model.matrices == layer * 32
+    assert model.early == 6 * sum(i * o for i, o in layer), "a sixth of the layers, rounded up"
     assert (model.hidden, model.vocabulary, model.attention) == (4096, 128_256, 32 * 4096)
     assert features == FeatureShape(16, 64)
     assert torch.get_default_dtype() == before

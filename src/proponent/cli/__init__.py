@@ -10,7 +10,7 @@ import sys
 import typer
 
 # Each module registers its verbs as it is imported: this is their order in the help.
-from proponent.cli import runs, results, viewing, models  # noqa: F401  # isort: skip
+from proponent.cli import runs, results, viewing, planning, models  # noqa: F401  # isort: skip
 from proponent.cli.options import app
 from proponent.cli.printing import show_error
 from proponent.cli.process import run_alone

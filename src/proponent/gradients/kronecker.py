@@ -138,11 +138,16 @@ def sample_kronecker(
     return moments, folded
 
 
+def factor_numbers(matrices: Sequence[Matrix]) -> int:
+    """Numbers of the factors of some matrices."""
+    return sum(width**2 for matrix in matrices for _, width in _names(matrix))
+
+
 def together(matrices: Sequence[Matrix]) -> Iterator[list[Matrix]]:
     """The matrices in groups, a sweep each, whose factors have at most ``AT_ONCE`` numbers, or one alone."""
     group, size = list[Matrix](), 0
     for matrix in matrices:
-        own = sum(width**2 for _, width in _names(matrix))
+        own = factor_numbers([matrix])
         if group and size + own > AT_ONCE:
             yield group
             group, size = [], 0

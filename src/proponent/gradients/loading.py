@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from proponent.errors import InputError, first_line
 
+HUB_ID = re.compile(r"(?![.~])[\w.-]+(/[\w.-]+)?")
+WEIGHTS = ("*.safetensors", "*.bin")
 CACHE_LINE = 64  # bytes; the widest load of a processor, too
 # Masks and positions of old checkpoints, which current models compute.
 COMPUTED = re.compile(
@@ -50,6 +53,26 @@ def load_weights(name: str, trust_remote_code: bool) -> tuple[Any, dict[str, Any
         if parameter.data_ptr() % CACHE_LINE:  # loads across two lines slow some products by half
             parameter.data = parameter.data.clone()
     return causal.eval().requires_grad_(False), settings
+
+
+def load_config(name: str, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The configuration of a model folder or hub id, without its weights; InputError where there is none."""
+    require_model(name)
+    with _one_line(f"model '{name}' has no configuration that can be read"):
+        found: PreTrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        return found
+
+
+def require_model(name: str) -> None:
+    """Raise InputError for what is neither a folder nor may be a hub id."""
+    if not os.path.isdir(name) and not HUB_ID.fullmatch(name):
+        raise InputError(f"model folder '{name}' does not exist; give a Hugging Face model folder or hub id")
+
+
+def has_weights(name: str) -> bool:
+    """Whether a model folder holds weights; a hub id is taken to have some."""
+    found = (file for pattern in WEIGHTS for file in Path(name).glob(pattern))
+    return not os.path.isdir(name) or any(found)
 
 
 def load_tokenizer(name: str, trust_remote_code: bool) -> Any:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,11 +15,10 @@ from proponent.corpus.encoding import TextEncoder
 from proponent.errors import InputError, first_line
 from proponent.gradients.identity import fingerprint
 from proponent.gradients.linear import multiply_fast, product_dtype
-from proponent.gradients.loading import load_tokenizer, load_weights
+from proponent.gradients.loading import load_tokenizer, load_weights, require_model
 from proponent.gradients.probing import probe
 
 LIMITS = ("max_position_embeddings", "max_seq_len", "max_target_positions")  # names of one setting
-HUB_ID = re.compile(r"(?![.~])[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass
@@ -120,8 +117,7 @@ def load_model(name: str, device: str | None = None, trust_remote_code: bool = F
     Raises InputError when the folder is missing, lacks weights or holds others than the model uses, or when
     the model is not causal or its head reads more than the last hidden state.
     """
-    if not os.path.isdir(name) and not HUB_ID.fullmatch(name):
-        raise InputError(f"model folder '{name}' does not exist; give a Hugging Face model folder or hub id")
+    require_model(name)
     where = pick_device(device)
     causal, settings = load_weights(name, trust_remote_code)
     known = _known_tokens(name, causal)

@@ -17,6 +17,8 @@ DOUBLE = 8
 ROW_FLOATS = 3  # scale and two norms of a row of the index
 RAW_FLOATS = 2  # scale and norm of a row before whitening
 BLOCK_NUMBERS = 2  # doubles stored beside a triangle: moments of R, or a damping
+TRACE_NUMBERS, IDENTITY_NUMBERS = 3, 2  # doubles of a block of R taken for the identity: sum, whitening
+EIGENVALUES, EIGENVECTORS = 4 / 3, 10 / 3  # operations, over w³: a tridiagonal form, and vectors besides
 
 # Attention to the tokens before: half of the t × t products, queries with keys and weights with values.
 ATTENTION_FORWARD = 2
@@ -54,6 +56,17 @@ def feature_operations(model: ModelShape, features: FeatureShape, tokens: int) -
     return projection_operations(model, features, tokens) + products
 
 
+def rounded_operations(model: ModelShape, features: FeatureShape, tokens: int) -> int:
+    """Operations of a passage's features that run in bfloat16 where that is asked for.
+
+    All matrices but the first layers', logits, and projections; attention and the products of projected
+    factors stay in float32.
+    """
+    positions = tokens - 1
+    products = 4 * positions * (model.weights - model.early + model.hidden * model.vocabulary)
+    return products + projection_operations(model, features, tokens)
+
+
 def gram_operations(model: ModelShape, tokens: int) -> int:
     """Operations of ``x xᵀ`` and ``d dᵀ`` of every matrix of a row, [t − 1, t − 1] each."""
     return 2 * (tokens - 1) ** 2 * model.sides
@@ -62,6 +75,38 @@ def gram_operations(model: ModelShape, tokens: int) -> int:
 def moment_operations(model: ModelShape, tokens: int) -> int:
     """Operations of a passage's second moments by ``(x xᵀ) d`` and ``(d dᵀ) x``, its gradient included."""
     return gradient_operations(model, tokens) + 2 * gram_operations(model, tokens)
+
+
+def factor_operations(model: ModelShape, tokens: int) -> int:
+    """Operations of a passage's Kronecker factors, its gradient apart.
+
+    Of every matrix ``x xᵀ`` and its product with d, and of each module ``d dᵀ`` and its product with x; then
+    the factors themselves, [o, o] of each module and [i, i], summed over positions.
+    """
+    positions = tokens - 1
+    long = sum(2 * o + (1 + len(own)) * i for (i, o), own in zip(model.matrices, model.modules, strict=True))
+    return 2 * positions**2 * long + 2 * positions * sum(width**2 for width in model.factors)
+
+
+def kronecker_operations(model: ModelShape, tokens: int) -> int:
+    """Operations of a passage's Kronecker second moments: a pass in every sweep, and the factors.
+
+    A sweep's backward pass ends at its first matrix; of attention it does as large a part as of matrices.
+    """
+    forward, whole = forward_operations(model, tokens, tokens - 1), gradient_operations(model, tokens)
+    head = 2 * (tokens - 1) * model.hidden * model.vocabulary
+    back = (whole - forward - head) / (model.weights - model.first)
+    passes = sum(forward + head + round(back * above) for _, above in model.sweeps)
+    return passes + factor_operations(model, tokens)
+
+
+def root_operations(model: ModelShape, features: FeatureShape) -> int:
+    """Operations of folding all Kronecker factors into projections, once a corpus; in float64.
+
+    Of each factor its eigenvectors, its inverse root from these, and the product with a side.
+    """
+    squares, cubes = (sum(width**power for width in model.factors) for power in (2, 3))
+    return round((EIGENVALUES + EIGENVECTORS + 2) * cubes) + 2 * features.side * squares
 
 
 def triangle_operations(width: int, strip: int) -> int:
@@ -75,7 +120,7 @@ def triangle_operations(width: int, strip: int) -> int:
 
 def hessian_operations(features: FeatureShape) -> int:
     """Operations of a passage's part φφᵀ in R: lower triangles, and what the strips of them waste."""
-    return features.blocks * triangle_operations(features.width, STRIP)
+    return 0 if features.identity else features.blocks * triangle_operations(features.width, STRIP)
 
 
 def corners(width: int) -> tuple[int, ...]:
@@ -87,22 +132,24 @@ def corners(width: int) -> tuple[int, ...]:
 
 def whitening_operations(features: FeatureShape) -> int:
     """Operations of a passage's triangular solves ψ = L⁻¹ φ; the inverses of the corners are dense."""
+    if features.identity:
+        return 0
     return features.blocks * (features.width**2 + sum(c**2 for c in corners(features.width)))
 
 
 def inversion_operations(features: FeatureShape) -> int:
     """Operations of inverting the corners of all factors, once for all rows that are whitened together."""
-    return features.blocks * sum(c**3 for c in corners(features.width))
+    return 0 if features.identity else features.blocks * sum(c**3 for c in corners(features.width))
 
 
 def cholesky_operations(features: FeatureShape) -> int:
     """Operations of R's Cholesky factors, once a corpus; in float64."""
-    return features.blocks * features.width**3 // 3
+    return 0 if features.identity else features.blocks * features.width**3 // 3
 
 
 def eigenvalue_operations(features: FeatureShape) -> int:
     """Operations of R's eigenvalues, by reduction to a tridiagonal matrix, once a corpus."""
-    return 4 * features.blocks * features.width**3 // 3
+    return 0 if features.identity else round(EIGENVALUES * features.blocks * features.width**3)
 
 
 def task_rank(features: FeatureShape, queries: int) -> int:
@@ -150,13 +197,17 @@ def raw_bytes(features: FeatureShape) -> int:
 
 
 def triangle_bytes(features: FeatureShape) -> int:
-    """Bytes of R, or of sums for it: lower triangles and two numbers a block."""
+    """Bytes of R, or of sums for it: lower triangles and two numbers a block, or three numbers."""
+    if features.identity:
+        return DOUBLE * TRACE_NUMBERS * features.blocks
     entries = features.width * (features.width + 1) // 2
     return features.blocks * (FLOAT * entries + DOUBLE * BLOCK_NUMBERS)
 
 
 def factor_bytes(features: FeatureShape) -> int:
-    """Bytes of the Cholesky factors with their eigenvalues and damping."""
+    """Bytes of the Cholesky factors with their eigenvalues and damping, or two numbers a block."""
+    if features.identity:
+        return DOUBLE * IDENTITY_NUMBERS * features.blocks
     return triangle_bytes(features) + FLOAT * features.dim
 
 
@@ -166,7 +217,7 @@ def side_bytes(model: ModelShape, features: FeatureShape) -> int:
 
 
 def moment_bytes(model: ModelShape) -> int:
-    """Bytes of the second moments: row and column sums and one number a matrix."""
+    """Bytes of the second moments: row and column sums and one number a matrix; of factors the diagonals."""
     return FLOAT * (model.sides + len(model.matrices))
 
 

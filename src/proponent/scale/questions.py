@@ -78,7 +78,7 @@ def _query_whitening(job: Job, asked: Questions) -> Stage:
         "query whitening",
         "proponent.index.whitening.Whitening.whiten",
         asked.queries * cost.whitening_operations(features) + cost.inversion_operations(features),
-        FLOAT * features.dim * (features.width + 2 * asked.queries),
+        FLOAT * features.dim * (features.factored + 2 * asked.queries),
         read=2 * cost.factor_bytes(features),
     )
 
@@ -90,13 +90,13 @@ def _task(job: Job, asked: Questions) -> Stage:
     coordinates, and a strip of a factor.  Blocks that run side by side hold a little more.
     """
     features, rank = job.features, cost.task_rank(job.features, asked.queries)
-    half = features.width // 2
+    half = features.factored // 2
     numbers = features.dim * (2 * asked.queries + rank) + features.blocks * asked.queries * rank
     return Stage(
         "task mix",
         "proponent.attribute.tracing.Tracer.task_mix",
         cost.task_operations(features, asked.queries),
-        FLOAT * features.dim * features.width + cost.DOUBLE * (numbers + min(STRIP, half) * half),
+        FLOAT * features.dim * features.factored + cost.DOUBLE * (numbers + min(STRIP, half) * half),
         read=2 * cost.factor_bytes(features),
     )
 
@@ -172,7 +172,7 @@ def _token_scores(job: Job, asked: Questions) -> Stage:
     meets = 2 * (job.tokens - 1) * features.width * len(model.matrices) * asked.targets
     target = cost.gradient_operations(model, asked.tokens, 1)
     target += cost.feature_operations(model, features, asked.tokens)
-    target += features.dim * features.width + cost.whitening_operations(features)
+    target += features.dim * features.factored + cost.whitening_operations(features)
     asking = asked.targets * target + cost.inversion_operations(features)
     return Stage(
         "token scores",

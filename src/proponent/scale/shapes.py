@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,9 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 from proponent.build.plan import SHARD_ROWS, SHARD_TOKENS
 from proponent.build.tasks import GROUP_SHARDS, SPAN_SHARDS
 from proponent.errors import InputError
-from proponent.gradients.layers import LayerPlan, find_matrices, plan_layers
+from proponent.gradients.kronecker import factor_numbers, together
+from proponent.gradients.layers import LayerPlan, Matrix, find_matrices, plan_layers
+from proponent.gradients.linear import EARLY
 from proponent.gradients.model import CausalModel
 from proponent.gradients.sweep import captured
 
@@ -27,9 +31,13 @@ class ModelShape:
 
     matrices: inputs i and outputs o of every attention and MLP matrix, those with one input as one, the
         first of the model first.
+    modules: the outputs of each module of every matrix, which add up to its o.
+    sweeps: of each sweep of ``sample_kronecker`` the numbers of the factors that it sums, and the entries of
+        the matrices that its backward pass goes through, those above its first.
     hidden: width h of the last hidden states.  vocabulary: v.
     attention: heads × head size, summed over the layers.
     parameters: of the whole model, embeddings too, each tensor once.
+    early: entries of the matrices of the first layers, which multiply in float32 whatever the precision.
     kept: float32 numbers a position that a forward pass keeps for the backward pass with respect to
         activations, besides parameters and what is of positions × positions (masks, unfused attention).
     """
@@ -40,6 +48,9 @@ class ModelShape:
     attention: int
     parameters: int
     kept: int
+    modules: tuple[tuple[int, ...], ...]
+    sweeps: tuple[tuple[int, int], ...]
+    early: int = 0
 
     @property
     def weights(self) -> int:
@@ -61,18 +72,41 @@ class ModelShape:
         """Σ (i + o) over the matrices: numbers of a token that the features see."""
         return sum(i + o for i, o in self.matrices)
 
+    @property
+    def summed(self) -> int:
+        """Numbers of the Kronecker factors that one sweep sums at most."""
+        return max(numbers for numbers, _ in self.sweeps)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """Widths of all Kronecker factors: the outputs of every module and the inputs of every matrix."""
+        return tuple(
+            width
+            for (i, _), outputs in zip(self.matrices, self.modules, strict=True)
+            for width in (*outputs, i)
+        )
+
 
 @dataclass(frozen=True)
 class FeatureShape:
-    """Blocks b and their projected side p: features have d = b · p² coordinates."""
+    """Blocks b and their projected side p: features have d = b · p² coordinates.
+
+    identity: whether R is taken for the identity, a number a block, so that there is nothing to factor.
+    """
 
     blocks: int
     side: int
+    identity: bool = False
 
     @property
     def width(self) -> int:
         """Coordinates of a block, w = p²."""
         return self.side**2
+
+    @property
+    def factored(self) -> int:
+        """Rows of a block's factor: w, or none where R is the identity."""
+        return 0 if self.identity else self.width
 
     @property
     def dim(self) -> int:
@@ -84,9 +118,10 @@ class FeatureShape:
 class Job:
     """An index to be built: N passages of equally many tokens.
 
-    tokens: of each passage, special prefix included.  sample: passages that second moments are estimated on.
-    batch_tokens: tokens that are computed at once.  text: bytes of a passage's id and text, 0 to leave text
-    out.  workers: machines W that share the passages evenly; the first has the corpus and the model.
+    tokens: of each passage, special prefix included.  sample: passages that second moments are estimated on,
+    0 for none.  kronecker: whether these are two factors a matrix.  batch_tokens: tokens that are computed at
+    once.  text: bytes of a passage's id and text, 0 to leave text out.  workers: machines W that share the
+    passages evenly; the first has the corpus and the model.
     """
 
     model: ModelShape
@@ -97,6 +132,7 @@ class Job:
     batch_tokens: int = 2048
     text: int = 0
     workers: int = 1
+    kronecker: bool = False
 
     def __post_init__(self) -> None:
         """Raise InputError for what is no corpus."""
@@ -136,6 +172,7 @@ def shapes(model: CausalModel, dim: int, layer_groups: int) -> tuple[ModelShape,
     """The shapes of a model and of its features; InputError as of ``plan_layers``."""
     plan, matrices = plan_layers(model, dim, layer_groups), find_matrices(model)
     config, head = model.causal.config.get_text_config(decoder=True), model.causal.get_output_embeddings()
+    early = math.ceil(EARLY * config.num_hidden_layers)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     shape = ModelShape(
         tuple((matrix.inputs, sum(matrix.outputs)) for matrix in matrices),
@@ -144,6 +181,9 @@ def shapes(model: CausalModel, dim: int, layer_groups: int) -> tuple[ModelShape,
         attention=config.num_hidden_layers * config.num_attention_heads * size,
         parameters=sum(weight.numel() for weight in model.causal.parameters()),
         kept=_kept(model, plan),
+        modules=tuple(matrix.outputs for matrix in matrices),
+        sweeps=tuple(_sweep(matrices, group) for group in together(plan.matrices)),
+        early=sum(m.inputs * sum(m.outputs) for m in matrices if m.depth < early),
     )
     return shape, FeatureShape(len(plan.blocks), plan.side)
 
@@ -158,6 +198,12 @@ def shapes_of_config(
     with FakeTensorMode():
         causal = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().requires_grad_(False)
         return shapes(CausalModel(causal, torch.device("cpu")), dim, layer_groups)
+
+
+def _sweep(matrices: Sequence[Matrix], group: Sequence[Matrix]) -> tuple[int, int]:
+    """An entry of ``ModelShape.sweeps``; matrices: all of the model, in the order of its calls."""
+    first = min(map(matrices.index, group))
+    return factor_numbers(group), sum(m.inputs * sum(m.outputs) for m in matrices[first + 1 :])
 
 
 def _kept(model: CausalModel, plan: LayerPlan) -> int:

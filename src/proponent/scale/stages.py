@@ -16,6 +16,8 @@ from proponent.index.whitening import CORNER
 from proponent.scale import cost
 from proponent.scale.shapes import FLOAT, Job
 
+ROOT_COPIES = 4  # of a Kronecker factor, in float64, while its inverse root is made
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -26,6 +28,7 @@ class Stage:
     memory: bytes that a worker holds at most beside the model's parameters; mapped files are not held.
     read, written: bytes through the file system, those included that are read for a checksum.
     network: bytes between workers; each keeps its own passages, so 0 for one worker.
+    tasks: parts that may run side by side, each of which writes and syncs files of its own.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Stage:
     read: int = 0
     written: int = 0
     network: int = 0
+    tasks: int = 1
 
 
 def build_stages(job: Job) -> tuple[Stage, ...]:
@@ -42,6 +46,7 @@ def build_stages(job: Job) -> tuple[Stage, ...]:
     return (
         _encoding(job),
         _moments(job),
+        *((_roots(job),) if job.kronecker else ()),
         _gradients(job),
         _sums(job),
         _summed(job),
@@ -68,14 +73,29 @@ def _moments(job: Job) -> Stage:
     model, sample = job.model, min(job.sample, job.passages)
     widest = max(o + max(i, o) for i, o in model.matrices) + job.tokens
     inputs, products = (position_bytes(job, count) for count in (model.inputs, widest))
+    each, sums = cost.moment_operations, 0
+    if job.kronecker:
+        each, sums = cost.kronecker_operations, factor_bytes(job)
+        products = position_bytes(job, max(2 * (i + o) for i, o in model.matrices))
     written = cost.moment_bytes(model) + cost.side_bytes(model, job.features)
     return Stage(
         "second moments",
-        "proponent.gradients.moments.sample_moments",
-        sample * cost.moment_operations(model, job.tokens),
-        activation_bytes(job) + inputs + max(logit_bytes(job), products),
+        f"proponent.gradients.{'kronecker.sample_kronecker' if job.kronecker else 'moments.sample_moments'}",
+        sample * each(model, job.tokens),
+        activation_bytes(job) + inputs + max(logit_bytes(job), products) + sums if sample else 0,
         read=FLOAT * model.parameters + written,
         written=written,
+    )
+
+
+def _roots(job: Job) -> Stage:
+    """Held are a sweep's factors, and of the widest in float64 itself, its eigenvectors and its root."""
+    widest = max(job.model.factors)
+    return Stage(
+        "folding",
+        "proponent.gradients.kronecker.KroneckerFactors.fold",
+        cost.root_operations(job.model, job.features),
+        FLOAT * job.model.summed + ROOT_COPIES * cost.DOUBLE * widest**2,
     )
 
 
@@ -99,6 +119,7 @@ def _gradients(job: Job) -> Stage:
         read=job.passages * staged + written,
         written=written,
         network=others * sent + job.passages * staged * others // job.workers,
+        tasks=job.shards,
     )
 
 
@@ -106,13 +127,15 @@ def _sums(job: Job) -> Stage:
     """Every code of the features is read once, a block at a time; a span's sums are one triangle a block."""
     width, sums = job.features.width, job.spans * cost.triangle_bytes(job.features)
     rows = min(job.passages, job.shard_rows)
+    held = rows if job.features.identity else width + 2 * rows + min(STRIP, width)
     return Stage(
         "R",
         "proponent.build.tasks.hessian_part",
         job.passages * cost.hessian_operations(job.features),
-        FLOAT * width * (width + 2 * rows + min(STRIP, width)),
+        FLOAT * width * held,
         read=job.passages * cost.raw_bytes(job.features) + sums,
         written=sums,
+        tasks=job.spans * job.features.blocks,
     )
 
 
@@ -125,16 +148,17 @@ def _summed(job: Job) -> Stage:
     return Stage(
         "R, summed",
         "proponent.build.tasks.hessian",
-        memory=FLOAT * 2 * job.features.width**2,
+        memory=FLOAT * 2 * job.features.factored**2,
         read=(job.spans + 1) * triangle,
         written=triangle,
         network=job.spans * triangle * (job.workers - 1) // job.workers,
+        tasks=job.features.blocks,
     )
 
 
 def _factors(job: Job) -> Stage:
     """Held are a block of R, its copy in float64 and the factor in float32."""
-    factors, width = cost.factor_bytes(job.features), job.features.width
+    factors, width = cost.factor_bytes(job.features), job.features.factored
     return Stage(
         "factors",
         "proponent.build.tasks.factor",
@@ -142,6 +166,7 @@ def _factors(job: Job) -> Stage:
         (2 * FLOAT + cost.DOUBLE) * width**2,
         read=cost.triangle_bytes(job.features) + factors,
         written=factors,
+        tasks=job.features.blocks,
     )
 
 
@@ -150,15 +175,17 @@ def _whitening(job: Job) -> Stage:
     features, factors = job.features, cost.factor_bytes(job.features)
     rows, width = min(job.passages, GROUP_SHARDS * job.shard_rows), features.width
     copies = width + max(width // 2, min(width, CORNER))
+    held = rows * width if features.identity else width**2 + rows * copies
     written = job.passages * cost.index_bytes(features)
     return Stage(
         "whitening",
         "proponent.build.tasks.whiten",
         job.passages * cost.whitening_operations(features) + job.groups * cost.inversion_operations(features),
-        FLOAT * (rows * features.dim + width**2 + rows * copies),
+        FLOAT * (rows * features.dim + held),
         read=job.passages * cost.raw_bytes(features) + job.groups * factors + written,
         written=written,
         network=(job.workers - 1) * factors,
+        tasks=job.groups,
     )
 
 
@@ -173,6 +200,11 @@ def batch_bytes(job: Job) -> int:
 def activation_bytes(job: Job) -> int:
     """Bytes that a batch's forward pass keeps for its backward pass."""
     return position_bytes(job, job.model.kept)
+
+
+def factor_bytes(job: Job) -> int:
+    """Bytes of the sums of Kronecker factors in one sweep: of all batches, and of one batch."""
+    return 2 * FLOAT * job.model.summed
 
 
 def logit_bytes(job: Job) -> int:
