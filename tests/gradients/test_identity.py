@@ -71,8 +71,8 @@ def test_the_fingerprint_by_hand() -> None:
     module.register_buffer("scale", torch.tensor(3, dtype=torch.int64))
     module.register_buffer("cache", torch.zeros(5), persistent=False)
     raw = (
-        b'{"b": [1, {"c": 2}]}\nweight torch.bfloat16 [2, 3]\n'
-        + module.weight.detach().view(torch.int16).numpy().tobytes()
+        b'{"b": [1, {"c": 2}]}\nweight torch.float32 [2, 3]\n'
+        + module.weight.detach().float().numpy().tobytes()
         + b"\nscale torch.int64 []\n"
         + (3).to_bytes(8, "little")
     )

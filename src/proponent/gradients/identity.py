@@ -24,11 +24,13 @@ UNUSED = re.compile(
 def fingerprint(causal: nn.Module, config: Mapping[str, Any]) -> str:
     """XXH3 (128 bits, hexadecimal) of every weight's name, dtype, shape and bytes, and of the configuration.
 
-    causal: the model as loaded; its parameters and the buffers that are stored with it count.
+    causal: the model as loaded; its parameters and the buffers that are stored with it count, as float32.
     config: the content of its config.json, without the settings that ``UNUSED`` names.
     """
     digest = xxh3_128(json.dumps(_used(config), sort_keys=True).encode())
     for name, value in causal.state_dict().items():
+        if value.is_floating_point() and value.dtype.itemsize < torch.float32.itemsize:
+            value = value.float()  # a model is the same however its weights are held
         digest.update(f"\n{name} {value.dtype} {list(value.shape)}\n".encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())  # the bytes, not a copy
     return digest.hexdigest()

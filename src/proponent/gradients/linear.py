@@ -20,44 +20,51 @@ class _Product(torch.autograd.Function):
     """``x Wᵀ + b`` with a gradient for x alone: the weights are frozen."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """x: [..., i].  weight: [o, i].  bias: [o]."""
-        ctx.weight = weight
-        return product(x, weight, bias)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """x: [..., i].  weight: [o, i], kept as it is, and bias: [o], both taken to dtype for the product."""
+        ctx.weight, ctx.dtype = weight, dtype
+        return product(x, weight.to(dtype), None if bias is None else bias.to(dtype))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         """``d W`` [..., i] for the gradient d [..., o] with respect to the output."""
-        return product(gradients[0], ctx.weight.T), None, None
+        return product(gradients[0], ctx.weight.to(ctx.dtype).T), None, None, None
 
 
 class _Linear(nn.Linear):
+    multiplies_in = torch.float32
+
     def forward(self, input: Tensor) -> Tensor:
-        return _multiply(input, self.weight, self.bias)
+        return _multiply(input, self.weight, self.bias, self.multiplies_in)
 
 
 class _Conv1D(Conv1D):
+    multiplies_in = torch.float32
+
     def forward(self, x: Tensor) -> Tensor:
-        return _multiply(x, self.weight.T, self.bias)
+        return _multiply(x, self.weight.T, self.bias, self.multiplies_in)
 
 
 FAST = {nn.Linear: _Linear, Conv1D: _Conv1D}
 
 
-def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The product in the weights' precision, in the precision of x again."""
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The product in dtype, in the precision of x again."""
     if weight.requires_grad:  # somebody trains after all
-        return nn.functional.linear(x.to(weight.dtype), weight, bias).to(x.dtype)
-    made: Tensor = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        added = None if bias is None else bias.to(dtype)
+        return nn.functional.linear(x.to(dtype), weight.to(dtype), added).to(x.dtype)
+    made: Tensor = _Product.apply(x, weight, bias, dtype)  # type: ignore[no-untyped-call]
     return made
 
 
 def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
     """Let the linear modules of a float32 model compute ``x Wᵀ`` in dtype, by the faster library.
 
-    Their weights are converted, but not those of the first layers (``EARLY``, rounded up).  All else, and
-    what passes between modules, stays in float32: rounding it loses more and gains less time.  Subclasses of
-    nn.Linear and Conv1D may compute something else and stay as they are.  Rounding is not undone.
+    Weights of more bits are converted, but not those of the first layers (``EARLY``, rounded up), which
+    multiply in float32.  Weights of fewer bits are held as they are, and converted for each product.  All
+    else, and what passes between modules, stays in float32: rounding it loses more and gains less time.
+    Subclasses of nn.Linear and Conv1D may compute something else and stay as they are.  Rounding is not
+    undone.
     """
     converted: dict[nn.Parameter, nn.Parameter] = {}
     early = (module for module in _early(causal) if isinstance(module, LINEAR))
@@ -67,8 +74,9 @@ def multiply_fast(causal: nn.Module, dtype: torch.dtype) -> None:
         own = list(module.named_parameters(recurse=False))
         if not isinstance(module, _Linear | _Conv1D) or any(value in kept for _, value in own):
             continue
+        module.multiplies_in = dtype
         for name, value in own:
-            if value.dtype != dtype and value not in converted:
+            if value.dtype.itemsize > dtype.itemsize and value not in converted:
                 converted[value] = nn.Parameter(value.detach().to(dtype), requires_grad=False)
             setattr(module, name, converted.get(value, value))
 
@@ -78,7 +86,7 @@ def product_dtype(causal: nn.Module) -> torch.dtype:
     early = _early(causal)
     for module in causal.modules():
         if isinstance(module, _Linear | _Conv1D) and module not in early:
-            return module.weight.dtype
+            return module.multiplies_in
     return torch.float32
 
 

@@ -17,9 +17,9 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from proponent.errors import InputError, first_line
+from proponent.gradients.holding import WEIGHTS, choose_dtype, held_weights
 
 HUB_ID = re.compile(r"(?![.~])[\w.-]+(/[\w.-]+)?")
-WEIGHTS = ("*.safetensors", "*.bin")
 CACHE_LINE = 64  # bytes; the widest load of a processor, too
 # Masks and positions of old checkpoints, which current models compute.
 COMPUTED = re.compile(
@@ -27,21 +27,27 @@ COMPUTED = re.compile(
 )
 
 
-def load_weights(name: str, trust_remote_code: bool) -> tuple[Any, dict[str, Any]]:
-    """The causal model on the CPU in float32, in eval mode and frozen, and the content of its config.json.
+def load_weights(
+    name: str, trust_remote_code: bool, where: torch.device | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """The causal model on the CPU, in eval mode and frozen, and the content of its config.json.
 
-    Raises InputError unless every stored tensor is used, every parameter is stored, and the class that was
-    saved is the one that computes here.
+    In float32; but where it goes to a device of little memory, its linear layers may be as they are stored.
+    Raises InputError unless it fits there, every stored tensor is used, every parameter is stored, and the
+    class that was saved is the one that computes here.
     """
     with _one_line(f"model '{name}' cannot be loaded"):
         settings: dict[str, Any] = PreTrainedConfig.get_config_dict(name)[0]
         _refuse_adapters(name)
         _refuse_quantised(name, settings)
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        dtype = torch.float32
+        if where is not None:
+            dtype = choose_dtype(name, config, where, trust_remote_code)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             config=config,
-            dtype=torch.float32,
+            dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             trust_remote_code=trust_remote_code,
@@ -49,10 +55,26 @@ def load_weights(name: str, trust_remote_code: bool) -> tuple[Any, dict[str, Any
     causal, report = loaded
     _refuse_another_class(name, settings, type(causal).__name__)
     _refuse_other_weights(name, report, type(causal).__name__)
+    if dtype != torch.float32:
+        _widen(name, causal)
     for parameter in causal.parameters():  # mapped from the file, where it may begin within a cache line
         if parameter.data_ptr() % CACHE_LINE:  # loads across two lines slow some products by half
             parameter.data = parameter.data.clone()
     return causal.eval().requires_grad_(False), settings
+
+
+def _widen(name: str, causal: Any) -> None:
+    """Take all weights to float32 but those that the products convert; InputError where more was rounded."""
+    held = set(held_weights(causal))
+    for parameter in causal.parameters():
+        if parameter not in held:
+            parameter.data = parameter.data.float()
+    for path, buffer in causal.named_buffers():
+        if buffer.is_floating_point() and buffer.dtype != torch.float32:
+            raise InputError(
+                f"model '{name}' does not fit in float32, and its '{path}' is rounded where it is held as it "
+                "is stored; take a device with more memory"
+            )
 
 
 def load_config(name: str, trust_remote_code: bool = False) -> PreTrainedConfig:

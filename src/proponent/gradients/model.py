@@ -110,16 +110,17 @@ class LanguageModel(CausalModel):
 
 
 def load_model(name: str, device: str | None = None, trust_remote_code: bool = False) -> LanguageModel:
-    """Load a causal language model from a folder or a hub id in float32, frozen and ready to give gradients.
+    """Load a causal language model from a folder or a hub id, frozen and ready to give gradients.
 
+    In float32; a large one whose linear layers are stored in 16 bits keeps these so, see ``holding``.
     device: a torch device name; None picks CUDA, then MPS, then CPU.
     trust_remote_code: run Python code that comes with the model; without it, such a model is refused.
-    Raises InputError when the folder is missing, lacks weights or holds others than the model uses, or when
-    the model is not causal or its head reads more than the last hidden state.
+    Raises InputError when it does not fit, when the folder is missing, lacks weights or holds others than the
+    model uses, or when the model is not causal or its head reads more than the last hidden state.
     """
     require_model(name)
     where = pick_device(device)
-    causal, settings = load_weights(name, trust_remote_code)
+    causal, settings = load_weights(name, trust_remote_code, where)
     known = _known_tokens(name, causal)
     encoder = TextEncoder(load_tokenizer(name, trust_remote_code), known)
     identity = fingerprint(causal, settings)
