@@ -17,6 +17,7 @@ from proponent.attribute.exact import exact_scores, unprojected_extractor
 from proponent.attribute.method import Method, method_for
 from proponent.attribute.refine import More, check_more, refined, retrieved
 from proponent.attribute.significance import chances, number_or_none
+from proponent.build.opening import require_same_model
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
@@ -55,13 +56,7 @@ class Tracer:
         self.index = index if isinstance(index, Index) else Index(index)
         self.spec = FeatureSpec.from_dict(self.index.spec)
         self.model = load_model(self.spec.model, device, trust_remote_code)
-        found = {"model": self.model.identity, "tokenizer": self.model.encoder.fingerprint()}
-        for part, fingerprint in found.items():
-            if fingerprint != self.index.manifest[part]:
-                raise InputError(
-                    f"{self.index.folder.path}: the {part} in '{self.spec.model}' is not the one that this "
-                    "run was made with; restore it or build the run again"
-                )
+        require_same_model(self.index.folder.path, self.index.manifest, self.model)
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         self.model.multiply_in(self.spec.dtype)
         self.moments = unpack_moments(self.index.moments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ from proponent.index.damping import check_damping
 from proponent.index.run import FORMAT, MADE_WITH, SAMPLE, Index, RunFolder
 from proponent.index.storage import read_tensors, write_tensors
 from proponent.progress import Progress, Silent
+from proponent.threads import torch_threads
 
 T = TypeVar("T")
 MAX_LENGTH = 512  # tokens of a chunk where neither the spec nor the model says less
@@ -79,8 +80,21 @@ def build_indexes(
     specs: the spec of each folder; they may differ in dim, layer_groups, second_moment, hessian
     and damping.
     """
-    progress = progress or Silent()
     first = _shared_pass(list(specs.values()))
+    with ExitStack() as stack:
+        for path in specs:  # before what takes long: the corpus is read, the model loaded
+            stack.enter_context(building(RunFolder(path)))
+        return _build_locked(corpus, specs, first, device, progress or Silent(), trust_remote_code)
+
+
+def _build_locked(
+    corpus: Corpus,
+    specs: Mapping[Path, FeatureSpec],
+    first: FeatureSpec,
+    device: str | None,
+    progress: Progress,
+    trust_remote_code: bool,
+) -> list[Index]:
     progress.say("reading the corpus")
     survey = corpus.survey(first.moment_sample, first.seed)
     progress.say(f"{survey.passages:,} passages, the first is '{next(iter(corpus)).id}'")
@@ -91,15 +105,11 @@ def build_indexes(
     ours = {path: replace(spec, max_length=length) for path, spec in specs.items()}
     plans = {path: plan_layers(model, spec.dim, spec.layer_groups) for path, spec in ours.items()}
     manifests = {path: _manifest(survey, model, ours[path], plan) for path, plan in plans.items()}
-    work = _Work(corpus, survey, model, ours, manifests, _sample(survey, model, length), progress)
+    work = Work(corpus, survey, model, ours, manifests, head_chunks(survey, model, length), progress)
     found = {path: check_folder(RunFolder(path), manifest) for path, manifest in manifests.items()}
     refuse_namesakes(corpus, survey, model.encoder, length)
     threads = threads_of({RunFolder(path): made for path, made in found.items() if made})
-    with ExitStack() as stack:
-        stack.enter_context(_threads(threads or torch.get_num_threads()))
-        for path in ours:
-            stack.enter_context(building(RunFolder(path)))
-            check_folder(RunFolder(path), manifests[path])
+    with torch_threads(threads or torch.get_num_threads()):
         work.build({path: plan for path, plan in plans.items() if not RunFolder(path).done.is_file()})
         for path in ours:
             remove_leftovers(RunFolder(path))
@@ -108,17 +118,6 @@ def build_indexes(
         if made is not None:  # it may have been damaged since it was made
             index.check()
     return indexes
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads: how sums are split among them decides their last digits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _shared_pass(specs: list[FeatureSpec]) -> FeatureSpec:
@@ -144,7 +143,7 @@ def _max_length(spec: FeatureSpec, model: LanguageModel, progress: Progress) -> 
     return most
 
 
-def _sample(survey: Survey, model: LanguageModel, max_length: int) -> list[Chunk]:
+def head_chunks(survey: Survey, model: LanguageModel, max_length: int) -> list[Chunk]:
     """The first chunk of each sampled passage that has one."""
     heads = (next(model.encoder.chunks(example, max_length), None) for example in survey.sample)
     found = [chunk for chunk in heads if chunk is not None]
@@ -169,7 +168,7 @@ def _manifest(survey: Survey, model: LanguageModel, spec: FeatureSpec, plan: Lay
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """What the runs of one pass are made of."""
 
     corpus: Corpus
@@ -204,7 +203,7 @@ class _Work:
         Nothing is written before all of these could be made: they show whether the input can be used.
         """
         marks = {path: Marks(RunFolder(path)) for path in plans}
-        made = {path: self._folded(path, plan) for path, plan in plans.items() if not marks[path].done(START)}
+        made = {path: self.folded(path, plan) for path, plan in plans.items() if not marks[path].done(START)}
         left = self._uncovered(next(iter(plans.values()))) if made else {}
         self.model.multiply_in(self.first.dtype)  # second moments are made in float32: they weigh everything
         for path, (moments, folded) in made.items():
@@ -226,7 +225,7 @@ class _Work:
         damping = None if spec.hessian == "identity" else spec.damping
         return Build(folder, marks, len(plan.blocks), damping, extractor)
 
-    def _folded(self, path: Path, plan: LayerPlan) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
+    def folded(self, path: Path, plan: LayerPlan) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
         """A run's rank-one second moments, and its projections with the correction folded in, by matrix."""
         spec, matrices = self.specs[path], plan.matrices
         if spec.second_moment == "kronecker":

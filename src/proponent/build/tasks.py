@@ -19,11 +19,11 @@ from torch import Tensor
 
 from proponent.build.marks import Marks
 from proponent.build.plan import PLAN, passage_columns, read_staged
-from proponent.files import checksum, write_checksummed_json
+from proponent.files import checksum, read_json, write_checksummed_json
 from proponent.gradients.features import FeatureExtractor, extract
 from proponent.index.codec import Rows, encode
 from proponent.index.hessian import HessianSum, TraceSum, added, split_blocks
-from proponent.index.run import RunFolder
+from proponent.index.run import COPY, RunFolder
 from proponent.index.storage import read_tensors, write_table, write_tensors
 from proponent.index.whitening import unpack_block, whitening_of
 from proponent.progress import Advance
@@ -41,14 +41,14 @@ class Build:
     """A run that is being built.
 
     blocks: number of blocks b.  damping: of R_train, as in the spec; None where R_train is taken for the
-    identity.  extractor: makes its features.
+    identity.  extractor: makes its features; None where only later tasks are run.
     """
 
     folder: RunFolder
     marks: Marks
     blocks: int
     damping: float | str | None
-    extractor: FeatureExtractor
+    extractor: FeatureExtractor | None = None
 
     @property
     def shards(self) -> int:
@@ -118,7 +118,7 @@ def features(builds: Sequence[Build], shard: int, output: str, advance: Advance)
     def done(rows: Sequence[int]) -> None:
         advance(len(rows), tokens=sum(len(staged.rows[n]) for n in rows))
 
-    extractors = [build.extractor for build in missing]
+    extractors = [build.extractor for build in missing if build.extractor is not None]
     made = extract(extractors, staged.rows, staged.starts, output, done)
     for build, part in zip(missing, made, strict=True):
         finite = part.norm(dim=1).isfinite()
@@ -212,5 +212,6 @@ def finish(build: Build) -> None:
         "skipped": {"empty": empty, "too_short": short, "not_finite": broken},
         "shards": rows,
         "checksums": {p.relative_to(folder.path).as_posix(): found for p, found in sorted(checksums.items())},
+        COPY: read_json(folder.manifest),
     }
     write_checksummed_json(folder.done, totals)
