@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from proponent.threads import side_by_side
+from proponent.threads import one_ahead, side_by_side
 
 THREADS = 4
 
@@ -53,3 +53,21 @@ def test_what_has_not_begun_never_does_once_one_has_failed() -> None:
             next(failed)
     assert len(begun) < 2000
     assert torch.get_num_threads() == THREADS
+
+
+def test_one_item_is_prepared_while_the_one_before_is_used() -> None:
+    begun = [threading.Event() for _ in range(4)]
+    for number in one_ahead(range(4), lambda number: begun[number].set()):
+        assert begun[min(number + 1, 3)].wait(timeout=10)
+        assert not any(event.is_set() for event in begun[number + 2 :])
+
+
+def test_what_preparing_an_item_raises_is_raised_in_its_place() -> None:
+    def prepare(number: int) -> None:
+        if number == 2:
+            raise ValueError("broken")
+
+    items = one_ahead(range(4), prepare)
+    assert [next(items), next(items)] == [0, 1]
+    with pytest.raises(ValueError, match="broken"):
+        next(items)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from proponent.attribute.tracing import Tracer as Tracer
     from proponent.attribute.tracing import trace as trace
     from proponent.build.indexing import build_index as build_index
+    from proponent.build.repair import repair as repair
+    from proponent.build.soundness import check as check
     from proponent.corpus.corpus import Corpus as Corpus
     from proponent.corpus.example import Example as Example
     from proponent.corpus.example import Query as Query
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from proponent.evaluate.experiments.catalogue import experiment as experiment
     from proponent.evaluate.experiments.report import report as report
     from proponent.evaluate.gold import Gold as Gold
-    from proponent.evaluate.info import check as check
     from proponent.evaluate.info import info as info
     from proponent.evaluate.patching import tail_patch as tail_patch
     from proponent.gradients.spec import FeatureSpec as FeatureSpec
@@ -50,12 +51,13 @@ _HOMES = {
     "Tracer": "proponent.attribute.tracing",
     "baseline": "proponent.attribute.baselines",
     "build_index": "proponent.build.indexing",
-    "check": "proponent.evaluate.info",
+    "check": "proponent.build.soundness",
     "evaluate": "proponent.evaluate.evaluation",
     "experiment": "proponent.evaluate.experiments.catalogue",
     "info": "proponent.evaluate.info",
     "plan": "proponent.scale.plan",
     "pretrain": "proponent.pretraining",
+    "repair": "proponent.build.repair",
     "report": "proponent.evaluate.experiments.report",
     "select": "proponent.attribute.subset",
     "Subset": "proponent.attribute.subset",

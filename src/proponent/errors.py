@@ -7,8 +7,11 @@ class InputError(ValueError):
     """Something given to proponent cannot be used: a file, a setting, a run, a model.
 
     The message is one line that names what was found, what was expected and the remedy; the command
-    line prints it after ``error:`` and exits with code 2.
+    line prints it after ``error:`` and exits with code 2.  Line ends of what it quotes are taken out.
     """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(" ".join(str(message).splitlines()))
 
 
 def first_line(error: BaseException) -> str:

@@ -41,11 +41,7 @@ def written_whole(path: Path, note: Callable[[str], object] | None = None) -> It
         if note is not None:
             note(checksum(part))
         os.replace(part, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -53,6 +49,15 @@ def written_whole(path: Path, note: Callable[[str], object] | None = None) -> It
         raise InputError(f"{full}; free some and start again, what is done is kept") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def aside(path: Path) -> Path:
@@ -92,18 +97,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_checksummed_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object with a checksum of itself."""
-    write_json(path, {**value, "checksum": _content_checksum(value)})
+    write_json(path, {**value, "checksum": content_checksum(value)})
 
 
 def read_checksummed_json(path: Path) -> dict[str, Any]:
     """Read what ``write_checksummed_json`` wrote, without the checksum; InputError when it is damaged."""
     value = read_json(path)
-    if value.pop("checksum", None) != _content_checksum(value):
+    if value.pop("checksum", None) != content_checksum(value):
         raise InputError(f"{path}: damaged (its checksum differs); build the run again")
     return value
 
 
-def _content_checksum(value: Mapping[str, Any]) -> str:
+def content_checksum(value: Mapping[str, Any]) -> str:
+    """The checksum that a JSON object holds of itself, over the object without it."""
     return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
@@ -148,6 +154,20 @@ def locked(
                     path.parent.rmdir()
         finally:
             os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds this lock file, which is there; no where there are no such locks."""
+    if fcntl is None:
+        return False
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def _lock(path: Path, complaint: str, kind: int, wait: Callable[[], None] | None) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -18,6 +21,22 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def one_ahead(items: Iterable[T], prepare: Callable[[T], object]) -> Iterator[T]:
+    """The items, each after ``prepare`` was called with it, by a thread while the one before was used."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: list[tuple[T, Future[object]]] = []
+        for item in items:
+            waiting.append((item, thread.submit(prepare, item)))
+            if len(waiting) > 1:
+                yield _prepared(*waiting.pop(0))
+        yield from (_prepared(*each) for each in waiting)
+
+
+def _prepared(item: T, prepared: Future[object]) -> T:
+    prepared.result()
+    return item
 
 
 @contextmanager

@@ -553,8 +553,11 @@ def test_a_run_is_built_by_one_process_at_a_time(
     extract = tasks.extract
 
     def meanwhile(*arguments: Any) -> list[Tensor]:
-        with pytest.raises(InputError) as raised:
-            build_index(CORPUS, spec, tmp_path / "run", "cpu")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(indexing, "load_model", killed)  # the refusal comes before what takes long
+            patch.setattr(Corpus, "survey", killed)
+            with pytest.raises(InputError) as raised:
+                build_index(CORPUS, spec, tmp_path / "run", "cpu")
         refused.append(str(raised.value))
         return extract(*arguments)
 

@@ -289,7 +289,7 @@ def flipped(name: str) -> Callable[[Path], None]:
         (unfinished, ["this run is unfinished; run the same 'proponent index' again to go on"]),
         (
             flipped("index/00000.safetensors"),
-            ["index/00000.safetensors: damaged", "remove the folder and index the corpus again"],
+            ["index/00000.safetensors: damaged", "make it again with: proponent check RUN --repair"],
         ),
         (flipped("examples/00000.parquet"), ["examples/00000.parquet: damaged"]),
         (flipped("run.json"), ["run.json: damaged"]),
@@ -307,7 +307,10 @@ def test_bad_runs(
     answer = proponent("trace", tmp_path / "run", made.facts, "-k", "1", "-o", tmp_path / "hits.jsonl")
     answer.assert_refused(*words)
     assert not (tmp_path / "hits.jsonl").exists()
-    proponent("check", tmp_path / "run").assert_refused(*words[:1])
+    checked = proponent("check", tmp_path / "run")
+    assert checked.code == 2
+    assert len([line for line in checked.err.splitlines() if line.startswith("error:")]) == 1
+    assert words[0].split(":")[0] in checked.out + checked.err
 
 
 def test_a_run_of_another_model_or_tokenizer(proponent: Command, made: Made, tmp_path: Path) -> None:

@@ -130,3 +130,14 @@ def test_a_quote_that_is_never_closed_is_named_by_its_row(tmp_path: Path, small_
     path.write_text('id,text\n1,a\n2,"b\n' + "a line of it\n" * 100_000)
     with pytest.raises(InputError, match=r"rows\.csv:3: a row of more than 1 MiB, .*; is a quote missing"):
         list(Corpus.read(path))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_file_that_unpacks_to_far_more_than_text_does(suffix: str, tmp_path: Path, small_cap: int) -> None:
+    path, pack = tmp_path / f"lines.txt{suffix}", gzip.compress if suffix == ".gz" else zstd
+    line = b"the same line again and again, a thousand times\n"
+    path.write_bytes(pack(line * (3 * small_cap // len(line))))
+    with pytest.raises(InputError, match=r"lines.*: unpacks to more than 200 times its size"):
+        list(Corpus.read(path))
+    path.write_bytes(pack(line * (small_cap // len(line) - 1)))
+    assert len(list(Corpus.read(path))) == small_cap // len(line) - 1

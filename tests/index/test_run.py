@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from tests.index.conftest import BLOCKS, DAMPING, SHARDS, SIDE, write_run
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.files import write_json
+from proponent.files import checksum, write_json
 from proponent.index.damping import RULES, ledoit_wolf
 from proponent.index.run import Index, RunFolder
 
@@ -29,6 +30,7 @@ FILES = (
     *(f"examples/{n:05d}.parquet" for n in range(len(SHARDS))),
     *(f"index/{n:05d}.safetensors" for n in range(len(SHARDS))),
 )
+REPAIR = "make it again with: proponent check RUN --repair"
 ANEW = "remove the folder and index the corpus again with the same command"
 
 
@@ -195,7 +197,7 @@ def test_a_flipped_byte_is_detected_and_the_file_named(run: RunFolder, name: str
         path.write_bytes(flipped)
         with pytest.raises(InputError, match=rf"{name}: damaged") as raised:
             read_everything(run.path)
-        again = "build the run again" if name == "done.json" else ANEW
+        again = "build the run again" if name == "done.json" else REPAIR
         assert str(raised.value).endswith(again)
     path.write_bytes(content)
     read_everything(run.path)
@@ -222,7 +224,7 @@ def test_check_reads_every_file(run: RunFolder, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("run.json", "done.json")])
 def test_a_missing_file_is_named(run: RunFolder, name: str) -> None:
     (run.path / name).unlink()
-    with pytest.raises(InputError, match=rf"{name}: missing; {ANEW}"):
+    with pytest.raises(InputError, match=rf"{name}: missing; {REPAIR}"):
         read_everything(run.path)
 
 
@@ -231,6 +233,32 @@ def test_a_file_cut_short_is_detected(run: RunFolder) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(InputError, match=r"index/00000.safetensors: damaged"):
         read_everything(run.path)
+
+
+def test_a_file_is_compared_once_and_again_when_it_has_changed(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def noted(path: Path) -> str:
+        compared.append(path.name)
+        return checksum(path)
+
+    monkeypatch.setattr("proponent.index.run.checksum", noted)
+    index = Index(run.path)
+    compared.clear()
+    _ = list(index.shards()), list(index.shards())
+    assert compared == [run.index(n).name for n in range(len(SHARDS))]
+    os.utime(run.index(1), ns=(0, 0))  # as by a clock that was set back
+    _ = list(index.shards())
+    assert compared[len(SHARDS) :] == [run.index(1).name]
+    content = bytearray(run.index(2).read_bytes())
+    content[-1] ^= 1
+    run.index(2).write_bytes(content)
+    shards = index.shards()
+    assert [next(shards).first, next(shards).first] == [0, 5], "what is sound can be used"
+    with pytest.raises(InputError, match=r"00002.safetensors: damaged"):
+        next(shards)
 
 
 def test_shards_that_were_swapped_are_detected(run: RunFolder) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from proponent.errors import InputError
-from proponent.files import is_aside, locked
+from proponent.files import is_aside, is_locked, locked
 from proponent.index.run import ANEW, MADE_WITH, Index, RunFolder, read_manifest
 
 # A part of run.json that is not compared, as is MADE_WITH: the weights that are not covered.
@@ -52,24 +52,39 @@ def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> dict[str, An
                 "give another folder, or the same settings to go on"
             )
         return here
+    _refuse_other_things(folder)
+    return None
+
+
+def _refuse_other_things(folder: RunFolder) -> None:
     path = folder.path
+    if folder.manifest.is_file():
+        return
     if path.is_symlink() and not path.exists():
         raise InputError(f"{path}: a link to a folder that is not there; give another folder")
     empty = path.is_dir() and all(is_aside(inside) or inside == folder.lock for inside in path.iterdir())
     if path.exists() and not empty:
         raise InputError(f"{path}: exists and is not a run; give a new or an empty folder")
-    return None
 
 
 @contextmanager
 def building(folder: RunFolder) -> Iterator[None]:
     """Keep other processes from building the run, and remove what killed ones left half-written.
 
-    A finished run is not locked.
+    A finished run is not locked.  Raises InputError for one that another process builds, and for a folder
+    with other things in it.
     """
+    _refuse_other_things(folder)
     if folder.done.is_file() and not folder.work.exists() and not folder.lock.exists():
         yield
         return
+    with alone(folder):
+        yield
+
+
+@contextmanager
+def alone(folder: RunFolder) -> Iterator[None]:
+    """Hold the run's lock, whether it is finished or not, and remove what killed processes half wrote."""
     with locked(folder.lock, _busy(folder)):
         for path in [*filter(is_aside, folder.path.rglob(".*"))]:
             path.unlink()
@@ -85,6 +100,11 @@ def sharing(folder: RunFolder) -> Iterator[None]:
 
 def _busy(folder: RunFolder) -> str:
     return f"{folder.path}: another process is building this run; wait until it is done"
+
+
+def is_being_built(folder: RunFolder) -> bool:
+    """Whether another process holds the run's lock."""
+    return folder.lock.exists() and is_locked(folder.lock)
 
 
 def remove_leftovers(folder: RunFolder) -> None:

@@ -118,6 +118,8 @@ def begin(
     Until then torch has as many threads as they were begun with, or else as are given.
     """
     first = _shared_pass(list(specs.values()))
+    for path in specs:  # before what takes long: the corpus is read, the model loaded
+        stack.enter_context(building(RunFolder(path)))
     progress.say("reading the corpus")
     survey = corpus.survey(first.moment_sample, first.seed)
     progress.say(f"{survey.passages:,} passages, the first is '{next(iter(corpus)).id}'")
@@ -128,14 +130,11 @@ def begin(
     ours = {path: replace(spec, max_length=length) for path, spec in specs.items()}
     plans = {path: plan_layers(model, spec.dim, spec.layer_groups) for path, spec in ours.items()}
     manifests = {path: _manifest(survey, model, ours[path], plan) for path, plan in plans.items()}
-    work = _Work(corpus, survey, model, ours, manifests, _sample(survey, model, length), progress)
+    work = Work(corpus, survey, model, ours, manifests, head_chunks(survey, model, length), progress)
     found = {path: check_folder(RunFolder(path), manifest) for path, manifest in manifests.items()}
     refuse_namesakes(corpus, survey, model.encoder, length)
     begun = threads_of({RunFolder(path): made for path, made in found.items() if made})
     stack.enter_context(torch_threads(begun or threads))
-    for path in ours:
-        stack.enter_context(building(RunFolder(path)))
-        check_folder(RunFolder(path), manifests[path])
     return work.start({path: plan for path, plan in plans.items() if not RunFolder(path).done.is_file()})
 
 
@@ -162,7 +161,7 @@ def _max_length(spec: FeatureSpec, model: LanguageModel, progress: Progress) -> 
     return most
 
 
-def _sample(survey: Survey, model: LanguageModel, max_length: int) -> list[Chunk]:
+def head_chunks(survey: Survey, model: LanguageModel, max_length: int) -> list[Chunk]:
     """The first chunk of each sampled passage that has one."""
     heads = (next(model.encoder.chunks(example, max_length), None) for example in survey.sample)
     found = [chunk for chunk in heads if chunk is not None]
@@ -187,7 +186,7 @@ def _manifest(survey: Survey, model: LanguageModel, spec: FeatureSpec, plan: Lay
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """What the runs of one pass are made of."""
 
     corpus: Corpus
@@ -222,7 +221,7 @@ class _Work:
         Nothing is written before all of these could be made: they show whether the input can be used.
         """
         marks = {path: Marks(RunFolder(path)) for path in plans}
-        made = {path: self._folded(path, plan) for path, plan in plans.items() if not marks[path].done(START)}
+        made = {path: self.folded(path, plan) for path, plan in plans.items() if not marks[path].done(START)}
         left = self._uncovered(next(iter(plans.values()))) if made else {}
         self.model.multiply_in(self.first.dtype)  # second moments are made in float32: they weigh everything
         for path, (moments, folded) in made.items():
@@ -237,7 +236,7 @@ class _Work:
             marks[path].write(START, checksums)
         return [with_model(open_build(RunFolder(path)), self.model) for path in plans]
 
-    def _folded(self, path: Path, plan: LayerPlan) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
+    def folded(self, path: Path, plan: LayerPlan) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
         """A run's rank-one second moments, and its projections with the correction folded in, by matrix."""
         spec, matrices = self.specs[path], plan.matrices
         if spec.second_moment == "kronecker":

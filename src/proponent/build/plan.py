@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -78,12 +78,17 @@ def cut_shards(corpus: Iterable[Example], encoder: TextEncoder, max_length: int)
         yield shard
 
 
-def stage(marks: Sequence[Marks], shards: Iterable[StagedShard]) -> None:
-    """Write every shard's rows and, last, the plan into each of some runs."""
+def stage(marks: Sequence[Marks], shards: Iterable[StagedShard], only: Container[int] | None = None) -> None:
+    """Write every shard's rows and, last, the plan into each of some runs.
+
+    only: numbers of the shards whose rows are needed, None for all.
+    """
     counts: list[dict[str, int]] = []
     checksums: list[dict[Path, str]] = [{} for _ in marks]
     for number, shard in enumerate(shards):
         counts.append(shard.counts())
+        if only is not None and number not in only:
+            continue
         for own, found in zip(marks, checksums, strict=True):
             file = own.folder.staged(number)
             write_table(file, _columns(shard), partial(found.setdefault, file))

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from proponent.build.marks import Marks
 from proponent.build.plan import PLAN, passage_columns, read_staged
-from proponent.files import checksum, write_checksummed_json
+from proponent.files import checksum, read_json, write_checksummed_json
 from proponent.gradients.features import FeatureExtractor, extract
 from proponent.index.codec import Rows, encode
 from proponent.index.hessian import HessianSum, TraceSum, added, split_blocks
-from proponent.index.run import RunFolder
+from proponent.index.run import COPY, RunFolder
 from proponent.index.storage import read_tensors, write_table, write_tensors
 from proponent.index.whitening import unpack_block, whitening_of
 from proponent.progress import Advance
@@ -212,5 +212,6 @@ def finish(build: Build) -> None:
         "skipped": {"empty": empty, "too_short": short, "not_finite": broken},
         "shards": rows,
         "checksums": {p.relative_to(folder.path).as_posix(): found for p, found in sorted(checksums.items())},
+        COPY: read_json(folder.manifest),
     }
     write_checksummed_json(folder.done, totals)

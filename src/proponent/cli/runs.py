@@ -191,9 +191,35 @@ def info(
 
 
 @verb()
-def check(run: options.Run) -> None:
-    """Compare every file of a run with its checksum."""
-    show(f"{run}: sound, {pp.check(run)} files")
+def check(
+    run: options.Run,
+    repair: Annotated[bool, typer.Option("--repair", help="Make what is damaged again.")] = False,
+    corpus: Annotated[list[str] | None, option("What the run was made of.", metavar="CORPUS")] = None,
+    id_field: options.IdField = None,
+    text_field: options.TextField = None,
+    text_as: options.TextAs = "lines",
+    limit: options.Limit = None,
+    device: options.Device = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    as_json: options.Json = False,
+) -> None:
+    """Verify every file of a run, and make damaged ones again.
+
+    Repaired files have the bytes that they had. Texts are made again of the corpus: give it, with the options
+    that the run was made with, as often as it has parts.
+    """
+    if corpus and not repair:
+        raise InputError("--corpus is for a repair; add --repair, or leave it out")
+    if repair:
+        read = partial(pp.Corpus.read, id_field=id_field, text_field=text_field, limit=limit, text_as=text_as)
+        text = read(*corpus) if corpus else None
+        with resumable():
+            found = pp.repair(run, text, device, OnStderr(), trust_remote_code)
+    else:
+        found = pp.check(run, OnStderr())
+    show(found, found.values if as_json else None)
+    if not found.sound:
+        raise InputError(found.line)
 
 
 def _show_summary(index: pp.Index) -> None:

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 import zlib
 from collections.abc import Collection, Iterator
@@ -25,6 +26,7 @@ from proponent.errors import InputError, first_line
 # Bytes of one record: a line, a row of a table, a text file read whole. A small compressed file can hold
 # gigabytes without a line end; this bounds the memory that reading any file takes.
 MAX_RECORD = 64 * 2**20
+MAX_RATIO = 200  # bytes of a compressed file to one of it, beyond those of one record; text has some 20
 PARQUET_ROWS, PARQUET_BYTES = 1024, 16 * 2**20  # of a batch of rows; the bytes are an estimate
 TEXT_AS = ("lines", "documents")
 
@@ -157,17 +159,28 @@ def _lines(path: Path, whole: bool = False) -> Iterator[bytes]:
     """The lines of a file with their ends, a byte order mark left out; or all of it at once."""
     try:
         with _open(path) as stream:
-            read = stream.read if whole else stream.readline
+            read, size = stream.read if whole else stream.readline, 0
+            most = _most_bytes(path)
             for number in count(1):
                 line = read(MAX_RECORD + 1)
+                size += len(line)
                 if len(line) > MAX_RECORD:
                     remedy = "give one passage a line, or --text-as lines" if whole else "split it"
                     raise _too_long(f"{path}:{number}", "document" if whole else "line", remedy)
+                if size > most:
+                    found = f"unpacks to more than {MAX_RATIO} times its size, as no text does"
+                    raise InputError(f"{path}:{number}: {found}; unpack it first if you trust it")
                 if not line:
                     return
                 yield line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}); is the file whole?") from error
+
+
+def _most_bytes(path: Path) -> float:
+    """Bytes that a file may give: a compressed one of a few bytes could give more than any disk holds."""
+    packed = _whole_name(path).suffix in _PACKED
+    return max(MAX_RECORD, MAX_RATIO * path.stat().st_size) if packed else math.inf
 
 
 def _too_long(place: str, what: str, remedy: str) -> InputError:
@@ -233,9 +246,8 @@ def _parquet_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> It
     first = 1
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
-        chunks = [group.column(n) for n in range(group.num_columns)]
-        sizes = [c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in columns]
-        mean = max(1, sum(sizes) // max(1, group.num_rows))
+        # of all columns: to look at one of them ends the process where a file's statistics are damaged
+        mean = max(1, group.total_byte_size // max(1, group.num_rows))
         if mean > MAX_RECORD:
             raise _too_long(f"{path}:{first}", "row", "split its text")
         rows = min(PARQUET_ROWS, max(1, PARQUET_BYTES // mean))

@@ -37,11 +37,6 @@ def info(path: str | os.PathLike[str]) -> Info:
     return Info(_of_run(place) if place.is_dir() else _of_results(place))
 
 
-def check(run: str | os.PathLike[str]) -> int:
-    """Compare every file of a run with its checksum; their number, InputError for the first bad one."""
-    return Index(Path(run)).check()
-
-
 def _of_run(path: Path) -> dict[str, Any]:
     index = Index(path)
     manifest = index.manifest

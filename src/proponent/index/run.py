@@ -19,7 +19,7 @@ from proponent.index.codec import Rows
 from proponent.index.damping import check_damping
 from proponent.index.hessian import HessianBlock
 from proponent.index.search import Shard
-from proponent.index.storage import read_table, read_tensors
+from proponent.index.storage import read_ahead, read_table, read_tensors
 from proponent.index.whitening import (
     BlockWhitening,
     Rewhitening,
@@ -27,10 +27,13 @@ from proponent.index.whitening import (
     damped_eigenvalues,
     unpack_block,
 )
+from proponent.threads import one_ahead
 
 FORMAT = 3
 # Parts of run.json: versions, threads and, of these, the rows that second moments were sampled on.
 MADE_WITH, SAMPLE = "made_with", "sample"
+COPY = "run"  # the part of done.json that holds run.json once more, to make it again from
+REPAIR = "make it again with: proponent check RUN --repair"
 ANEW = "remove the folder and index the corpus again with the same command"
 
 
@@ -92,7 +95,8 @@ class Passage:
 
 
 class Index:
-    """A finished run, open for search; files are compared with their checksums when first read.
+    """A finished run, open for search; files are compared with their checksums when first read,
+    and again once they changed.
 
     damping: in place of the run's: a positive number, relative to each block's mean eigenvalue, or a rule's
     name; rows are then whitened anew as they are read.
@@ -110,7 +114,7 @@ class Index:
         if not self.folder.done.is_file():
             raise InputError(f"{path}: this run is unfinished; run the same 'proponent index' again to go on")
         self.summary = read_checksummed_json(self.folder.done)
-        self._checked: set[Path] = set()
+        self._checked: dict[Path, tuple[int, int]] = {}  # size and time of change when last compared
         self._sound(self.folder.manifest)
         if damping is not None and self.white:
             raise InputError(f"{path}: this run has no R_train that could be damped; it takes the identity")
@@ -191,9 +195,13 @@ class Index:
         return self._read(self.folder.sides)
 
     def shards(self, numbers: Container[int] | None = None) -> Iterator[Shard]:
-        """All rows in corpus order, a shard at a time, or those of the shards of some numbers."""
+        """All rows in corpus order, a shard at a time, or those of the shards of some numbers.
+
+        The next is read and checked while one is used.
+        """
         wanted = (part for part in self._filled() if numbers is None or part[0] in numbers)
-        return (self._shard(number, first) for number, first, _ in wanted)
+        filled = one_ahead(wanted, lambda shard: read_ahead(self._sound(self.folder.index(shard[0]))))
+        return (self._shard(number, first) for number, first, _ in filled)
 
     def only(self, positions: Tensor) -> Iterator[Shard]:
         """The rows at ascending positions [m], from the shards that have any; there they are rows 0 to m."""
@@ -255,14 +263,15 @@ class Index:
         return read_tensors(self._sound(path))
 
     def _sound(self, path: Path) -> Path:
-        """The path, after its bytes were compared with the checksum once."""
-        if path not in self._checked:
-            name = path.relative_to(self.folder.path).as_posix()
-            if not path.is_file():
-                raise InputError(f"{path}: missing; {ANEW}")
-            if checksum(path) != self.summary["checksums"].get(name):
-                raise InputError(f"{path}: damaged (its checksum differs); {ANEW}")
-            self._checked.add(path)
+        """The path, after its bytes were compared with the checksum; once for each change of the file."""
+        if not path.is_file():
+            raise InputError(f"{path}: missing; {REPAIR}")
+        found = path.stat()
+        state = found.st_size, found.st_mtime_ns
+        if self._checked.get(path) != state:
+            if checksum(path) != self.summary["checksums"].get(path.relative_to(self.folder.path).as_posix()):
+                raise InputError(f"{path}: damaged (its checksum differs); {REPAIR}")
+            self._checked[path] = state
         return path
 
 
@@ -271,7 +280,7 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
     try:
         manifest = read_json(folder.manifest)
     except InputError as error:
-        raise InputError(f"{error}; {ANEW}") from error
+        raise InputError(f"{error}; {REPAIR if folder.done.is_file() else ANEW}") from error
     if (found := manifest.get("format")) != FORMAT:
         raise InputError(
             f"{folder.path}: run format {found}, but this version of proponent reads format {FORMAT}; {ANEW}"

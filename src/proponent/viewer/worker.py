@@ -18,6 +18,7 @@ from proponent.errors import InputError
 from proponent.progress import Advance, Progress
 
 log = logging.getLogger("proponent.viewer")
+RETRY_SECONDS = 5  # after which a client that found the queue full may ask again
 # Reports its progress and returns the result.
 Job = Callable[[Progress], Any]
 
@@ -112,12 +113,13 @@ class Worker:
         threading.Thread(target=self._work, daemon=True, name="proponent-viewer").start()
 
     def submit(self, job: Job, first: bool = False) -> Work:
-        """Put a job into the queue, or at its head; raises HTTPException (503) when it is full."""
+        """Put a job into the queue, or at its head; raises HTTPException (429) when it is full."""
         work = Work(job, self._seconds)
         with self._changed:
             if len(self._queue) >= self._waiting:
                 waiting = f"{len(self._queue)} requests are waiting already"
-                raise HTTPException(503, f"{waiting}; try again in a moment")
+                later = {"Retry-After": str(RETRY_SECONDS)}
+                raise HTTPException(429, f"{waiting}; try again in {RETRY_SECONDS} seconds", later)
             (self._queue.appendleft if first else self._queue.append)(work)
             self._changed.notify()
         return work

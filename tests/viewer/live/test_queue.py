@@ -65,7 +65,8 @@ def test_requests_wait_their_turn_and_tell_their_place(slow: Any, monkeypatch: p
     assert statuses[0]["message"] == "waiting"
     assert statuses[0]["total"] == 100
     full = client.post("/api/traces", json=ASKED)
-    assert full.status_code == 503
+    assert full.status_code == 429
+    assert full.headers["retry-after"] == "5"
     assert "2 requests are waiting already" in full.json()["detail"]
     run.go.set()
     assert [finished(client, id)["state"] for id in ids] == ["done"] * 3
