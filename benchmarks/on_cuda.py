@@ -154,7 +154,10 @@ def scanned(device: torch.device, dim: int) -> None:
     scan = QueryScan(QueryTerms(vector, unwhitened(dim)), InnerProduct("train", unit_norm=True))
     codes = torch.stack([shard.rows.codes for shard in shards]).view(torch.float16).to(device)
     query = vector.to(device, torch.float16)
-    works = {"scan": partial(search, shards, scan, 10), "product": waited(lambda: codes @ query.T, device)}
+    works: dict[str, Callable[[], object]] = {
+        "scan": partial(search, shards, scan, 10),
+        "product": waited(lambda: codes @ query.T, device),
+    }
     found = in_turn(works, ROUNDS)
     scan_rate, product_rate = (codes.nbytes / sorted(found[way])[ROUNDS // 2] / 1e9 for way in works)
     print(f"search on the processor {scan_rate:.1f} GB/s; a product on {device} {product_rate:.1f} GB/s")
