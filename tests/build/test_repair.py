@@ -162,7 +162,7 @@ def test_an_unfinished_run_is_named_with_what_of_it_is_damaged(
 ) -> None:
     spec, run = FeatureSpec.from_dict(Index(whole).spec), tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("proponent.build.local.finish", stop)
+        patch.setattr("proponent.build.stages.finish", stop)
         with pytest.raises(InputError, match="stopped"):
             build_index(CORPUS, spec, run, "cpu")
     assert [f.file for f in check(run).findings] == ["done.json"]

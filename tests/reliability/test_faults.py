@@ -84,7 +84,7 @@ def test_a_disk_that_cannot_be_written(disk: Path, model: Path) -> None:
 def test_a_clock_that_is_set_back_meanwhile(model: Path, tmp_path: Path) -> None:
     spec = small_spec(model)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("proponent.build.local.finish", stop)
+        patch.setattr("proponent.build.stages.finish", stop)
         with pytest.raises(InputError, match="stopped"):
             build_index(CORPUS, spec, tmp_path / "run", "cpu")
     for number, path in enumerate(sorted((tmp_path / "run").rglob("*"))):

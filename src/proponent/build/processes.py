@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -110,6 +110,7 @@ class _Crew:
         ours, theirs = context.Pipe()
         device = self._devices[place % len(self._devices)]
         process = context.Process(target=_work, args=(theirs, self._setup, device), daemon=True)
+        resource_tracker.ensure_running()  # which lets signals through again when it starts
         # Ctrl-C reaches every process of a terminal, but only this one answers it; who is born so stays so
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
