@@ -106,31 +106,30 @@ def trace(
 
     Proponents are estimated to push the model towards the target, opponents away from it.
     """
-    if queries is not None and (prompt is not None or target is not None):
-        raise InputError("give either QUERIES or --prompt and --target, not both")
-    if queries is None and (prompt is None or target is None):
-        raise InputError("give QUERIES, or --prompt and --target")
+    _require_one_of(queries, prompt, target)
     _require_mix(mix, task)
     options.require_output(output, options.RESULTS, [run, queries, task])
     pp.Method.of(method or "trackstar")
     opened = pp.Index(run)
     asked = pp.Queries.read(queries, limit=limit) if queries else pp.Queries.of(str(prompt), str(target))
     shared = pp.Queries.read(task) if task is not None else None
-    make = partial(
-        pp.trace,
-        ray=ray,
-        tokens=tokens,
-        diverse=diverse,
-        merge_duplicates=merge_duplicates,
-        exact_top=exact_top,
-    )
-    hits = make(opened, asked, method, k, shared, mix, device, trust_remote_code, progress=OnStderr())
+    make = partial(pp.trace, tokens=tokens, diverse=diverse, merge_duplicates=merge_duplicates)
+    make = partial(make, exact_top=exact_top, ray=ray, progress=OnStderr())
+    hits = make(opened, asked, method, k, shared, mix, device, trust_remote_code)
     if (weight := hits.settings["mix"]) is not None:
         OnStderr().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")
     if output is not None:
         hits.write(output)
         OnStderr().say(f"{len(hits)} queries traced, written to {output}")
     _show_hits(hits, len(opened), as_json, output is None)
+
+
+def _require_one_of(queries: Path | None, prompt: str | None, target: str | None) -> None:
+    """Raise InputError unless there is a file of queries, or a prompt with its target."""
+    if queries is not None and (prompt is not None or target is not None):
+        raise InputError("give either QUERIES or --prompt and --target, not both")
+    if queries is None and (prompt is None or target is None):
+        raise InputError("give QUERIES, or --prompt and --target")
 
 
 @verb(
