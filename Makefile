@@ -8,7 +8,7 @@ READY := .venv/.ready
 install: $(READY)
 
 # requirements.txt pins everything, the build backend included, so nothing is resolved twice.
-$(READY): requirements.txt pyproject.toml src/proponent/index/_code_products.c
+$(READY): requirements.txt pyproject.toml $(wildcard src/proponent/index/*.c)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .

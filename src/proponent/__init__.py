@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from proponent.attribute.subset import select as select
     from proponent.attribute.tracing import Tracer as Tracer
     from proponent.attribute.tracing import trace as trace
+    from proponent.build.compact import compact as compact
     from proponent.build.indexing import build_index as build_index
     from proponent.build.repair import repair as repair
     from proponent.build.soundness import check as check
@@ -52,6 +53,7 @@ _HOMES = {
     "baseline": "proponent.attribute.baselines",
     "build_index": "proponent.build.indexing",
     "check": "proponent.build.soundness",
+    "compact": "proponent.build.compact",
     "evaluate": "proponent.evaluate.evaluation",
     "experiment": "proponent.evaluate.experiments.catalogue",
     "info": "proponent.evaluate.info",

@@ -58,7 +58,7 @@ def extract(
 
 def open_build(folder: RunFolder, features: Tensor, damping: float | str = DAMPING) -> Build:
     """A build as another process opens it: it knows nothing but the folder."""
-    return Build(folder, Marks(folder), BLOCKS, damping, MadeUp(features))  # type: ignore[arg-type]
+    return Build(folder, Marks(folder), BLOCKS, damping, extractor=MadeUp(features))  # type: ignore[arg-type]
 
 
 def start_build(

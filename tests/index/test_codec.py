@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from proponent.index import codec
-from proponent.index.codec import ENCODED, FEW, RowProducts, Rows, encode, row_norms
+from proponent.index.codec import ENCODED, FEW, RowProducts, Rows, encode
+from proponent.index.norms import row_norms
 
 WIDTH = 300
 MODULE = vars(codec)["_code_products"]

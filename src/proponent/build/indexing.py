@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
+from proponent.build.compact import check_size, whitening_of_sample
 from proponent.build.folder import UNCOVERED, building, check_folder, remove_leftovers, threads_of
 from proponent.build.local import Here
 from proponent.build.marks import Marks
@@ -26,6 +28,7 @@ from proponent.corpus.survey import Reading, Survey
 from proponent.errors import InputError
 from proponent.files import write_json
 from proponent.gradients.coverage import uncovered
+from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.identity import versions
 from proponent.gradients.kronecker import sample_kronecker, together
 from proponent.gradients.layers import LayerPlan, plan_layers
@@ -39,7 +42,7 @@ from proponent.gradients.projection import (
 )
 from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
-from proponent.index.codec import CODEC
+from proponent.index.codec import CODEC, SIGNS
 from proponent.index.damping import check_damping
 from proponent.index.run import FORMAT, MADE_WITH, SAMPLE, Index, RunFolder
 from proponent.index.storage import write_tensors
@@ -81,7 +84,7 @@ def build_indexes(
 ) -> list[Index]:
     """Several runs from one pass of the model, each the same as ``build_index`` would make it.
 
-    specs: the spec of each folder; they may differ in dim, layer_groups, second_moment, hessian
+    specs: the spec of each folder; they may differ in dim, layer_groups, second_moment, hessian, size
     and damping.
     """
     progress, executor = progress or Silent(), executor or Here()
@@ -140,8 +143,9 @@ def begin(
 
 def _shared_pass(specs: list[FeatureSpec]) -> FeatureSpec:
     """The first spec, after a check of all, and that they can share one pass of the model."""
-    own = ("dim", "layer_groups", "second_moment", "hessian", "damping")
+    own = ("dim", "layer_groups", "second_moment", "hessian", "damping", "size")
     for spec in specs:
+        check_size(spec)
         check_damping(spec.damping)
         if replace(spec, **{name: getattr(specs[0], name) for name in own}) != specs[0]:
             raise InputError(f"specs of one pass may differ in {', '.join(own)} alone")
@@ -179,7 +183,7 @@ def _manifest(survey: Survey, model: LanguageModel, spec: FeatureSpec, plan: Lay
         "corpus": {"passages": survey.passages, "empty": survey.empty, "fingerprint": survey.fingerprint},
         "model": model.identity,
         "tokenizer": model.encoder.fingerprint(),
-        "codec": CODEC,
+        "codec": SIGNS if spec.size else CODEC,
         "side": plan.side,
         "blocks": blocks,
     }
@@ -221,22 +225,38 @@ class Work:
         Nothing is written before all of these could be made: they show whether the input can be used.
         """
         marks = {path: Marks(RunFolder(path)) for path in plans}
-        made = {path: self.folded(path, plan) for path, plan in plans.items() if not marks[path].done(START)}
+        missing = [path for path in plans if not marks[path].done(START)]
+        made = {path: self.first_files(path, plans[path], RunFolder(path)) for path in missing}
         left = self._uncovered(next(iter(plans.values()))) if made else {}
-        self.model.multiply_in(self.first.dtype)  # second moments are made in float32: they weigh everything
-        for path, (moments, folded) in made.items():
+        for path, packed in made.items():
             folder, checksums = RunFolder(path), dict[Path, str]()
             if not folder.manifest.is_file():
                 sample = [chunk.id for chunk in self.sample]
                 made_with = {"versions": versions(), "threads": torch.get_num_threads(), SAMPLE: sample}
                 write_json(folder.manifest, {**self.manifests[path], MADE_WITH: made_with, UNCOVERED: left})
-            packed = {folder.moments: pack_moments(moments), folder.sides: pack_projections(folded)}
             for file, tensors in packed.items():
                 write_tensors(file, tensors, partial(checksums.setdefault, file))
             marks[path].write(START, checksums)
         return [with_model(open_build(RunFolder(path)), self.model) for path in plans]
 
-    def folded(self, path: Path, plan: LayerPlan) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
+    def first_files(self, path: Path, plan: LayerPlan, folder: RunFolder) -> dict[Path, dict[str, Tensor]]:
+        """What a run's features need, by the files of a folder: also the whitening of a compact run.
+
+        path: of the run, whose spec it is.
+        """
+        spec, blocks = self.specs[path], len(plan.blocks)
+        self.model.multiply_in("float32")  # second moments weigh everything
+        moments, folded = self._folded(path, plan)
+        packed = {folder.moments: pack_moments(moments), folder.sides: pack_projections(folded)}
+        self.model.multiply_in(spec.dtype)
+        if spec.size:  # its features are whitened as they are made
+            extractor = FeatureExtractor(self.model, plan, folded, spec.batch_tokens)
+            rows, starts = [chunk.tokens for chunk in self.sample], [chunk.start for chunk in self.sample]
+            whitening = whitening_of_sample(extractor(rows, starts, spec.output), blocks)
+            packed |= {folder.whitening(number): block.pack() for number, block in enumerate(whitening)}
+        return packed
+
+    def _folded(self, path: Path, plan: LayerPlan) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
         """A run's rank-one second moments, and its projections with the correction folded in, by matrix."""
         spec, matrices = self.specs[path], plan.matrices
         if spec.second_moment == "kronecker":

@@ -15,7 +15,7 @@ from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.projection import unpack_projections
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import RunFolder, read_manifest
+from proponent.index.run import RunFolder, read_manifest, sketch_of
 from proponent.index.storage import read_tensors
 
 
@@ -24,7 +24,9 @@ def open_build(folder: RunFolder) -> Build:
     manifest = read_manifest(folder)
     spec = manifest["spec"]
     damping = None if spec["hessian"] == "identity" else spec["damping"]
-    return Build(folder, Marks(folder), len(manifest["blocks"]), damping)
+    blocks = len(manifest["blocks"])
+    sketch = sketch_of(spec, blocks * int(manifest["side"]) ** 2)
+    return Build(folder, Marks(folder), blocks, damping, sketch)
 
 
 def with_model(build: Build, model: LanguageModel) -> Build:

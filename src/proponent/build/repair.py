@@ -7,11 +7,12 @@ done; the ordinary tasks make the rest, and a file takes its place once it has t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from proponent.build.compact import compacted_again
 from proponent.build.folder import alone, remove_leftovers
 from proponent.build.indexing import Work, head_chunks
 from proponent.build.opening import open_build, require_same_model, with_model
@@ -38,10 +39,8 @@ from proponent.errors import InputError
 from proponent.files import checksum, read_checksummed_json, sync_folder, write_json
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
-from proponent.gradients.moments import pack_moments
-from proponent.gradients.projection import pack_projections
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import ANEW, COPY, MADE_WITH, Index, RunFolder
+from proponent.index.run import ANEW, COMPACTED, COPY, MADE_WITH, Index, RunFolder
 from proponent.index.storage import write_table, write_tensors
 from proponent.progress import Progress, Silent
 from proponent.threads import torch_threads
@@ -82,7 +81,9 @@ def _made_again(
     made = _with_totals(folder, corpus, load)
     index, wrong = Index(folder.path), {finding.file for finding in check(folder.path).findings}
     damaged = [name for name in index.summary["checksums"] if name in wrong]
-    if damaged:
+    if damaged and COMPACTED in index.manifest:
+        made += compacted_again(index, damaged)
+    elif damaged:
         again = _Again(index, damaged, corpus, load, progress)
         with torch_threads(int(index.manifest[MADE_WITH]["threads"])):
             made += again.run()
@@ -133,9 +134,11 @@ class _Again:
             self._start()
         for block in self._numbers("hessian"):
             self._hessian(block)
-        for block in self._numbers("whitening"):
+        for block in self._numbers("whitening") if self.build.sketch is None else ():
             self._once(Task(factor, (block,)))
-        for group in sorted({shard // GROUP_SHARDS for shard in self._numbers("index")}):
+        if self.build.sketch is not None:
+            self._features(self._numbers("index"))
+        for group in sorted(self._groups()):
             for block in range(self.build.blocks):
                 self._once(Task(factor, (block,)))
             self._features(self.build.groups[group])
@@ -154,8 +157,11 @@ class _Again:
         """Mark the tasks as done whose files are sound."""
         folder, blocks = self.build.folder, range(self.build.blocks)
         tasks = {START: [folder.moments, folder.sides]}
-        tasks |= {Task(hessian, (b,)).name: [folder.hessian(b)] for b in blocks}
-        tasks |= {Task(factor, (b,)).name: [folder.whitening(b)] for b in blocks}
+        if self.build.sketch is not None:
+            tasks[START] += map(folder.whitening, blocks)
+        else:
+            tasks |= {Task(hessian, (b,)).name: [folder.hessian(b)] for b in blocks}
+            tasks |= {Task(factor, (b,)).name: [folder.whitening(b)] for b in blocks}
         known = self.index.summary["checksums"]
         for task, files in tasks.items():
             names = [file.relative_to(folder.path).as_posix() for file in files]
@@ -167,12 +173,17 @@ class _Again:
         """Numbers of the damaged files of a folder of the run."""
         return sorted(int(Path(name).stem) for name in self.damaged if name.startswith(f"{place}/"))
 
+    def _groups(self) -> set[int]:
+        """Numbers of the groups of shards that are whitened again; none of a compact run."""
+        compact = self.build.sketch is not None
+        return set() if compact else {shard // GROUP_SHARDS for shard in self._numbers("index")}
+
     def _plan(self) -> None:
         """The token rows of the shards whose features are needed, and the texts that are damaged."""
         shards, texts = range(len(self.index.summary["shards"])), self._numbers("examples")
-        groups = {number // GROUP_SHARDS for number in self._numbers("index")}
         needed = set(shards if self._numbers("hessian") else ())
-        needed |= {shard for shard in shards if shard // GROUP_SHARDS in groups}
+        needed |= {shard for shard in shards if shard // GROUP_SHARDS in self._groups()}
+        needed |= set(self._numbers("index"))
         cut = self._cut_again(needed | set(texts)) if needed or texts else (StagedShard() for _ in shards)
         dropped = set(self.index.summary["skipped"]["not_finite"])
 
@@ -215,10 +226,10 @@ class _Again:
         survey = Survey(self.index.manifest["corpus"]["passages"], 0, "", ())
         sample = self._sample()
         work = Work(Corpus.of([]), survey, self.model, {path: self.spec}, {}, sample, self.progress)
-        moments, folded = work.folded(path, plan)
-        write_tensors(folder.moments, pack_moments(moments))
-        write_tensors(folder.sides, pack_projections(folded))
-        self.build.marks.write(START, {file: checksum(file) for file in (folder.moments, folder.sides)})
+        checksums = dict[Path, str]()
+        for file, tensors in work.first_files(path, plan, folder).items():
+            write_tensors(file, tensors, partial(checksums.setdefault, file))
+        self.build.marks.write(START, checksums)
 
     def _sample(self) -> list[Chunk]:
         if self.spec.second_moment not in ("sample", "kronecker"):
@@ -244,7 +255,7 @@ class _Again:
             self._once(Task(hessian_part, (span, block)))
         self._once(Task(hessian, (block,)))
 
-    def _features(self, shards: range) -> None:
+    def _features(self, shards: Sequence[int]) -> None:
         missing = [shard for shard in shards if not self.build.marks.done(features_name(shard))]
         if missing and self.build.extractor is None:
             self.build = with_model(self.build, self.model)

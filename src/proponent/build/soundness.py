@@ -181,7 +181,8 @@ def _of_examples(index: Index, name: str) -> Iterator[str]:
 
 def _of_index(index: Index, name: str) -> Iterator[str]:
     stored, n = _tensors(index, name), index.summary["shards"][_number(name)]
-    yield from _shapes(stored, {"codes": (n, index.dim), "scale": (n,), "norms": (n,), "feature_norm": (n,)})
+    width = index.dim if index.sketch is None else index.sketch.size // 8
+    yield from _shapes(stored, {"codes": (n, width), "scale": (n,), "norms": (n,), "feature_norm": (n,)})
     yield from _not_finite(stored)
 
 
@@ -248,7 +249,8 @@ def _of_all(index: Index) -> Iterator[Finding]:
     shards, blocks = range(len(summary["shards"])), range(index.blocks)
     paths = [folder.manifest, folder.moments, folder.sides]
     paths += [place(n) for place in (folder.examples, folder.index) for n in shards]
-    paths += [place(b) for place in (folder.hessian, folder.whitening) for b in blocks]
+    places = (folder.hessian, folder.whitening) if index.sketch is None else (folder.whitening,)
+    paths += [place(b) for place in places for b in blocks]
     if {_name(folder, path) for path in paths} != set(summary["checksums"]):
         yield Finding("done.json", "names other files than a run of its shards and blocks has", ANEW)
     if sum(summary["shards"]) != summary["rows"]:

@@ -23,7 +23,10 @@ from proponent.files import checksum, read_json, write_checksummed_json
 from proponent.gradients.features import FeatureExtractor, extract
 from proponent.index.codec import Rows, encode
 from proponent.index.hessian import HessianSum, TraceSum, added, split_blocks
+from proponent.index.norms import row_norms
 from proponent.index.run import COPY, RunFolder
+from proponent.index.signs import encode_signs
+from proponent.index.sketch import Sketch
 from proponent.index.storage import read_tensors, write_table, write_tensors
 from proponent.index.whitening import unpack_block, whitening_of
 from proponent.progress import Advance
@@ -41,13 +44,15 @@ class Build:
     """A run that is being built.
 
     blocks: number of blocks b.  damping: of R_train, as in the spec; None where R_train is taken for the
-    identity.  extractor: makes its features; None where only later tasks are run.
+    identity.  sketch: whose signs a compact run stores; None for a full one.  extractor: makes its features;
+    None where only later tasks are run.
     """
 
     folder: RunFolder
     marks: Marks
     blocks: int
     damping: float | str | None
+    sketch: Sketch | None = None
     extractor: FeatureExtractor | None = None
 
     @property
@@ -124,11 +129,22 @@ def features(builds: Sequence[Build], shard: int, output: str, advance: Advance)
         finite = part.norm(dim=1).isfinite()
         kept = list(compress(staged.passages, finite.tolist()))
         dropped = [passage.id for passage in compress(staged.passages, (~finite).tolist())]
-        rows = encode(part if not dropped else part[finite])
-        written = _written(build.folder.features(shard), rows)
+        written = _written_features(build, shard, part if not dropped else part[finite])
         examples = build.folder.examples(shard)
         write_table(examples, passage_columns(kept), partial(written.setdefault, examples))
         build.marks.write(features_name(shard), written, rows=len(kept), not_finite=dropped)
+
+
+def _written_features(build: Build, shard: int, rows: Tensor) -> Checksums:
+    """Write a shard's features φ [n, d], to be whitened, or what the index of a compact run keeps of them."""
+    if build.sketch is None:
+        return _written(build.folder.features(shard), encode(rows))
+    blocks = [unpack_block(build.read(START, build.folder.whitening(b))) for b in range(build.blocks)]
+    norms = row_norms(rows)
+    for part, block in zip(split_blocks(rows, build.blocks), blocks, strict=True):
+        part.copy_(block.whiten(part))
+    stored = {**encode_signs(rows, row_norms(rows), build.sketch), "feature_norm": norms}
+    return _written(build.folder.index(shard), stored)
 
 
 def hessian_part(build: Build, span: int, block: int) -> Checksums:
@@ -185,6 +201,8 @@ def _written(file: Path, tensors: dict[str, Tensor]) -> Checksums:
 
 def later_stages(build: Build) -> dict[str, list[Task]]:
     """The tasks after the features by the title of their stage; those of one stage run in any order."""
+    if build.sketch is not None:  # its rows were whitened and encoded as they came
+        return {}
     blocks, spans, groups = range(build.blocks), range(len(build.spans)), range(len(build.groups))
     return {
         "R_train": [Task(hessian_part, (span, b)) for span in spans for b in blocks],
@@ -201,8 +219,9 @@ def finish(build: Build) -> None:
     kept = [task.name for task in tasks if task.function is not hessian_part]
     checksums = {folder.manifest: checksum(folder.manifest), **marks.checksums([START, *kept])}
     for shard in shards:
-        task, file = features_name(shard), folder.examples(shard)
-        checksums[marks.sound(task, file)] = marks.files(task)[file]
+        task, files = features_name(shard), [folder.examples(shard)]
+        for file in files if build.sketch is None else [*files, folder.index(shard)]:
+            checksums[marks.sound(task, file)] = marks.files(task)[file]
     plan, rows = marks.read(PLAN)["shards"], [build.rows(shard) for shard in shards]
     tokens, empty, short = (sum(part[name] for part in plan) for name in ("tokens", "empty", "too_short"))
     broken = [id for shard in shards for id in marks.read(features_name(shard))["not_finite"]]

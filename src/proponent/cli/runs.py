@@ -24,6 +24,7 @@ MOMENTS = option(
     "From a sample, in two forms, none, or of an optimizer.pt.", metavar="sample|kronecker|none|FILE"
 )
 HESSIAN = choice("R_train, or the identity in its place; by itself as V is.", "train", "identity")
+SIZE = option("Of a passage in the index: full, or a power of two.", metavar="64B...4KB...128KB|full")
 LENGTH = number("Longest chunk, in tokens; by itself 512 or the model's most.", least=2)
 DAMPING = option("Of R_train: a rule, or relative to its mean eigenvalue.", metavar="oas|ledoit-wolf|X")
 METHOD = option(
@@ -45,6 +46,7 @@ def index(
     output_function: Annotated[str, choice("Of the passages' tokens.", "loss", "margin", "logit")] = "loss",
     max_length: Annotated[int | None, LENGTH] = None,
     batch_tokens: Annotated[int, number("Tokens computed at once, padding included.")] = 2048,
+    size: Annotated[str, SIZE] = "full",
     damping: Annotated[str, DAMPING] = "oas",
     dtype: Annotated[str, choice("Of the matrix products.", "float32", "bfloat16")] = "float32",
     id_field: options.IdField = None,
@@ -68,7 +70,7 @@ def index(
     text, run = options.read_sources(corpus, words, **how)
     length, added = max_length or 0, _number_or_word(damping)
     spec = pp.FeatureSpec(model, dim, layer_groups, second_moment, output=output_function, max_length=length)
-    spec = replace(spec, batch_tokens=batch_tokens, damping=added, dtype=dtype, seed=seed)
+    spec = replace(spec, batch_tokens=batch_tokens, damping=added, dtype=dtype, seed=seed, size=size)
     spec = spec if hessian is None else replace(spec, hessian=hessian)
     if spec.hessian == "identity" and damping != "oas":
         raise InputError("--damping is of R_train, which this run takes for the identity; leave it out")
@@ -76,6 +78,26 @@ def index(
         ways = parts.Ways(workers, ray, task, finish)
         made = parts.build(ways, text, spec, run, device, trust_remote_code)
     if made is not None:
+        _show_summary(made)
+
+
+@verb()
+def compact(
+    run: options.Run,
+    output: Annotated[Path, typer.Argument(help="Folder of the compact run.", metavar="OUTPUT")],
+    size: Annotated[str, SIZE] = "4KB",
+    as_json: options.Json = False,
+) -> None:
+    """Make a small index of a full one: signs of its rows, a few kilobytes a passage.
+
+    Run it again to go on after an interruption.
+    """
+    options.require_folder(output)
+    with resumable():
+        made = pp.compact(run, output, size, OnStderr())
+    if as_json:
+        show_json(pp.info(output).values)
+    else:
         _show_summary(made)
 
 

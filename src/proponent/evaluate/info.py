@@ -13,6 +13,7 @@ from typing import Any
 from proponent.attribute.attribution import Attribution
 from proponent.errors import InputError
 from proponent.evaluate.text import labelled
+from proponent.index.codec import CODE_BYTES
 from proponent.index.mix import crossing_rank
 from proponent.index.run import Index
 
@@ -96,7 +97,7 @@ def _run_rows(facts: Mapping[str, Any]) -> dict[str, str | None]:
         "size on disk": f"{facts['bytes'] / 2**20:,.1f} MiB",
         "settings": "\n".join(f"{name}: {value}" for name, value in facts["spec"].items()),
         "dimension": f"{facts['dim']:,} = {facts['blocks']} blocks x {side} x {side}",
-        "codec": facts["codec"],
+        "codec": _codec(facts),
         "layers": "\n".join(_readable_block(name, paths) for name, paths in facts["layers"].items()),
         "left out": _left_out(facts["uncovered"]),
         "R_train": "eigenvalues, damped: "
@@ -121,6 +122,13 @@ def _results_rows(facts: Mapping[str, Any]) -> dict[str, str | None]:
         "opponents a query": str(facts["opponents"]),
         "top proponent is gold": judged and f"{facts['top_gold']:,} of {judged:,} queries",
     }
+
+
+def _codec(facts: Mapping[str, Any]) -> str:
+    size = facts["spec"]["size"]
+    if not size:
+        return f"{facts['codec']}, {CODE_BYTES * facts['dim']:,} bytes a passage"
+    return f"{facts['codec']} of {8 * size:,} coordinates of a sketch, {size:,} bytes a passage"
 
 
 def _skipped(empty: int, too_short: int, not_finite: Sequence[str]) -> str:

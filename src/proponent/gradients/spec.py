@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +17,16 @@ OUTPUTS = ("loss", "margin", "logit")
 DTYPES = ("float32", "bfloat16")
 MOMENTS = ("sample", "kronecker", "none")
 HESSIANS = ("train", "identity")
+SIZES = (64, 2**17)  # bytes a passage of a compact index, the least and the most
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes a passage of ``4096``, ``4KB`` or ``512B``; 0 for ``full``.  InputError for any other."""
+    found = re.fullmatch(r"(\d{1,6})\s*(k?)b?", str(size).strip().lower())
+    made = int(found[1]) * (1024 if found[2] else 1) if found else 0 if size == "full" else -1
+    if made != 0 and (made not in range(SIZES[0], SIZES[1] + 1) or made & (made - 1)):
+        raise InputError(f"size is '{size}'; give 64B, 128B, ... 1KB, 2KB, 4KB, ... 128KB, or full")
+    return made
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,8 @@ class FeatureSpec:
     second_moment: ``sample`` (rank one, estimated on ``moment_sample`` passages), ``kronecker`` (two full
         factors a matrix, estimated on them), ``none`` (ones), or the path of an optimizer checkpoint (a
         Hugging Face Trainer's ``optimizer.pt``).
+    size: bytes a passage in the index, a power of two from 64 to 131,072 (or text such as ``4KB``): signs of
+        a sketch of the feature; 0 or ``full`` for two bytes a coordinate.
     hessian: ``train`` (R_train over the corpus) or ``identity`` (only each block's mean eigenvalue: blocks
         may then be of any width); empty for identity with kronecker moments, and for train otherwise.
     output: function of the passages' tokens whose gradient is taken: ``loss``, ``margin`` or ``logit``.
@@ -52,6 +65,7 @@ class FeatureSpec:
     dtype: str = "float32"
     seed: int = 0
     hessian: str = ""
+    size: int | str = 0
 
     def __post_init__(self) -> None:
         if os.path.isdir(self.model):  # so that the run can be traced from another directory
@@ -70,6 +84,7 @@ class FeatureSpec:
         for name in ("dim", "layer_groups", "moment_sample", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        object.__setattr__(self, "size", parse_size(self.size))
         if self.max_length < 2 and self.max_length != 0:
             raise InputError(f"max_length is {self.max_length}; a chunk needs 2 tokens to predict one")
         for name, choices in (("output", OUTPUTS), ("dtype", DTYPES), ("hessian", HESSIANS)):

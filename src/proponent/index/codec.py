@@ -1,4 +1,4 @@
-"""How rows of features are stored: two bytes a coordinate and a scale a row; only this file knows codes."""
+"""How rows of features are stored: two bytes a coordinate and a scale a row, or a bit (``signs.py``)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from proponent.index.norms import row_norms
+from proponent.index.signs import SignProducts, SignRows
 from proponent.products import product
 
 try:
@@ -17,9 +19,8 @@ try:
 except ImportError:  # installed without a C compiler, or a processor that it does not know
     _code_products = None  # type: ignore[assignment]
 
-CODEC = "float16"
-# A row whose norm is below this has squares that float32 cannot hold.
-SQUARES_VANISH = 1e-12
+CODEC, SIGNS = "float16", "signs"
+CODE_BYTES = 2  # of a coordinate in float16
 ENCODED = 64  # rows that are encoded or decoded at a time
 DECODED = 128  # rows that are decoded at a time for a product, few enough to stay in the caches
 FEW = 16  # up to so many vectors are multiplied with the codes as they are stored
@@ -84,6 +85,11 @@ class Rows:
         return product(vectors, self.codes[:, start:stop].to(torch.float32)).mul_(self.scale)
 
 
+def stored_rows(tensors: Mapping[str, Tensor]) -> Rows | SignRows:
+    """Rows from the tensors of a file, whichever codec made them."""
+    return SignRows.stored(tensors) if tensors["codes"].dtype == torch.uint8 else Rows.stored(tensors)
+
+
 def encode(rows: Tensor) -> dict[str, Tensor]:
     """Encode rows [n, d] float32 as ``codes`` [n, d] float16, ``scale`` and ``norms`` [n] float32.
 
@@ -100,23 +106,16 @@ def encode(rows: Tensor) -> dict[str, Tensor]:
     return {"codes": codes, "scale": scale, "norms": norms}
 
 
-def row_norms(rows: Tensor) -> Tensor:
-    """Norms [n] of rows [n, d] of any size, in their precision: their squares need not fit into float32."""
-    norms: Tensor = rows.norm(dim=1)
-    # the squares of small gradients vanish in float32, and those of large ones overflow
-    rare = ~((norms > SQUARES_VANISH) & norms.isfinite())
-    norms[rare] = torch.linalg.vector_norm(rows[rare], dim=1, dtype=torch.float64).to(norms.dtype)
-    return norms
-
-
 class RowProducts:
     """Products of vectors [q, d] float32 with encoded rows, decoded into the same memory each time."""
 
     def __init__(self, vectors: Tensor) -> None:
         self._vectors = vectors.contiguous()
 
-    def of(self, rows: Rows) -> Tensor:
-        """``vectors · rowsᵀ`` [q, n] float32."""
+    def of(self, rows: Rows | SignRows) -> Tensor:
+        """``vectors · rowsᵀ`` [q, n] float32; of signs, as they estimate it."""
+        if isinstance(rows, SignRows):
+            return self._sign_products.of(rows)
         codes = rows.codes
         few = _code_products is not None and 0 < len(self._vectors) <= FEW
         if few and codes.dtype == torch.float16 and codes.is_contiguous():
@@ -143,6 +142,10 @@ class RowProducts:
         strips = -(-rows // _code_products.ROWS)
         each = max(1, -(-strips // self._threads)) * _code_products.ROWS
         return [(begin, min(begin + each, rows)) for begin in range(0, max(1, rows), each)]
+
+    @cached_property
+    def _sign_products(self) -> SignProducts:
+        return SignProducts(self._vectors)
 
     @cached_property
     def _threads(self) -> int:

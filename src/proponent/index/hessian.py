@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proponent.index.codec import row_norms
+from proponent.index.norms import row_norms
 from proponent.products import product
 
 # Rows of a block that are summed or mirrored at a time: they stay in the caches.

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from proponent.errors import InputError
 from proponent.files import checksum, read_checksummed_json, read_json
-from proponent.index.codec import Rows
+from proponent.index.codec import Rows, stored_rows
 from proponent.index.damping import check_damping
 from proponent.index.hessian import HessianBlock
 from proponent.index.search import Shard
+from proponent.index.sketch import Sketch
 from proponent.index.storage import read_ahead, read_table, read_tensors
 from proponent.index.whitening import (
     BlockWhitening,
@@ -32,6 +33,8 @@ from proponent.threads import one_ahead
 FORMAT = 3
 # Parts of run.json: versions, threads and, of these, the rows that second moments were sampled on.
 MADE_WITH, SAMPLE = "made_with", "sample"
+EARLIER = {"hessian": "train", "size": 0}  # settings of runs that were made before there was a choice
+COMPACTED = "compacted"  # of run.json: the full run that a compact one was made of, if it was
 COPY = "run"  # the part of done.json that holds run.json once more, to make it again from
 REPAIR = "make it again with: proponent check RUN --repair"
 ANEW = "remove the folder and index the corpus again with the same command"
@@ -115,9 +118,11 @@ class Index:
             raise InputError(f"{path}: this run is unfinished; run the same 'proponent index' again to go on")
         self.summary = read_checksummed_json(self.folder.done)
         self._checked: dict[Path, tuple[int, int]] = {}  # size and time of change when last compared
-        self._sound(self.folder.manifest)
+        self.sound(self.folder.manifest)
         if damping is not None and self.white:
             raise InputError(f"{path}: this run has no R_train that could be damped; it takes the identity")
+        if damping is not None and self.sketch is not None:
+            raise InputError(f"{path}: rows of signs cannot be whitened anew; compact the full run so damped")
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -145,9 +150,15 @@ class Index:
         return bool(self.spec["hessian"] == "identity")
 
     @cached_property
+    def sketch(self) -> Sketch | None:
+        """What the rows of a compact index are signs of; None for a full one."""
+        return sketch_of(self.spec, self.dim)
+
+    @cached_property
     def whitening(self) -> Whitening:
         """The whitening of all blocks, with the given damping or the run's."""
-        return Whitening(tuple(self._redamped or map(unpack_block, self._blocks(self.folder.whitening))))
+        blocks = tuple(self._redamped or map(unpack_block, self._blocks(self.folder.whitening)))
+        return Whitening(blocks, self.sketch)
 
     @cached_property
     def _redamped(self) -> list[BlockWhitening]:
@@ -200,15 +211,15 @@ class Index:
         The next is read and checked while one is used.
         """
         wanted = (part for part in self._filled() if numbers is None or part[0] in numbers)
-        filled = one_ahead(wanted, lambda shard: read_ahead(self._sound(self.folder.index(shard[0]))))
-        return (self._shard(number, first) for number, first, _ in filled)
+        filled = one_ahead(wanted, lambda shard: read_ahead(self.sound(self.folder.index(shard[0]))))
+        return (self.shard(number, first) for number, first, _ in filled)
 
     def only(self, positions: Tensor) -> Iterator[Shard]:
         """The rows at ascending positions [m], from the shards that have any; there they are rows 0 to m."""
         for number, first, count in self._filled():
             begin, end = torch.searchsorted(positions, torch.tensor([first, first + count])).tolist()
             if begin < end:
-                yield self._shard(number, first).only(positions[begin:end] - first, begin)
+                yield self.shard(number, first).only(positions[begin:end] - first, begin)
 
     def _filled(self) -> Iterator[tuple[int, int, int]]:
         """Number, first position and rows of the shards; one whose gradients were all broken has none."""
@@ -218,17 +229,18 @@ class Index:
             (number, first, n) for number, (first, n) in enumerate(zip(firsts, counts, strict=False)) if n
         )
 
-    def _shard(self, number: int, first: int) -> Shard:
+    def shard(self, number: int, first: int = 0) -> Shard:
+        """The rows of one shard, whose positions begin at ``first``."""
         stored = self._read(self.folder.index(number))
-        rows = Rows.stored(stored)
-        if self._rewhitening:
+        rows = stored_rows(stored)
+        if self._rewhitening and isinstance(rows, Rows):
             rows = Rows.in_memory(self._rewhitening(rows.decode()))
         return Shard(first, rows, stored["feature_norm"])
 
     def rows(self) -> Iterator[Passage]:
         """All passages in the order of the rows."""
         for shard in range(len(self.summary["shards"])):
-            for row in read_table(self._sound(self.folder.examples(shard))).to_pylist():
+            for row in read_table(self.sound(self.folder.examples(shard))).to_pylist():
                 yield Passage(**row)
 
     def passages(self, positions: Sequence[int]) -> dict[int, Passage]:
@@ -239,7 +251,7 @@ class Index:
             by_shard.setdefault(bisect.bisect_right(starts, position) - 1, []).append(position)
         found = {}
         for shard, members in by_shard.items():
-            table = read_table(self._sound(self.folder.examples(shard)))
+            table = read_table(self.sound(self.folder.examples(shard)))
             for position in members:  # by slices, since pyarrow imports pandas to take a list of rows
                 (row,) = table.slice(position - starts[shard], 1).to_pylist()
                 found[position] = Passage(**row)
@@ -253,17 +265,17 @@ class Index:
     def check(self) -> int:
         """Compare every file with its checksum; the number of files, or InputError for the first bad one."""
         for name in self.summary["checksums"]:
-            self._sound(self.folder.path / name)
+            self.sound(self.folder.path / name)
         return len(self.summary["checksums"])
 
     def _blocks(self, place: Callable[[int], Path]) -> Iterator[dict[str, Tensor]]:
         return (self._read(place(b)) for b in range(self.blocks))
 
     def _read(self, path: Path) -> dict[str, Tensor]:
-        return read_tensors(self._sound(path))
+        return read_tensors(self.sound(path))
 
-    def _sound(self, path: Path) -> Path:
-        """The path, after its bytes were compared with the checksum; once for each change of the file."""
+    def sound(self, path: Path) -> Path:
+        """A file's path, after its bytes were compared with the checksum, once for each change of it."""
         if not path.is_file():
             raise InputError(f"{path}: missing; {REPAIR}")
         found = path.stat()
@@ -286,5 +298,11 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
             f"{folder.path}: run format {found}, but this version of proponent reads format {FORMAT}; {ANEW}"
         )
     if isinstance(spec := manifest.get("spec"), dict):
-        spec.setdefault("hessian", "train")  # runs that were made before there was a choice
+        for name, value in EARLIER.items():
+            spec.setdefault(name, value)
     return manifest
+
+
+def sketch_of(spec: Mapping[str, Any], dim: int) -> Sketch | None:
+    """The sketch of a compact run, by its spec, for features of d coordinates; None for a full run."""
+    return Sketch(dim, 8 * int(spec["size"]), int(spec["seed"])) if spec["size"] else None

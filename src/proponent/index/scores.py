@@ -16,8 +16,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from proponent.index.codec import RowProducts, row_norms
+from proponent.index.codec import RowProducts
 from proponent.index.mix import TaskMix, TaskSubspace, whiten_precisely
+from proponent.index.norms import row_norms
 from proponent.index.search import Found, Shard, keep_best
 from proponent.index.whitening import Whitening
 from proponent.products import product
@@ -65,7 +66,7 @@ class QueryTerms:
         if name == "train":
             return self.whitened.float()
         beyond = self._split[1].float()
-        return beyond if beyond.numel() else torch.zeros_like(self.features)
+        return beyond if beyond.numel() else torch.zeros_like(self.whitened, dtype=torch.float32)
 
     def directions(self, inner: InnerProduct) -> Tensor:
         """v = R⁻¹ φ_q [q, d] float64: ``v · φ_m`` is the inner product, before any norm."""

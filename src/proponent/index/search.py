@@ -12,6 +12,7 @@ from torch import Tensor
 
 from proponent.index.background import Background
 from proponent.index.codec import Rows
+from proponent.index.signs import SignRows
 
 # Shards whose scores are sorted together: sorting costs as much for one as for many.
 TOGETHER = 16
@@ -26,7 +27,7 @@ class Shard:
     """
 
     first: int
-    rows: Rows
+    rows: Rows | SignRows
     feature_norms: Tensor
 
     def __len__(self) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from proponent.index.codec import row_norms
+from proponent.errors import InputError
+from proponent.index.norms import row_norms
 from proponent.index.scores import InnerProduct
 from proponent.index.search import Shard
 from proponent.index.whitening import Whitening
@@ -20,6 +21,7 @@ def unit_rows(shards: Iterable[Shard], inner: InnerProduct, whitening: Whitening
     """Unit vectors [n, d] float32 of all passages of the shards, whose products are cosines under R⁻¹.
 
     R is that of the inner product, whether it scales to unit norm or not; a row without a norm is 0.
+    Raises InputError for R = I in a compact index, which keeps no features to compare without R_train.
     """
     parts = [
         _unit(part.rows.decode(), inner, whitening) for shard in shards for part in shard.parts(TOGETHER)
@@ -39,6 +41,11 @@ def similarities(shards: Iterable[Shard], inner: InnerProduct, whitening: Whiten
 
 
 def _unit(psi: Tensor, inner: InnerProduct, whitening: Whitening) -> Tensor:
+    if inner.hessian == "none" and whitening.sketch is not None:
+        raise InputError(
+            "a compact index compares passages with each other under R_train alone, and this method has no "
+            "Hessian; choose another method or the full run"
+        )
     if inner.hessian == "none":
         psi = whitening.unwhiten(psi)
     elif inner.mix is not None:

@@ -20,13 +20,13 @@ from torch import Tensor
 from proponent.errors import InputError
 from proponent.files import written_whole
 
-DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16"}
+DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8"}
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], note: Callable[[str], object] | None = None
 ) -> None:
-    """Write named float tensors as safetensors; the bytes depend on names and values alone.
+    """Write named tensors as safetensors; the bytes depend on names and values alone.
 
     Not by its ``save_file``, which writes aside by itself: under a random name, which would stay for good
     when the process is killed, and for no other user to read.  note: as of ``written_whole``.

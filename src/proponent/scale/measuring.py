@@ -209,4 +209,4 @@ class _Bench:
     def _build(self, name: str, blocks: int) -> Build:
         folder = RunFolder(self.folder / name)
         damping = None if self.spec.hessian == "identity" else self.spec.damping
-        return Build(folder, Marks(folder), blocks, damping, self.extractor)
+        return Build(folder, Marks(folder), blocks, damping, extractor=self.extractor)

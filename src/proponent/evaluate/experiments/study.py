@@ -219,7 +219,7 @@ class Study(ABC):
         return self._made_like(self.index, changes)
 
     def _made_like(self, index: Index, changes: Sequence[dict[str, Any]]) -> list[Path]:
-        spec = FeatureSpec.from_dict(index.spec)
+        spec = replace(FeatureSpec.from_dict(index.spec), size=0)
         folders = [self.given.run / "variants" / file_name(str(change)) for change in changes]
         missing = {
             folder: replace(spec, **change)

@@ -1,0 +1,154 @@
+"""Compact runs: made as the features come, or of a finished full run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from proponent.build.folder import UNCOVERED, building, check_folder, remove_leftovers
+from proponent.build.marks import Marks
+from proponent.errors import InputError
+from proponent.files import checksum, write_checksummed_json, write_json, written_whole
+from proponent.gradients.spec import FeatureSpec, parse_size
+from proponent.index.codec import SIGNS, Rows
+from proponent.index.hessian import TraceSum, split_blocks
+from proponent.index.run import COMPACTED, COPY, MADE_WITH, Index, RunFolder, sketch_of
+from proponent.index.signs import encode_signs
+from proponent.index.sketch import Sketch
+from proponent.index.storage import write_tensors
+from proponent.index.whitening import ScaledIdentity
+from proponent.progress import Progress, Silent
+
+
+def check_size(spec: FeatureSpec) -> None:
+    """Raise InputError for a compact run that cannot be made in one pass."""
+    if spec.size and spec.hessian != "identity":
+        raise InputError(
+            "a compact run is whitened as it is made, so R_train has to be the identity; use --second-moment "
+            "kronecker, or make the full run and then: proponent compact RUN OUTPUT"
+        )
+
+
+def whitening_of_sample(features: Tensor, blocks: int) -> list[ScaledIdentity]:
+    """The whitening of each block by the mean eigenvalue of a sample of features φ [n, d], if finite."""
+    finite, made = features[features.norm(dim=1).isfinite()], []
+    for part in split_blocks(finite, blocks):
+        trace = TraceSum(part.shape[1])
+        trace.add(part)
+        made.append(ScaledIdentity(trace.mean_eigenvalue, trace.width))
+    return made
+
+
+def compact(
+    run: str | Path, output: str | Path, size: int | str = 4096, progress: Progress | None = None
+) -> Index:
+    """Make a compact run of a finished full one: a bit a coordinate of a sketch of its rows.
+
+    size: bytes a passage, as of ``FeatureSpec.size``.  The new run needs the old one only to give certified
+    answers.  Interrupted and called again, it goes on and ends with the same bytes; a finished run is
+    compared with its checksums.
+    Raises InputError for what is no full run, a size of none, and a folder of other things.
+    """
+    index, progress = Index(run), progress or Silent()
+    if index.sketch is not None:
+        raise InputError(f"{run}: this run is compact already; give the full run that it was made of")
+    if not parse_size(size):
+        raise InputError(f"size is '{size}', which is what the run has; give 4KB or another size")
+    spec = {**index.spec, "size": parse_size(size)}
+    made_of = {"run": str(index.folder.path.absolute()), "checksum": checksum(index.folder.done)}
+    manifest = {**index.manifest, "spec": spec, "codec": SIGNS, COMPACTED: made_of}
+    folder = RunFolder(Path(output))
+    with building(folder):
+        compared = {name: value for name, value in manifest.items() if name not in (MADE_WITH, UNCOVERED)}
+        check_folder(folder, compared)
+        if there := folder.done.is_file():
+            remove_leftovers(folder)
+        else:
+            write_json(folder.manifest, manifest)
+            _fill(index, folder, manifest, progress)
+    made = Index(folder.path)
+    if there:  # it may have been damaged since it was made
+        made.check()
+    return made
+
+
+def _fill(index: Index, folder: RunFolder, manifest: dict[str, Any], progress: Progress) -> None:
+    """Write all of a compact run but ``run.json``, what of it is not there yet."""
+    marks, tasks, sketch = Marks(folder), ["copies"], sketch_of(manifest["spec"], index.dim)
+    assert sketch is not None
+    if not marks.done("copies"):
+        there = index.folder
+        same = [there.moments, there.sides, *map(there.whitening, range(index.blocks))]
+        marks.write("copies", dict(_copied(index, folder, file) for file in same))
+    with progress.stage("compacting", len(index), "rows") as advance:
+        for number, count in enumerate(index.summary["shards"]):
+            tasks.append(f"compact-{number:05d}")
+            if not marks.done(tasks[-1]):
+                marks.write(tasks[-1], _compact_shard(index, folder, number, sketch))
+            advance(count)
+    checksums = {folder.manifest: checksum(folder.manifest), **marks.checksums(tasks)}
+    named = {file.relative_to(folder.path).as_posix(): found for file, found in sorted(checksums.items())}
+    write_checksummed_json(folder.done, {**index.summary, "checksums": named, COPY: manifest})
+    remove_leftovers(folder)
+
+
+def compacted_again(compact: Index, damaged: Collection[str]) -> list[str]:
+    """Make damaged files of a compact run again of the full one; their names.
+
+    Raises InputError where that is not there or is another by now.
+    """
+    index, folder = full_run(compact), compact.folder
+    for name in damaged:
+        place, number = folder.path / name, Path(name).stem
+        if place.parent == folder.index(0).parent:
+            assert compact.sketch is not None
+            _compact_shard(index, folder, int(number), compact.sketch)
+        else:
+            _copied(index, folder, index.folder.path / name)
+    return list(damaged)
+
+
+def full_run(compact: Index) -> Index:
+    """The full run that a compact one was made of.
+
+    Raises InputError for a run that was made of none, and where that is not there or is another by now.
+    """
+    made_of = compact.manifest.get(COMPACTED)
+    if made_of is None:
+        raise InputError(
+            f"{compact.folder.path}: was not made of a full run, so there are no full rows; make one with "
+            "'proponent index' and then 'proponent compact'"
+        )
+    index = Index(made_of["run"])
+    if checksum(index.folder.done) != made_of["checksum"]:
+        raise InputError(
+            f"{made_of['run']}: is not the run any more that {compact.folder.path} was made of; "
+            "compact it again"
+        )
+    return index
+
+
+def _compact_shard(index: Index, folder: RunFolder, number: int, sketch: Sketch) -> dict[Path, str]:
+    """Write one shard of a compact run; the checksums of its files."""
+    shard, place = index.shard(number), folder.index(number)
+    assert isinstance(shard.rows, Rows)
+    tensors = {
+        **encode_signs(shard.rows.decode(), shard.rows.norms, sketch),
+        "feature_norm": shard.feature_norms,
+    }
+    written = dict([_copied(index, folder, index.folder.examples(number))])
+    write_tensors(place, tensors, partial(written.setdefault, place))
+    return written
+
+
+def _copied(index: Index, folder: RunFolder, file: Path) -> tuple[Path, str]:
+    """Copy a file of a run to its place in another; its new path and its checksum."""
+    name = file.relative_to(index.folder.path)
+    with written_whole(folder.path / name) as part:
+        shutil.copyfile(index.sound(file), part)
+    return folder.path / name, index.summary["checksums"][name.as_posix()]

@@ -1,0 +1,154 @@
+"""Rows of a compact index: a bit a coordinate of a sketched row, and products with them.
+
+A row ψ is stored as the signs s = sign(Sψ) of its sketch, its norm and the scale ``‖ψ‖² / ‖Sψ‖₁``, so that
+``scale · ⟨s, Sv⟩`` estimates ``⟨v, ψ⟩`` without bias for any v (docs/theory.md, "One bit a coordinate").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from proponent.index.sketch import Sketch
+from proponent.products import product
+
+try:
+    from proponent.index import _sign_products
+except ImportError:  # installed without a C compiler, or a processor that it does not know
+    _sign_products = None  # type: ignore[assignment]
+
+PLANES = (
+    6  # bits of a coordinate of a vector that is multiplied with signs: rounding adds 1 % to signs' variance
+)
+LEVELS = 2**PLANES - 1  # its largest odd number
+WORD = 64  # signs that are stored together
+ENCODED = 64  # rows that are encoded at a time
+DECODED = 128  # rows that are decoded at a time where nothing is compiled
+
+
+@dataclass(frozen=True)
+class SignRows:
+    """Rows [n, m] of signs, as ``encode_signs`` makes them.
+
+    codes: [n, m / 8] uint8, coordinate j is bit j mod 8 of byte j / 8, 1 for a sign of +1.  scale, norms: [n]
+    float32; norms are of the rows before they were sketched.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    norms: Tensor
+
+    @classmethod
+    def stored(cls, tensors: Mapping[str, Tensor]) -> SignRows:
+        """Rows from the tensors that ``encode_signs`` gave."""
+        return cls(tensors["codes"], tensors["scale"], tensors["norms"])
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def dim(self) -> int:
+        """Coordinates m of a row."""
+        return self.codes.shape[1] * 8
+
+    def part(self, start: int, stop: int) -> SignRows:
+        """Rows start..stop."""
+        return SignRows(self.codes[start:stop], self.scale[start:stop], self.norms[start:stop])
+
+    def only(self, rows: Tensor) -> SignRows:
+        """Some rows [m]."""
+        return SignRows(self.codes[rows], self.scale[rows], self.norms[rows])
+
+    def signs(self) -> Tensor:
+        """Signs [n, m] ±1 float32."""
+        bits = np.unpackbits(self.codes.contiguous().numpy(), axis=1, bitorder="little")
+        return torch.from_numpy(bits).float().mul_(2).sub_(1)
+
+    def decode(self) -> Tensor:
+        """All rows [n, m] float32: ``scale · s``, whose products with vectors are those of the rows."""
+        return self.signs().mul_(self.scale[:, None])
+
+
+def encode_signs(rows: Tensor, norms: Tensor, sketch: Sketch) -> dict[str, Tensor]:
+    """Encode rows ψ [n, d] of norms [n] as ``codes`` [n, m / 8] uint8, ``scale`` and ``norms`` [n].
+
+    A row of zeros has a scale of 0.
+    """
+    codes, scale = torch.empty(len(rows), sketch.size // 8, dtype=torch.uint8), torch.zeros(len(rows))
+    for start in range(0, len(rows), ENCODED):
+        part = slice(start, start + ENCODED)
+        # of unit norm first: squares of small gradients vanish in float32
+        sketched = sketch(rows[part] / torch.where(norms[part] > 0, norms[part], 1.0)[:, None])
+        codes[part] = torch.from_numpy(np.packbits((sketched >= 0).numpy(), axis=1, bitorder="little"))
+        sums = sketched.abs().sum(1)
+        scale[part] = torch.where(sums > 0, norms[part] / sums, 0.0)
+    return {"codes": codes, "scale": scale, "norms": norms}
+
+
+class SignProducts:
+    """Products of vectors [q, m] with rows of signs.
+
+    A vector is rounded to odd multiples of a step that reach its largest coordinate, ``PLANES`` bits each:
+    then all sums are whole numbers, and the same whoever makes them.
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        largest = vectors.abs().amax(1, keepdim=True) if vectors.numel() else vectors[:, :1]
+        self._step = torch.where(largest > 0, largest / LEVELS, torch.ones_like(largest)).float()
+        self._vectors = vectors
+
+    def of(self, rows: SignRows) -> Tensor:
+        """``vectors · rowsᵀ`` [q, n] float32."""
+        whole = self._counted(rows) if _sign_products is not None else self._decoded(rows)
+        return whole.mul_(self._step).mul_(rows.scale)
+
+    def _decoded(self, rows: SignRows) -> Tensor:
+        """Whole products [q, n], of signs as floats: exact below 2^24."""
+        made = [
+            product(self._odd, rows.part(at, at + DECODED).signs()) for at in range(0, len(rows), DECODED)
+        ]
+        return torch.cat(made, 1) if made else torch.empty(len(self._odd), 0)
+
+    def _counted(self, rows: SignRows) -> Tensor:
+        """The same by the compiled module, each thread a range of rows."""
+        words, count = rows.dim // WORD, len(rows)
+        made = np.empty((len(self._odd), count), dtype=np.int32)
+        codes = rows.codes.contiguous().numpy()
+        run = partial(_sign_products.count_differences, self._planes, codes, made, PLANES, words)
+        strips = -(-count // _sign_products.ROWS)
+        each = max(1, -(-strips // self._threads)) * _sign_products.ROWS
+        own, *others = [(begin, min(begin + each, count)) for begin in range(0, max(1, count), each)]
+        running = [self._workers.submit(run, *share) for share in others]
+        run(*own)
+        for share in running:
+            share.result()
+        counts: Tensor = torch.from_numpy(made)
+        whole: Tensor = (LEVELS * rows.dim - 2 * counts).float()
+        return whole
+
+    @cached_property
+    def _odd(self) -> Tensor:
+        """Vectors [q, m] over their step: odd whole numbers from −LEVELS to LEVELS, float32."""
+        odd = (self._vectors.float() / self._step).sub_(1).div_(2).round_().mul_(2).add_(1)
+        return odd.clamp_(-LEVELS, LEVELS)
+
+    @cached_property
+    def _planes(self) -> np.ndarray:
+        """Bits b_k [q, PLANES, m / 8] of the vectors: each coordinate is ``2 Σ_k 2^k b_k − LEVELS``."""
+        levels = ((self._odd + LEVELS) / 2).to(torch.uint8).numpy()
+        planes = [np.packbits(levels >> k & 1, axis=1, bitorder="little") for k in range(PLANES)]
+        return np.stack(planes, 1)
+
+    @cached_property
+    def _threads(self) -> int:
+        return torch.get_num_threads()
+
+    @cached_property
+    def _workers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max(1, self._threads - 1))

@@ -1,0 +1,143 @@
+"""Signs of a sketch: products compiled and decoded, what they estimate, and how far they are off."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from proponent.index import signs
+from proponent.index.norms import row_norms
+from proponent.index.signs import LEVELS, PLANES, SignProducts, SignRows, encode_signs
+from proponent.index.sketch import Sketch, hadamard
+
+DIM, SIZE = 700, 256
+MODULE = vars(signs)["_sign_products"]
+compiled = pytest.mark.skipif(MODULE is None, reason="the module was not compiled")
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def encoded(rows: Tensor, sketch: Sketch) -> SignRows:
+    return SignRows.stored(encode_signs(rows, row_norms(rows), sketch))
+
+
+def matrix(sketch: Sketch) -> Tensor:
+    """S [m, d], a column at a time."""
+    return sketch(torch.eye(sketch.dim, dtype=torch.float64)).T
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 64])
+def test_hadamards_matrix_is_sylvesters(size: int) -> None:
+    expected = torch.ones(1, 1)
+    while len(expected) < size:
+        expected = torch.cat([torch.cat([expected, expected], 1), torch.cat([expected, -expected], 1)])
+    torch.testing.assert_close(hadamard(torch.eye(size)), expected / size**0.5)
+
+
+@pytest.mark.parametrize("dim", [1, 255, 256, 257, DIM])
+def test_a_sketch_is_a_fold_turned_and_its_transpose_is_that_of_its_matrix(dim: int) -> None:
+    sketch = Sketch(dim, SIZE, seed=3)
+    S = matrix(sketch)
+    # each column of H D₂ F D₁ has unit norm, and coordinates m apart share one, but for their sign
+    torch.testing.assert_close(S.norm(dim=0), torch.ones(dim, dtype=torch.float64))
+    alike = (S.T @ S).abs()
+    apart = torch.arange(dim)
+    same = (apart[:, None] - apart) % SIZE == 0
+    torch.testing.assert_close(alike, same.double(), atol=1e-12, rtol=0)
+    c = drawn(1, 3, SIZE).double()
+    torch.testing.assert_close(sketch.transposed(c), c @ S)
+
+
+def test_inner_products_are_kept_on_average_and_within_the_stated_variance() -> None:
+    a, b = drawn(1, 1, DIM), drawn(2, 1, DIM)
+    a[0, :40] *= 10  # few coordinates that weigh most are no harder
+    b = b + 0.3 * a
+    sketches = [Sketch(DIM, 64, seed) for seed in range(1500)]
+    found = torch.tensor([float(sketch(a) @ sketch(b).T) for sketch in sketches])
+    exact, bound = float(a @ b.T), 2 * float(a.square().sum() * b.square().sum()) / 64
+    assert abs(float(found.mean()) - exact) < 4 * float(found.std()) / len(found) ** 0.5
+    assert bound / 20 < float(found.var()) <= bound
+
+
+@compiled
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**31), rows=st.integers(0, 11), vectors=st.integers(1, 4), words=st.integers(1, 20)
+)
+def test_counted_products_are_those_of_decoded_signs_to_the_last_bit(
+    seed: int, rows: int, vectors: int, words: int
+) -> None:
+    size = 64 * words
+    bits = torch.randint(0, 256, (rows, size // 8), generator=torch.Generator().manual_seed(seed)).byte()
+    codes = SignRows(bits, drawn(seed, rows).abs(), torch.ones(rows))
+    products = SignProducts(drawn(seed + 1, vectors, size) * 10.0 ** (seed % 40 - 20))
+    counted = products.of(codes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signs, "_sign_products", None)
+        assert torch.equal(counted, products.of(codes))
+
+
+def test_products_are_those_of_vectors_rounded_to_odd_steps() -> None:
+    sketch, rows, vectors = Sketch(DIM, SIZE, 0), drawn(1, 9, DIM), drawn(2, 5, SIZE)
+    vectors[3] = 0
+    codes = encoded(rows, sketch)
+    found = SignProducts(vectors).of(codes)
+    step = vectors.abs().amax(1, keepdim=True) / LEVELS
+    error = found - vectors @ codes.decode().T
+    # each of m coordinates is off by a step at most, and by its third's root on average
+    assert (error[[0, 1, 2, 4]].abs() <= (SIZE * step[[0, 1, 2, 4]] * codes.scale)).all()
+    assert (error[[0, 1, 2, 4]].abs() <= 5 * (SIZE / 3) ** 0.5 * step[[0, 1, 2, 4]] * codes.scale).all()
+    assert (found[3].abs() <= SIZE * codes.scale).all()
+    assert LEVELS == 2**PLANES - 1
+
+
+def test_signs_of_zero_rows_and_of_tiny_and_huge_ones() -> None:
+    sketch, row = Sketch(DIM, SIZE, 0), drawn(1, 1, DIM)
+    codes = encoded(torch.cat([row * 0, row * 1e-30, row, row * 1e30]), sketch)
+    assert codes.scale[0] == 0
+    assert torch.equal(codes.codes[1], codes.codes[2])
+    assert torch.equal(codes.codes[2], codes.codes[3])
+    torch.testing.assert_close(codes.scale[1:] / codes.norms[1:], (codes.scale[2] / codes.norms[2]).expand(3))
+
+
+def test_an_estimate_is_right_on_average_and_its_error_is_normal_with_the_stated_deviation() -> None:
+    """docs/theory.md: given Sψ with a Gaussian S, its deviation is ‖v‖ √(1 − ρ²) · scale."""
+    size, count = 512, 4000
+    row, other = drawn(1, 1, 2 * size), drawn(2, 1, 2 * size)
+    vector = 0.2 * row / row.norm() + other / other.norm()
+    rho = float(torch.cosine_similarity(vector, row))
+    errors = torch.empty(count)
+    for seed in range(count):
+        S = drawn(seed, size, 2 * size) / size**0.5
+        y = S @ (row[0] / row.norm())
+        scale = row.norm() / y.abs().sum()
+        estimate = scale * (S @ vector[0]) @ torch.where(y >= 0, 1.0, -1.0)
+        deviation = vector.norm() * math.sqrt(1 - rho**2) * scale
+        errors[seed] = (estimate - (vector @ row.T)[0, 0]) / deviation
+    assert abs(float(errors.mean())) < 4 / count**0.5
+    assert abs(float(errors.std()) - 1) < 0.05
+    for z, share in ((1.0, 0.3173), (2.0, 0.0455), (3.0, 0.0027)):
+        beyond = float((errors.abs() > z).float().mean())
+        assert abs(beyond - share) < 4 * (share / count) ** 0.5 + 1e-3
+
+
+def test_the_sketch_of_a_wide_row_errs_no_more_than_a_gaussian_one() -> None:
+    size, dim = 256, 4096
+    row, vector = drawn(1, 1, dim), drawn(2, 1, dim) + 0.1 * drawn(1, 1, dim)
+    rho = float(torch.cosine_similarity(vector, row))
+    errors = []
+    for seed in range(600):
+        sketch = Sketch(dim, size, seed)
+        codes = encoded(row, sketch)
+        estimate = (sketch(vector) * codes.decode()).sum()
+        errors.append(float(estimate - (vector * row).sum()) / float(vector.norm() * codes.scale))
+    found = torch.tensor(errors)
+    assert abs(float(found.mean())) < 4 * float(found.std()) / len(found) ** 0.5
+    assert 0.8 < float(found.std()) < math.sqrt(1 - rho**2) * 1.06
