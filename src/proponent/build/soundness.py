@@ -181,8 +181,10 @@ def _of_examples(index: Index, name: str) -> Iterator[str]:
 
 def _of_index(index: Index, name: str) -> Iterator[str]:
     stored, n = _tensors(index, name), index.summary["shards"][_number(name)]
-    width = index.dim if index.sketch is None else index.sketch.size // 8
-    yield from _shapes(stored, {"codes": (n, width), "scale": (n,), "norms": (n,), "feature_norm": (n,)})
+    shapes = {"codes": (n, index.dim), "scale": (n,), "norms": (n,), "feature_norm": (n,)}
+    if index.sketch is not None:
+        shapes |= {"codes": (n, index.sketch.size // 8), "residual": (n,)}
+    yield from _shapes(stored, shapes)
     yield from _not_finite(stored)
 
 

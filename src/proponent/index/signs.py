@@ -27,6 +27,8 @@ PLANES = (
     6  # bits of a coordinate of a vector that is multiplied with signs: rounding adds 1 % to signs' variance
 )
 LEVELS = 2**PLANES - 1  # its largest odd number
+STORED = ("codes", "scale", "norms", "residual")
+ROUNDED = 1e-5  # of a residual's square, relative to its row's: it may be too large, never too small
 WORD = 64  # signs that are stored together
 ENCODED = 64  # rows that are encoded at a time
 DECODED = 128  # rows that are decoded at a time where nothing is compiled
@@ -36,18 +38,20 @@ DECODED = 128  # rows that are decoded at a time where nothing is compiled
 class SignRows:
     """Rows [n, m] of signs, as ``encode_signs`` makes them.
 
-    codes: [n, m / 8] uint8, coordinate j is bit j mod 8 of byte j / 8, 1 for a sign of +1.  scale, norms: [n]
-    float32; norms are of the rows before they were sketched.
+    codes: [n, m / 8] uint8, coordinate j is bit j mod 8 of byte j / 8, 1 for a sign of +1.  scale, norms,
+    residual: [n] float32; norms are of the rows before they were sketched, and residual is the norm of what
+    of a row lies beyond the direction ``Sᵀs``.
     """
 
     codes: Tensor
     scale: Tensor
     norms: Tensor
+    residual: Tensor
 
     @classmethod
     def stored(cls, tensors: Mapping[str, Tensor]) -> SignRows:
         """Rows from the tensors that ``encode_signs`` gave."""
-        return cls(tensors["codes"], tensors["scale"], tensors["norms"])
+        return cls(*(tensors[name] for name in STORED))
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -59,11 +63,14 @@ class SignRows:
 
     def part(self, start: int, stop: int) -> SignRows:
         """Rows start..stop."""
-        return SignRows(self.codes[start:stop], self.scale[start:stop], self.norms[start:stop])
+        return self._of(slice(start, stop))
 
     def only(self, rows: Tensor) -> SignRows:
         """Some rows [m]."""
-        return SignRows(self.codes[rows], self.scale[rows], self.norms[rows])
+        return self._of(rows)
+
+    def _of(self, rows: Tensor | slice) -> SignRows:
+        return SignRows(*(tensor[rows] for tensor in (self.codes, self.scale, self.norms, self.residual)))
 
     def signs(self) -> Tensor:
         """Signs [n, m] ±1 float32."""
@@ -76,19 +83,22 @@ class SignRows:
 
 
 def encode_signs(rows: Tensor, norms: Tensor, sketch: Sketch) -> dict[str, Tensor]:
-    """Encode rows ψ [n, d] of norms [n] as ``codes`` [n, m / 8] uint8, ``scale`` and ``norms`` [n].
+    """Encode rows ψ [n, d] of norms [n] as ``STORED``: codes [n, m / 8] uint8, the others [n] float32.
 
     A row of zeros has a scale of 0.
     """
-    codes, scale = torch.empty(len(rows), sketch.size // 8, dtype=torch.uint8), torch.zeros(len(rows))
+    codes = torch.empty(len(rows), sketch.size // 8, dtype=torch.uint8)
+    scale, residual = torch.zeros(len(rows)), torch.zeros(len(rows))
     for start in range(0, len(rows), ENCODED):
         part = slice(start, start + ENCODED)
         # of unit norm first: squares of small gradients vanish in float32
         sketched = sketch(rows[part] / torch.where(norms[part] > 0, norms[part], 1.0)[:, None])
-        codes[part] = torch.from_numpy(np.packbits((sketched >= 0).numpy(), axis=1, bitorder="little"))
-        sums = sketched.abs().sum(1)
+        positive, sums = sketched >= 0, sketched.abs().sum(1)
+        codes[part] = torch.from_numpy(np.packbits(positive.numpy(), axis=1, bitorder="little"))
         scale[part] = torch.where(sums > 0, norms[part] / sums, 0.0)
-    return {"codes": codes, "scale": scale, "norms": norms}
+        along = sums / sketch.transposed_norms(torch.where(positive, 1.0, -1.0))  # of ψ / ‖ψ‖ and Sᵀs
+        residual[part] = norms[part] * (1 - along.square() + ROUNDED).clamp(ROUNDED, 1).sqrt()
+    return dict(zip(STORED, (codes, scale, norms, residual), strict=True))
 
 
 class SignProducts:
@@ -100,7 +110,7 @@ class SignProducts:
 
     def __init__(self, vectors: Tensor) -> None:
         largest = vectors.abs().amax(1, keepdim=True) if vectors.numel() else vectors[:, :1]
-        self._step = torch.where(largest > 0, largest / LEVELS, torch.ones_like(largest)).float()
+        self._step = (largest / LEVELS).float()  # 0 for a vector of zeros, whose products are 0
         self._vectors = vectors
 
     def of(self, rows: SignRows) -> Tensor:
@@ -132,10 +142,16 @@ class SignProducts:
         whole: Tensor = (LEVELS * rows.dim - 2 * counts).float()
         return whole
 
+    @property
+    def rounded(self) -> Tensor:
+        """The vectors [q, m] as they are multiplied."""
+        return self._odd * self._step
+
     @cached_property
     def _odd(self) -> Tensor:
         """Vectors [q, m] over their step: odd whole numbers from −LEVELS to LEVELS, float32."""
-        odd = (self._vectors.float() / self._step).sub_(1).div_(2).round_().mul_(2).add_(1)
+        steps = torch.where(self._step > 0, self._step, 1.0)
+        odd = (self._vectors.float() / steps).sub_(1).div_(2).round_().mul_(2).add_(1)
         return odd.clamp_(-LEVELS, LEVELS)
 
     @cached_property

@@ -45,6 +45,12 @@ class Sketch:
         folds = -(-self.dim // self.size)
         return spread.repeat(1, folds)[:, : self.dim] * self._signs[: self.dim]
 
+    def transposed_norms(self, sketched: Tensor) -> Tensor:
+        """``‖Sᵀ c‖`` [n] of rows c [n, m]; no row of d coordinates is made."""
+        spread = hadamard(sketched.clone())
+        folded = torch.arange(self.size).neg_().add_(self.dim - 1).div(self.size, rounding_mode="floor") + 1
+        return (spread.square_() @ folded.to(spread.dtype)).sqrt()
+
     @cached_property
     def _signs(self) -> Tensor:
         """Signs [d + m], ±1: of D₁ and of D₂."""
