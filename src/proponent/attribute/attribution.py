@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard, overload
 
+from proponent.attribute.certificate import FIELD, Certificate
 from proponent.corpus.example import Query
 from proponent.corpus.facts import gold_ids
 from proponent.corpus.fields import ids_of, list_of, strings_of, text_of
@@ -23,7 +24,7 @@ OWN_COLUMNS = ("chance", *TOKEN_COLUMNS, "adds", "duplicates")  # written where 
 # Fields of a query that its result record has under another name, or that are long: a fact's gold passages.
 OWN_FIELDS = frozenset(
     {"id", "query_id", "example_id", "prompt", "target", "inputs_plaintext", "targets_plaintext"}
-    | {"prompt0", "prompt1", "prompt2", "trex_sentences", *SETTINGS}
+    | {"prompt0", "prompt1", "prompt2", "trex_sentences", FIELD, *SETTINGS}
 )
 
 # Parts of a text, which joined are the text, each with its share of a score.
@@ -65,11 +66,13 @@ class Hit:
     """One query's result: proponents from the highest score down, opponents from the lowest up.
 
     Diverse ones come in the order in which they were chosen.
+    certificate: of a certified trace.
     """
 
     query: Query
     proponents: tuple[ScoredPassage, ...]
     opponents: tuple[ScoredPassage, ...]
+    certificate: Certificate | None = field(default=None, compare=False)
 
     def states_fact(self, passage: ScoredPassage, gold: frozenset[str] | None = None) -> bool | None:
         """Whether a passage states the query's fact; None where that is not known.
@@ -102,6 +105,8 @@ class Hit:
             **_columns("proponent", self.proponents),
             **_columns("opponent", self.opponents),
         }
+        if self.certificate is not None:
+            fields[FIELD] = self.certificate.values
         fields |= {name: value for name, value in self.query.fields.items() if self._is_kept(name, value)}
         return fields if correct is None else fields | {"proponent_correct": correct}
 
@@ -253,7 +258,8 @@ class Attribution(Sequence[Hit]):
                 raise InputError(f"{record.place}: {found}; give a file that 'proponent trace' wrote")
             query = query_of(source, record)
             query = replace(query, fields={**query.fields, **_more_columns(record)})
-            hits.append(Hit(query, _passages(record, "proponent"), _passages(record, "opponent")))
+            sides = (_passages(record, "proponent"), _passages(record, "opponent"))
+            hits.append(Hit(query, *sides, Certificate.of(record)))
             settings = _settings(record) if len(hits) == 1 else settings
         if not hits:
             raise InputError(f"{path}: there are no results in it; give a file that 'proponent trace' wrote")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
 from proponent.attribute.attribution import Hit
+from proponent.attribute.certified import check_certified
 from proponent.attribute.distinct import candidates, diverse, merged
 from proponent.attribute.exact import check_exact, rescored
 from proponent.attribute.method import Method
@@ -26,17 +27,26 @@ class More(TypedDict, total=False):
     tokens: what each token contributes, by one more pass over what was found.  diverse: passages that do not
     repeat each other.  merge_duplicates: near-identical ones as one.  Both look at the best max(100, 4 k);
     see ``attribute/distinct.py``.  exact_top: score the best and the lowest so many again without projection
-    and without a task mix, by one more pass over them; see ``attribute/exact.py``.
+    and without a task mix, by one more pass over them; see ``attribute/exact.py``.  certified: of a compact
+    run, find what its full run would: ``sure``, or with a probability from 0.5 up; within: seconds after
+    which that search stops and says how far it came; see ``attribute/certified.py``.
     """
 
     tokens: bool
     diverse: bool
     merge_duplicates: bool
     exact_top: int | None
+    certified: str | float | None
+    within: float | None
 
 
 def check_more(index: Index, method: Method, k: int, mixed: bool, more: More) -> None:
     """Raise InputError for what cannot be had together, or of this run.  mixed: whether there is a task."""
+    check_certified(index, more.get("certified"), more.get("within"), mixed)
+    others = [name for name in ("diverse", "merge_duplicates", "exact_top") if more.get(name)]
+    if more.get("certified") is not None and (others or not method.projected):
+        other = others[0].replace("_", "-") if others else f"method '{method.name}'"
+        raise InputError(f"a certified trace is of scores of the index; leave out {other}, or --certified")
     top = more.get("exact_top")
     if top is None and method.projected:
         return

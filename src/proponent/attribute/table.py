@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def as_text(hits: Attribution) -> str:
     page = StringIO()
     console = Console(file=page, color_system=None, force_jupyter=False)
     for hit in hits[:TEXT_QUERIES]:
-        few = Hit(hit.query, hit.proponents[:TEXT_PASSAGES], hit.opponents[:TEXT_PASSAGES])
+        few = replace(hit, proponents=hit.proponents[:TEXT_PASSAGES], opponents=hit.opponents[:TEXT_PASSAGES])
         print_hit(console, few, longest=TEXT_LONGEST)
     lines = [*page.getvalue().splitlines(), "", *notes_below(hits, TEXT_QUERIES)]
     return "\n".join(line.rstrip() for line in lines).strip("\n") or "no queries"
@@ -67,6 +68,9 @@ def print_hit(
     console.print(_table(hit, longest))
     if line := nothing_stands_out(hit):
         console.print(Text(line, style="yellow"))
+    if hit.certificate is not None:
+        line = hit.certificate.sentence(len(hit.proponents), len(hit.opponents))
+        console.print(Text(line, style="dim"))
 
 
 def _table(hit: Hit, longest: int) -> Table:

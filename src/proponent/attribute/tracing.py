@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.certified import certified_attribution
 from proponent.attribute.exact import exact_scores, unprojected_extractor
 from proponent.attribute.method import Method
 from proponent.attribute.questions import QueriesLike, check_ranking, checked_mix, checked_questions
@@ -142,7 +143,7 @@ class Tracer:
         trackstar, or kronecker for a run with such moments.
         task: queries that R_eval is taken over, for methods whose Hessian is mixed; without it they use
         R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.
-        more: tokens, diverse, merge_duplicates, exact_top; see ``More``.
+        more: tokens, diverse, merge_duplicates, exact_top, certified, within; see ``More``.
         Raises InputError for queries, method, k, mix or more that cannot be used.
         """
         progress = progress or Silent()
@@ -151,7 +152,11 @@ class Tracer:
         task_mix = self.task_mix(task, mix, method.output) if task else None
         parts = [queries[start : start + SCAN_QUERIES] for start in range(0, len(queries), SCAN_QUERIES)]
         most = retrieved(k, len(self.index), more)
-        ranked = [self._ranked(part, method, most, task_mix, progress) for part in parts]
+        if (certified := more.get("certified")) is not None:
+            given = (certified, more.get("within"), progress)
+            ranked = [certified_attribution(self, queries, method, most, *given)]
+        else:
+            ranked = [self._ranked(part, method, most, task_mix, progress) for part in parts]
         hits = list(chain.from_iterable(ranked))
         hits = refined(self, hits, method, task_mix, k, more, progress)
         return Attribution(tuple(hits), ranked[0].settings)
@@ -250,6 +255,8 @@ def trace(
         return tracer.trace(queries, method, k, task, mix, progress, **more)
     if not method.projected:
         raise InputError(f"method '{method.name}' reads the passages, not the index; leave out --ray")
+    if more.get("certified") is not None:
+        raise InputError("a certified trace reads the full run here; leave out --ray, or --certified")
     with searching_on_ray(opened, ray) as elsewhere:
         tracer = Tracer(opened, device, trust_remote_code, elsewhere)
         return tracer.trace(queries, method, k, task, mix, progress, **more)

@@ -32,6 +32,7 @@ METHOD = option(
     "trackstar, or kronecker for a run with such moments.",
     metavar="METHOD",
 )
+CERTIFIED = option("Of a compact run: what its full run would find.", metavar="sure|PROBABILITY")
 QUERIES = typer.Argument(help="JSONL of queries or facts.", metavar="[QUERIES]")
 
 
@@ -118,6 +119,8 @@ def trace(
         bool, option("Show near-identical passages as one.", "--merge-duplicates")
     ] = False,
     exact_top: Annotated[int | None, number("Score the best so many again without projection.")] = None,
+    certified: Annotated[str | None, CERTIFIED] = None,
+    within: Annotated[float | None, positive("Seconds after which a certified search stops.")] = None,
     limit: options.Limit = None,
     device: options.Device = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -136,7 +139,8 @@ def trace(
     asked = pp.Queries.read(queries, limit=limit) if queries else pp.Queries.of(str(prompt), str(target))
     shared = pp.Queries.read(task) if task is not None else None
     make = partial(pp.trace, tokens=tokens, diverse=diverse, merge_duplicates=merge_duplicates)
-    make = partial(make, exact_top=exact_top, ray=ray, progress=OnStderr())
+    make = partial(make, exact_top=exact_top, certified=certified, within=within)
+    make = partial(make, ray=ray, progress=OnStderr())
     hits = make(opened, asked, method, k, shared, mix, device, trust_remote_code)
     if (weight := hits.settings["mix"]) is not None:
         OnStderr().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")

@@ -110,7 +110,7 @@ class SignProducts:
 
     def __init__(self, vectors: Tensor) -> None:
         largest = vectors.abs().amax(1, keepdim=True) if vectors.numel() else vectors[:, :1]
-        self._step = (largest / LEVELS).float()  # 0 for a vector of zeros, whose products are 0
+        self._step: Tensor = (largest / LEVELS).float()  # 0 for a vector of zeros, whose products are 0
         self._vectors = vectors
 
     def of(self, rows: SignRows) -> Tensor:
@@ -152,7 +152,8 @@ class SignProducts:
         """Vectors [q, m] over their step: odd whole numbers from −LEVELS to LEVELS, float32."""
         steps = torch.where(self._step > 0, self._step, 1.0)
         odd = (self._vectors.float() / steps).sub_(1).div_(2).round_().mul_(2).add_(1)
-        return odd.clamp_(-LEVELS, LEVELS)
+        clamped: Tensor = odd.clamp_(-LEVELS, LEVELS)
+        return clamped
 
     @cached_property
     def _planes(self) -> np.ndarray:
