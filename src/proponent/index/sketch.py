@@ -1,11 +1,12 @@
 """A random map from d coordinates to m that keeps inner products: what a compact index stores signs of.
 
-    S = H · D₂ · F · D₁      F folds d coordinates onto m, D₁ and D₂ flip signs, H is Hadamard's matrix / √m
+    S = H · D₂ · F · D₁ · P
 
-Folding adds coordinates m apart.  Over the random signs ``E⟨Sa, Sb⟩ = ⟨a, b⟩``, with a variance of at most
-``2 ‖a‖² ‖b‖² / m`` (docs/theory.md): less than that of a two-sided projection of the same size, whose terms
-have only p = √(d / b) independent rows.  H spreads every coordinate over all m, so that they are alike and
-nearly Gaussian, which signs need.  It takes d + m log₂ m additions a row and no memory.
+P shuffles the d coordinates, D₁ and D₂ flip signs, F adds those m apart, H is Hadamard's matrix over √m.  For
+any a and b ``E⟨Sa, Sb⟩ = ⟨a, b⟩``, with a variance of at most ``2 ‖a‖² ‖b‖² / m`` (docs/theory.md, 9): less
+than that of a two-sided projection of m coordinates, whose sides have only √(m / b) rows each.  H spreads
+every coordinate over all m, so that they are alike and nearly Gaussian, which signs need.  A row takes
+d + m log₂ m additions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,8 +24,8 @@ from torch import Tensor
 class Sketch:
     """The map S [m, d].
 
-    dim: d >= 1.  size: m, a power of two.  seed: of the signs, which numpy's Philox gives: the same with
-    every version of it.
+    dim: d >= 1.  size: m, a power of two.  seed: of what is random, by numpy's Philox: the same with every
+    version of it.
     """
 
     dim: int
@@ -32,18 +34,18 @@ class Sketch:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """``S a`` [n, m] of rows a [n, d], in their precision."""
-        folds = -(-self.dim // self.size)
-        folded = rows.new_zeros(len(rows), self.size)
-        for fold in range(folds):
-            start, stop = fold * self.size, min((fold + 1) * self.size, self.dim)
-            folded[:, : stop - start] += rows[:, start:stop] * self._signs[start:stop]
+        shuffled, folded = rows[:, self._order], rows.new_zeros(len(rows), self.size)
+        for start in range(0, self.dim, self.size):
+            stop = min(start + self.size, self.dim)
+            folded[:, : stop - start] += shuffled[:, start:stop] * self._signs[start:stop]
         return hadamard(folded.mul_(self._signs[self.dim :]))
 
     def transposed(self, sketched: Tensor) -> Tensor:
         """``Sᵀ c`` [n, d] of rows c [n, m]: ``⟨Sᵀ c, a⟩ = ⟨c, S a⟩``."""
         spread = hadamard(sketched.clone()).mul_(self._signs[self.dim :])
         folds = -(-self.dim // self.size)
-        return spread.repeat(1, folds)[:, : self.dim] * self._signs[: self.dim]
+        shuffled = spread.repeat(1, folds)[:, : self.dim] * self._signs[: self.dim]
+        return shuffled[:, self._order.argsort()]
 
     def transposed_norms(self, sketched: Tensor) -> Tensor:
         """``‖Sᵀ c‖`` [n] of rows c [n, m]; no row of d coordinates is made."""
@@ -52,12 +54,19 @@ class Sketch:
         return (spread.square_() @ folded.to(spread.dtype)).sqrt()
 
     @cached_property
+    def _drawn(self) -> npt.NDArray[np.uint64]:
+        """A random number [d + m] a coordinate of the row and of the sketch."""
+        return np.random.Philox(self.seed).random_raw(self.dim + self.size)
+
+    @cached_property
+    def _order(self) -> Tensor:
+        """P: where each coordinate [d] of the shuffled row comes from."""
+        return torch.from_numpy(np.argsort(self._drawn[: self.dim], kind="stable"))
+
+    @cached_property
     def _signs(self) -> Tensor:
-        """Signs [d + m], ±1: of D₁ and of D₂."""
-        count = self.dim + self.size
-        words = np.random.Philox(self.seed).random_raw(-(-count // 64)).astype("<u8")
-        bits = np.unpackbits(words.view(np.uint8), bitorder="little")[:count]
-        return torch.from_numpy(bits.astype(np.float32)) * 2 - 1
+        """Signs [d + m], ±1, of D₁ and D₂: by the lowest bits, which do not decide the order."""
+        return torch.from_numpy((self._drawn & 1).astype(np.float32)) * 2 - 1
 
 
 def hadamard(rows: Tensor) -> Tensor:
