@@ -31,7 +31,7 @@ def staged(folder: Path, shards: Iterable[StagedShard], made_by: FeatureExtracto
     """A build whose shards wait on disk for their features."""
     marks = Marks(RunFolder(folder))
     stage([marks], shards)
-    return Build(marks.folder, marks, len(made_by.plan.blocks), "oas", made_by)
+    return Build(marks.folder, marks, len(made_by.plan.blocks), "oas", extractor=made_by)
 
 
 def index_again(build: Build) -> None:

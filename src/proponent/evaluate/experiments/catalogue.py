@@ -68,6 +68,7 @@ EXPERIMENTS = {
         may_take=("sentences", "nli"),
         study=("headroom", "Headroom"),
     ),
+    "compact": Experiment("what compact codes lose, by bytes a passage", "compact", "codes"),
     "scaling": Experiment(
         "several models, and checkpoints of one training", "scaling", "scaling", ("facts", "models")
     ),
