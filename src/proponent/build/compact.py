@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection
 from functools import partial
@@ -60,7 +61,7 @@ def compact(
     if not parse_size(size):
         raise InputError(f"size is '{size}', which is what the run has; give 4KB or another size")
     spec = {**index.spec, "size": parse_size(size)}
-    made_of = {"run": str(index.folder.path.absolute()), "checksum": checksum(index.folder.done)}
+    made_of = {"run": os.path.abspath(run), "checksum": checksum(index.folder.done)}
     manifest = {**index.manifest, "spec": spec, "codec": SIGNS, COMPACTED: made_of}
     folder = RunFolder(Path(output))
     with building(folder):
@@ -97,12 +98,12 @@ def _fill(index: Index, folder: RunFolder, manifest: dict[str, Any], progress: P
     remove_leftovers(folder)
 
 
-def compacted_again(compact: Index, damaged: Collection[str]) -> list[str]:
-    """Make damaged files of a compact run again of the full one; their names.
+def compacted_again(compact: Index, folder: RunFolder, damaged: Collection[str]) -> None:
+    """Make damaged files of a compact run again of the full one, in a folder of their own.
 
-    Raises InputError where that is not there or is another by now.
+    Raises InputError where the full run is not there, is another by now, or is damaged there too.
     """
-    index, folder = full_run(compact), compact.folder
+    index = full_run(compact)
     for name in damaged:
         place, number = folder.path / name, Path(name).stem
         if place.parent == folder.index(0).parent:
@@ -110,7 +111,6 @@ def compacted_again(compact: Index, damaged: Collection[str]) -> list[str]:
             _compact_shard(index, folder, int(number), compact.sketch)
         else:
             _copied(index, folder, index.folder.path / name)
-    return list(damaged)
 
 
 def full_run(compact: Index) -> Index:

@@ -82,7 +82,9 @@ def _made_again(
     index, wrong = Index(folder.path), {finding.file for finding in check(folder.path).findings}
     damaged = [name for name in index.summary["checksums"] if name in wrong]
     if damaged and COMPACTED in index.manifest:
-        made += compacted_again(index, damaged)
+        again = RunFolder(folder.work / "again")
+        compacted_again(index, again, damaged)
+        made += [name for name in damaged if _put_back(index, again, name, progress)]
     elif damaged:
         again = _Again(index, damaged, corpus, load, progress)
         with torch_threads(int(index.manifest[MADE_WITH]["threads"])):
@@ -143,7 +145,7 @@ class _Again:
                 self._once(Task(factor, (block,)))
             self._features(self.build.groups[group])
             self._once(Task(whiten, (group,)))
-        return [name for name in self.damaged if self._put_back(name)]
+        return [name for name in self.damaged if _put_back(self.index, folder, name, self.progress)]
 
     def _link(self, folder: RunFolder, name: str) -> None:
         link, target = folder.path / name, (self.index.folder.path / name).absolute()
@@ -232,7 +234,7 @@ class _Again:
         self.build.marks.write(START, checksums)
 
     def _sample(self) -> list[Chunk]:
-        if self.spec.second_moment not in ("sample", "kronecker"):
+        if self.spec.second_moment not in ("sample", "kronecker") and not self.spec.size:
             return []
         if self.corpus is None:
             return sampled_again(self.index, self.model.encoder, self.spec.max_length)
@@ -268,14 +270,15 @@ class _Again:
         if not self.build.marks.done(task.name):
             task.run(self.build)
 
-    def _put_back(self, name: str) -> bool:
-        """Move a file that was made again to its place, if it has its old bytes."""
-        made, place = self.build.folder.path / name, self.index.folder.path / name
-        if checksum(made) != self.index.summary["checksums"][name]:
-            there = ", ".join(map(" ".join, self.index.manifest[MADE_WITH]["versions"].items()))
-            self.progress.say(f"{place}: comes out otherwise here, and is left; it was made with {there}")
-            return False
-        place.parent.mkdir(exist_ok=True)
-        os.replace(made, place)
-        sync_folder(place.parent)
-        return True
+
+def _put_back(index: Index, folder: RunFolder, name: str, progress: Progress) -> bool:
+    """Move a file that was made again in a folder to its place in a run, if it has its old bytes."""
+    made, place = folder.path / name, index.folder.path / name
+    if checksum(made) != index.summary["checksums"][name]:
+        there = ", ".join(map(" ".join, index.manifest[MADE_WITH]["versions"].items()))
+        progress.say(f"{place}: comes out otherwise here, and is left; it was made with {there}")
+        return False
+    place.parent.mkdir(exist_ok=True)
+    os.replace(made, place)
+    sync_folder(place.parent)
+    return True

@@ -17,14 +17,13 @@ from proponent.build.plan import TEXTS
 from proponent.errors import InputError
 from proponent.files import checksum, is_aside
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import ANEW, COPY, Index, RunFolder, read_manifest
+from proponent.index.run import ANEW, COMPACTED, COPY, Index, RunFolder, read_manifest
 from proponent.index.storage import read_table, read_tensors
 from proponent.progress import Progress, Silent
 
 AGAIN = "proponent check RUN --repair"
 WITH_CORPUS = f"{AGAIN} --corpus CORPUS"
-GO_ON = "run the same 'proponent index' again to go on"
-REMOVE = f"remove it, or let --repair do so, and {GO_ON}"
+REMOVE = "remove it, or let --repair do so, and run the same command again to go on"
 TEXT_FOLDERS = ("examples", "index", "hessian", "whitening")
 
 
@@ -124,11 +123,13 @@ def _of_unfinished(folder: RunFolder) -> Iterator[Finding]:
     if is_being_built(folder):
         yield Finding("done.json", "missing: the run is being built just now", "wait until it is done")
         return
-    yield Finding("done.json", "missing: this run is unfinished", GO_ON)
+    verb = "index"
     try:
-        read_manifest(folder)
+        verb = "compact" if COMPACTED in read_manifest(folder) else verb
     except InputError as error:
         yield Finding("run.json", _words(folder, error), ANEW)
+    go_on = f"run the same 'proponent {verb}' again to go on"
+    yield Finding("done.json", "missing: this run is unfinished", go_on)
     marks = Marks(folder)
     for path in sorted((folder.work / "marks").glob("*.json")):
         try:
