@@ -16,6 +16,7 @@ VERBS = {
     "index": "index BAD out --model MODEL",
     "index's model": "index CORPUS out --model BAD",
     "index's moments": "index CORPUS out --model MODEL --max-length 48 --second-moment BAD",
+    "compact's run": "compact BAD out",
     "trace's run": "trace BAD FACTS -k 1",
     "trace's queries": "trace RUN BAD -k 1",
     "trace's task": "trace RUN FACTS -k 1 --task BAD",

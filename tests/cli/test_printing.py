@@ -18,7 +18,7 @@ from proponent.corpus.corpus import Corpus
 EVIL = "\x1b[2J\x9b31m\x07\u202e\x7fname"
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 VERBS = (
-    *("index", "trace", "select", "info", "check", "evaluate", "baseline", "tail-patch"),
+    *("index", "compact", "trace", "select", "info", "check", "evaluate", "baseline", "tail-patch"),
     *("experiment", "report", "view", "plan", "pretrain", "demo"),
 )
 

@@ -25,6 +25,7 @@ MOMENTS = option(
 )
 HESSIAN = choice("R_train, or the identity in its place; by itself as V is.", "train", "identity")
 SIZE = option("Of a passage in the index: full, or a power of two.", metavar="64B...4KB...128KB|full")
+CODES = option("Of a passage in the new index: a power of two.", metavar="64B...4KB...128KB")
 LENGTH = number("Longest chunk, in tokens; by itself 512 or the model's most.", least=2)
 DAMPING = option("Of R_train: a rule, or relative to its mean eigenvalue.", metavar="oas|ledoit-wolf|X")
 METHOD = option(
@@ -86,10 +87,12 @@ def index(
 def compact(
     run: options.Run,
     output: Annotated[Path, typer.Argument(help="Folder of the compact run.", metavar="OUTPUT")],
-    size: Annotated[str, SIZE] = "4KB",
+    size: Annotated[str, CODES] = "4KB",
     as_json: options.Json = False,
 ) -> None:
-    """Make a small index of a full one: signs of its rows, a few kilobytes a passage.
+    """Make a small index of a full one: a few kilobytes a passage.
+
+    It keeps the texts, and of each row the signs of a sketch.
 
     Run it again to go on after an interruption.
     """
