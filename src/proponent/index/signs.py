@@ -91,8 +91,8 @@ def encode_signs(rows: Tensor, norms: Tensor, sketch: Sketch) -> dict[str, Tenso
     scale, residual = torch.zeros(len(rows)), torch.zeros(len(rows))
     for start in range(0, len(rows), ENCODED):
         part = slice(start, start + ENCODED)
-        # of unit norm first: squares of small gradients vanish in float32
-        sketched = sketch(rows[part] / torch.where(norms[part] > 0, norms[part], 1.0)[:, None])
+        # of unit norm: squares of small gradients vanish in float32
+        sketched = sketch(rows[part]) / torch.where(norms[part] > 0, norms[part], 1.0)[:, None]
         positive, sums = sketched >= 0, sketched.abs().sum(1)
         codes[part] = torch.from_numpy(np.packbits(positive.numpy(), axis=1, bitorder="little"))
         scale[part] = torch.where(sums > 0, norms[part] / sums, 0.0)

@@ -34,10 +34,10 @@ class Sketch:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """``S a`` [n, m] of rows a [n, d], in their precision."""
-        shuffled, folded = rows[:, self._order], rows.new_zeros(len(rows), self.size)
-        for start in range(0, self.dim, self.size):
-            stop = min(start + self.size, self.dim)
-            folded[:, : stop - start] += shuffled[:, start:stop] * self._signs[start:stop]
+        shuffled = rows.index_select(1, self._order).mul_(self._signs[: self.dim])
+        folded = rows.new_zeros(len(rows), self.size)
+        for part in shuffled.split(self.size, 1):
+            folded[:, : part.shape[1]] += part
         return hadamard(folded.mul_(self._signs[self.dim :]))
 
     def transposed(self, sketched: Tensor) -> Tensor:
