@@ -19,7 +19,7 @@ from proponent.build.indexing import build_index
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example
 from proponent.errors import InputError
-from proponent.evaluate.experiments import comparisons, study, sweeps
+from proponent.evaluate.experiments import compact, comparisons, study, sweeps
 from proponent.evaluate.experiments.catalogue import EXPERIMENTS, experiment, run_experiment
 from proponent.evaluate.experiments.closed_set import ClosedSet
 from proponent.evaluate.experiments.given import Given
@@ -40,6 +40,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "LAMBDAS", (0.0, 0.9))
     monkeypatch.setattr(sweeps, "DAMPINGS", (0.1, 1.0))
     monkeypatch.setattr(sweeps, "DIMENSIONS", (24, 96))
+    monkeypatch.setattr(compact, "SIZES", (64, 128))
     monkeypatch.setattr(study, "RETRIEVED", 12)
 
 
@@ -55,6 +56,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         ("outputs", 5, []),
         ("rate", 3, ["figure"]),
         ("specificity", 5, []),
+        ("compact", 6, ["among", "mrr"]),
     ],
 )
 def test_each_writes_its_table_and_figures(
@@ -94,7 +96,23 @@ def test_every_experiment_is_tested() -> None:
         "outputs",
         "rate",
         "specificity",
+        "compact",
     }
+
+
+def test_compact_codes_are_set_beside_the_full_run(made: tuple[Path, Path]) -> None:
+    table = run_experiment("compact", closed(*made))
+    assert [row[0] for row in table.rows] == [
+        f"{task}, {size}" for task in ("no task", "task mix") for size in ("192", "128", "64")
+    ]
+    for full in (table.rows[0], table.rows[3]):
+        assert full[2].startswith("+0.000 [+0.000")
+        assert full[5].startswith("1.000")
+    shares = table.figures["among"].lines  # type: ignore[attr-defined]
+    for line in shares.values():
+        means = [found.mean for _, found in line]
+        assert means == sorted(means)
+        assert means[-1] == 1.0
 
 
 def test_what_is_there_is_not_made_again(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,14 @@ def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     (row,) = (row for row in table.rows if row[0] == "gold passages as scores")
     assert row[2].startswith(f"{sum(values) / 5:.3f} ")
     kronecker = [row for row in table.rows if row[0].startswith("Kronecker, ")]
-    assert [row[1] for row in kronecker] == ["96", "96", "—", "384", "384"]
+    assert [row[1] for row in kronecker] == ["96", "96", "—", "384", "384", "384", "384", "—"]
+    assert [row[0] for row in kronecker[-3:]] == [
+        "Kronecker, cosine, 4,096 bytes",
+        "Kronecker, mix, 4,096 bytes",
+        "Kronecker, 4,096 bytes, exact first 100",
+    ]
+    # fewer passages than are scored again: then all are, and the pair is the exact method
+    assert kronecker[-1][2:] == kronecker[2][2:]
     whole = exact_scores(
         study.tracer, list(study.queries), Method.of("cosine"), range(len(study.index)), Silent()
     )

@@ -7,7 +7,7 @@ over halves between that and log p(target) after retraining (Park et al., TRAK, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +22,7 @@ from proponent.attribute.exact import exact_scores
 from proponent.attribute.method import Method
 from proponent.attribute.tokens import indexed_chunks
 from proponent.attribute.tracing import Tracer
+from proponent.build.compact import compact
 from proponent.evaluate.evaluation import evaluate
 from proponent.evaluate.experiments.facts_study import KNOWN, WHITE, WIDER
 from proponent.evaluate.experiments.study import BM25, TRACKSTAR
@@ -37,6 +38,8 @@ from proponent.index.scores import best
 GOLD = "gold passages as scores"
 HALVES = 48
 SEEDS = (1, 2)
+COMPACT = 4096  # bytes a passage of the compact run of the widest features
+EXACT_TOP = 100  # of its first passages that are scored again
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Halves(TrainedAgain):
     """Models trained again on random halves of the run's passages."""
 
     name: ClassVar[str] = "lds"
+    _exact: dict[tuple[str, Path | None], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def inside(self) -> Tensor:
@@ -80,10 +84,35 @@ class Halves(TrainedAgain):
 
     def exact(self, method: str, run: Path | None = None) -> Contender:
         """The same without projection."""
-        tracer, rows = self.opened(run) if run else self.tracer, range(len(self.index))
-        scores = exact_scores(tracer, list(self.queries), Method.of(method), rows, self.given.progress)
+        tracer, scores = self.opened(run) if run else self.tracer, self.exact_scores(method, run)
         name = f"{method} projected=no" + (f" in {run.name}" if run else "")
         return self.scored(name, scores, tracer)
+
+    def exact_scores(self, method: str, run: Path | None = None) -> Tensor:
+        """Scores [q, rows] without projection, computed once."""
+        if (method, run) not in self._exact:
+            tracer, rows = self.opened(run) if run else self.tracer, range(len(self.index))
+            found = exact_scores(tracer, list(self.queries), Method.of(method), rows, self.given.progress)
+            self._exact[method, run] = found
+        return self._exact[method, run]
+
+    def compact(self, run: Path) -> Path:
+        """A compact run of a variant."""
+        folder = run.with_name(f"{run.name}-{COMPACT}")
+        compact(run, folder, COMPACT, self.given.progress)
+        return folder
+
+    def two_stages(self, run: Path, exact: Tensor) -> Contender:
+        """Codes of a compact run, the first ``EXACT_TOP`` of which are scored again exactly.
+
+        exact: scores [q, rows] without projection.
+        """
+        tracer, method = self.opened(run), Method.of("kronecker")
+        scan = tracer.scan(tracer.features(self.queries), method)
+        scores = torch.cat([scan.scores(shard) for shard in tracer.index.shards()], 1).double()
+        first = scores.topk(min(EXACT_TOP, scores.shape[1]), dim=1).indices
+        scores.scatter_(1, first, exact.gather(1, first))
+        return self.scored(f"kronecker exact top {EXACT_TOP} in {run.name}", scores, tracer)
 
     def scored(self, name: str, scores: Tensor, tracer: Tracer | None = None) -> Contender:
         """A method without projection of known scores [q, rows]; tracer: of a variant."""
@@ -157,7 +186,8 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
         for moment in ("sample", "kronecker")
         for dim in dict.fromkeys((own, max(own, WIDER)))
     ]
-    for change, run in zip(white, study.variants(white), strict=True):
+    runs = study.variants(white)
+    for change, run in zip(white, runs, strict=True):
         kind = "Kronecker" if change["second_moment"] == "kronecker" else "V"
         if kind == "Kronecker" or change["dim"] != own:
             yield f"{kind}, cosine, {change['dim']:,}", study.contender("kronecker", run)
@@ -165,6 +195,12 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
             yield f"{kind}, mix, {change['dim']:,}", study.contender("kronecker", run, WHITE_MIX)
         if kind == "Kronecker" and change["dim"] == own:
             yield f"{kind}, exact", study.exact("exact", run)
+    factored = [r for c, r in zip(white, runs, strict=True) if c["second_moment"] == "kronecker"]
+    exact, codes = study.exact_scores("exact", factored[0]), study.compact(factored[-1])
+    size = f"{COMPACT:,} bytes"
+    yield f"Kronecker, cosine, {size}", study.contender("kronecker", codes)
+    yield f"Kronecker, mix, {size}", study.contender("kronecker", codes, WHITE_MIX)
+    yield f"Kronecker, {size}, exact first {EXACT_TOP}", study.two_stages(codes, exact)
     yield "V, exact cosine", study.exact("cosine")
     plain, unit = study.ekfac()
     yield "EK-FAC", plain
