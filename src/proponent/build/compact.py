@@ -24,6 +24,7 @@ from proponent.index.sketch import Sketch
 from proponent.index.storage import write_tensors
 from proponent.index.whitening import ScaledIdentity
 from proponent.progress import Progress, Silent
+from proponent.threads import torch_threads
 
 
 def check_size(spec: FeatureSpec) -> None:
@@ -64,7 +65,8 @@ def compact(
     made_of = {"run": os.path.abspath(run), "checksum": checksum(index.folder.done)}
     manifest = {**index.manifest, "spec": spec, "codec": SIGNS, COMPACTED: made_of}
     folder = RunFolder(Path(output))
-    with building(folder):
+    threads = int(index.manifest[MADE_WITH]["threads"])  # how sums are split decides their last digits
+    with building(folder), torch_threads(threads):
         compared = {name: value for name, value in manifest.items() if name not in (MADE_WITH, UNCOVERED)}
         check_folder(folder, compared)
         if there := folder.done.is_file():
@@ -123,6 +125,10 @@ def full_run(compact: Index) -> Index:
         raise InputError(
             f"{compact.folder.path}: was not made of a full run, so there are no full rows; make one with "
             "'proponent index' and then 'proponent compact'"
+        )
+    if not RunFolder(Path(made_of["run"])).done.is_file():
+        raise InputError(
+            f"{made_of['run']}: the full run that {compact.folder.path} was made of is not there; put it back"
         )
     index = Index(made_of["run"])
     if checksum(index.folder.done) != made_of["checksum"]:

@@ -81,15 +81,14 @@ def _made_again(
     made = _with_totals(folder, corpus, load)
     index, wrong = Index(folder.path), {finding.file for finding in check(folder.path).findings}
     damaged = [name for name in index.summary["checksums"] if name in wrong]
-    if damaged and COMPACTED in index.manifest:
+    if not damaged:
+        return made
+    with torch_threads(int(index.manifest[MADE_WITH]["threads"])):
+        if COMPACTED not in index.manifest:
+            return made + _Again(index, damaged, corpus, load, progress).run()
         again = RunFolder(folder.work / "again")
         compacted_again(index, again, damaged)
-        made += [name for name in damaged if _put_back(index, again, name, progress)]
-    elif damaged:
-        again = _Again(index, damaged, corpus, load, progress)
-        with torch_threads(int(index.manifest[MADE_WITH]["threads"])):
-            made += again.run()
-    return made
+        return made + [name for name in damaged if _put_back(index, again, name, progress)]
 
 
 def _load(device: str | None, trust_remote_code: bool, name: str) -> LanguageModel:
