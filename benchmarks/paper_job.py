@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from transformers import LlamaConfig
 
+from proponent.gradients.spec import FeatureSpec
 from proponent.scale.bounds import bounds
 from proponent.scale.cost import disk_bytes, index_bytes
+from proponent.scale.machines import ACCELERATORS, Assumed, speeds_of, timed
+from proponent.scale.plan import TEXT
 from proponent.scale.questions import Questions, trace_stages
 from proponent.scale.shapes import Job, shapes_of_config
 from proponent.scale.stages import Stage, build_stages
@@ -25,13 +29,15 @@ PEAK = 989e12  # H100 SXM, dense bfloat16, operations a second
 PASSAGE = 512  # tokens
 TOKENS = (16 * 10**9, 160 * 10**9, 1600 * 10**9)
 GROUPS, DIM = 8, 2**16
+# Of the 8B model: d, whether second moments are Kronecker factors, and bytes of signs a passage, 0 for none.
+WAYS = ((2**16, False, 0), (2**16, True, 2**12), (2**18, True, 0), (2**18, True, 2**12))
 # Hidden size, size inside the MLP, layers, heads, heads of keys and values.
 SHAPES = {
     "1B": (2048, 8192, 16, 32, 8),
     "8B": (4096, 14_336, 32, 32, 8),
     "70B": (8192, 28_672, 80, 64, 8),
 }
-ON_DEVICE = ("second moments", "gradients", "query gradients", "token scores")
+ON_DEVICE = ("second moments", "mean eigenvalues", "gradients", "query gradients", "token scores")
 UNITS = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -49,14 +55,22 @@ def main() -> None:
     print_stages(jobs[1], given)
     totals(jobs, [f"{tokens / 1e9:,.0f}B tokens" for tokens in TOKENS], given)
     totals([job(name, TOKENS[1], given.workers) for name in SHAPES], list(SHAPES), given)
+    names = [way_name(*way) for way in WAYS]
+    totals([job("8B", TOKENS[1], given.workers, *way) for way in WAYS], names, given)
     print("\n| bound | least | spent | spent / least |\n| --- | ---: | ---: | ---: |")
     for bound in bounds(jobs[1]):
         cells = (f"{bound.name}, {bound.unit}", short(bound.least), short(bound.spent))
         print(f"| {' | '.join(cells)} | {bound.distance:.3f} |")
 
 
-def job(name: str, tokens: int, workers: int) -> Job:
-    """The index of so many tokens with a model of this size."""
+def way_name(dim: int, kronecker: bool, size: int) -> str:
+    """One of ``WAYS`` in words."""
+    stored = f"{size:,} bytes of signs" if size else "full"
+    return f"{'kronecker, ' if kronecker else ''}d = {dim:,}, {stored}"
+
+
+def job(name: str, tokens: int, workers: int, dim: int = DIM, kronecker: bool = False, size: int = 0) -> Job:
+    """The index of so many tokens with a model of this size; its features as of ``WAYS``."""
     hidden, mlp, layers, heads, shared = SHAPES[name]
     config = LlamaConfig(
         vocab_size=128_256,
@@ -67,7 +81,22 @@ def job(name: str, tokens: int, workers: int) -> Job:
         num_key_value_heads=shared,
         tie_word_embeddings=name == "1B",
     )
-    return Job(*shapes_of_config(config, DIM, GROUPS), tokens // PASSAGE, PASSAGE, workers=workers)
+    model, features = shapes_of_config(config, dim, GROUPS)
+    features = replace(features, identity=kronecker, size=size)
+    made = Job(model, features, tokens // PASSAGE, PASSAGE, workers=workers)
+    return replace(made, kronecker=kronecker)
+
+
+def planned(of: Job) -> Callable[[bool], str]:
+    """Hours of the wall of a build as ``proponent plan`` has them, without and with TF32."""
+    of = replace(of, text=TEXT * PASSAGE)
+
+    def hours_in(tf32: bool) -> str:
+        spec, assumed = FeatureSpec("8B", dtype="bfloat16"), Assumed(tf32=tf32)
+        whole = timed(of, speeds_of(ACCELERATORS["H100"], of, spec, assumed))
+        return f"{sum(stage.seconds for stage in whole) / 3600:,.0f}"
+
+    return hours_in
 
 
 def print_stages(of: Job, given: argparse.Namespace) -> None:
@@ -90,6 +119,7 @@ def totals(jobs: Sequence[Job], names: Sequence[str], given: argparse.Namespace)
     rows: dict[str, Callable[[Job], str]] = {
         "passages": lambda of: short(of.passages),
         "operations of the build": lambda of: short(built(of, "operations")),
+        "hours of the wall as planned, in TF32": lambda of: "; ".join(map(planned(of), (False, True))),
         "H100 hours": lambda of: build_hours(of, given, on_device=True),
         "core hours": lambda of: build_hours(of, given, on_device=False),
         "disk of the index": lambda of: short(disk_bytes(of)),

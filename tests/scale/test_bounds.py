@@ -193,3 +193,15 @@ def test_distances_at_a_wide_block() -> None:
     assert distance["whitening", "operations"] == pytest.approx(1 + 128 / 4096 + 128**2 / 4096 / 256, 1e-3)
     assert distance["scan", "bytes read"] == pytest.approx(2, rel=1e-3)
     assert distance["index", "bytes on disk"] < 1.02
+
+
+@pytest.mark.parametrize("size", [64, 4096])
+def test_a_compact_index_is_close_to_its_bounds(size: int) -> None:
+    features = FeatureShape(16, 64, identity=True, size=size)
+    job = Job(NO_MODEL, features, passages=1_000_000, tokens=512)
+    every = {bound.name: bound for bound in bounds.bounds(job)}
+    assert list(every) == ["gradients", "index", "scan"]
+    assert every["index"].least == every["scan"].least == 1_000_000 * size
+    assert all(bound.distance >= 1 for bound in every.values())
+    # scale, two norms and residual; read for a checksum and for the scan
+    assert every["scan"].distance == pytest.approx(2 * (size + 16) / size)

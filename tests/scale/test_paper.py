@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isqrt
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from proponent.scale.plan import Plan
 from proponent.scale.questions import Questions, tail_patch_stage, trace_stages
 from proponent.scale.sets import diverse_stage, select_stage
 from proponent.scale.shapes import Job, shapes_of_config
-from proponent.scale.stages import build_stages, logit_bytes
+from proponent.scale.stages import build_stages, compact_stage, logit_bytes
 
 DOCS = Path(__file__).parents[2] / "docs"
 THEORY, CLUSTER = ((DOCS / name).read_text("utf-8") for name in ("theory.md", "cluster.md"))
@@ -77,10 +78,26 @@ def test_the_page_on_large_jobs_says_what_a_plan_does(job: Job, tf32: bool) -> N
     assert (round(plan.device_memory / 1e9), round(plan.memory / 1e9)) == (70, 33)
 
 
+@pytest.mark.parametrize(
+    ("dim", "size", "row"), [(2**16, 0, 1), (2**16, 4096, 2), (2**18, 0, 3), (2**18, 4096, 4)]
+)
+def test_the_page_on_large_jobs_says_what_compact_runs_take(job: Job, dim: int, size: int, row: int) -> None:
+    white = row > 1
+    features = replace(job.features, side=isqrt(dim // 16), identity=white, size=size)
+    whole = replace(job, features=features, kronecker=white)
+    table = CLUSTER.partition("| d; bytes a passage |")[2].partition("\n\n")[0].splitlines()[1 + row]
+    said = [float(cell.partition(" TB")[0]) for cell in table.split("|")[3:6]]
+    scanned = whole.passages * cost.index_bytes(features)
+    figures = [cost.disk_bytes(whole), cost.disk_bytes(whole, finished=False), scanned]
+    assert said == pytest.approx([figure / 1e12 for figure in figures], rel=5e-3)
+
+
 def test_the_page_names_every_function_that_spends(job: Job) -> None:
     every = (
         *build_stages(job),
         *build_stages(replace(job, kronecker=True)),
+        *build_stages(replace(job, features=replace(job.features, identity=True, size=4096))),
+        compact_stage(job),
         *trace_stages(job, Questions(1)),
         *trace_stages(job, Questions(1, task=True)),
     )

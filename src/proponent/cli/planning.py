@@ -9,7 +9,7 @@ import proponent as pp
 from proponent.cli import options
 from proponent.cli.options import choice, number, option, positive, verb
 from proponent.cli.printing import show
-from proponent.cli.runs import HESSIAN, MOMENTS
+from proponent.cli.runs import HESSIAN, MOMENTS, SIZE
 from proponent.progress import OnStderr
 
 DEVICE = option(
@@ -29,6 +29,7 @@ def plan(
     layer_groups: Annotated[int, number("Groups of layers; each gives two blocks.")] = 8,
     second_moment: Annotated[str, MOMENTS] = "sample",
     hessian: Annotated[str | None, HESSIAN] = None,
+    size: Annotated[str, SIZE] = "full",
     batch_tokens: Annotated[int, number("Tokens computed at once, padding included.")] = 2048,
     dtype: Annotated[str, choice("Of the matrix products.", "float32", "bfloat16")] = "float32",
     device: Annotated[str | None, DEVICE] = None,
@@ -49,6 +50,7 @@ def plan(
     from proponent.scale.machines import Assumed
 
     spec = pp.FeatureSpec(model, dim, layer_groups, second_moment, batch_tokens=batch_tokens, dtype=dtype)
+    spec = replace(spec, size=size)
     spec = spec if hessian is None else replace(spec, hessian=hessian)
     assumed = Assumed(utilisation, tf32, cores, disk=disk * 1e9, network=network * 1e9)
     made = pp.plan(

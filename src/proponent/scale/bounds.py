@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proponent.scale import cost
 from proponent.scale.questions import Questions, trace_stages
 from proponent.scale.shapes import FeatureShape, Job, ModelShape
-from proponent.scale.stages import build_stages
+from proponent.scale.stages import Stage, build_stages
 
 # Finite values of float16, both zeros as one.
 CODE_VALUES = 2 * (2**15 - 2**10) - 1
@@ -57,32 +58,39 @@ def whitening_bound(features: FeatureShape) -> int:
 
 
 def scan_bound(job: Job) -> int:
-    """Bytes of codes that an exact search reads at least: all of them."""
-    return cost.CODE * job.passages * job.features.dim
+    """Bytes of codes, or of signs, that a search of their exact products reads at least: all of them."""
+    return job.passages * (job.features.size or cost.CODE * job.features.dim)
 
 
 def disk_bound(job: Job) -> int:
-    """Bytes of an index that tells any two collections of codes apart, at least."""
+    """Bytes of an index that tells any two collections of codes, or of signs, apart, at least."""
+    if job.features.size:
+        return job.passages * job.features.size
     return math.floor(job.passages * job.features.dim * math.log2(CODE_VALUES) / 8)
 
 
 def bounds(job: Job) -> tuple[Bound, ...]:
-    """Every bound, beside what the code spends on the job and on one query in a fresh process."""
+    """Every bound, beside what the code spends on the job and on one query in a fresh process.
+
+    A compact build has no stages for R and whitening, and so no bounds of these.
+    """
     built = {stage.name: stage for stage in build_stages(job)}
     (scan,) = (stage for stage in trace_stages(job, Questions(1)) if stage.name == "scan")
-    model, features, passages = job.model, job.features, job.passages
-    factors = cost.factor_bytes(features)
-    raw = passages * cost.raw_bytes(features)
+    least = job.passages * gradient_bound(job.model, job.tokens)
     return (
-        Bound(
-            "gradients",
-            "operations",
-            passages * gradient_bound(model, job.tokens),
-            built["gradients"].operations,
-        ),
-        Bound("R", "operations", passages * hessian_bound(features), built["R"].operations),
-        Bound("whitening", "operations", passages * whitening_bound(features), built["whitening"].operations),
-        Bound("whitening", "bytes read", raw + factors, built["whitening"].read),
+        Bound("gradients", "operations", least, built["gradients"].operations),
+        *(() if job.features.size else _corrections(job, built)),
         Bound("index", "bytes on disk", disk_bound(job), cost.disk_bytes(job)),
         Bound("scan", "bytes read", scan_bound(job), scan.read),
+    )
+
+
+def _corrections(job: Job, built: Mapping[str, Stage]) -> tuple[Bound, ...]:
+    """The bounds of R and of whitening, beside the stages of a full build by their names."""
+    features, passages = job.features, job.passages
+    read = passages * cost.raw_bytes(features) + cost.factor_bytes(features)
+    return (
+        Bound("R", "operations", passages * hessian_bound(features), built["R"].operations),
+        Bound("whitening", "operations", passages * whitening_bound(features), built["whitening"].operations),
+        Bound("whitening", "bytes read", read, built["whitening"].read),
     )

@@ -1,20 +1,22 @@
 """The cost model: floating-point operations and bytes of a unit of work, from the shapes alone.
 
-A multiplication and an addition are two operations.  Counted are matrix products and factorizations; all else
-is linear in what they read and write, and shows in the rate that a machine reaches.  ``stages`` puts these
-together to the stages of a job.
+A multiplication and an addition are two operations.  Counted are matrix products and factorizations, a
+sketch's additions, and of products with signs the bits that are compared; all else is linear in what they
+read and write, and shows in the rate that a machine reaches.  ``stages`` puts these together to the stages of
+a job.
 """
 
 from __future__ import annotations
 
 from proponent.index.hessian import STRIP
 from proponent.index.mix import STRIP as GRAM_STRIP
+from proponent.index.signs import PLANES
 from proponent.index.whitening import CORNER
 from proponent.scale.shapes import FLOAT, FeatureShape, Job, ModelShape
 
 CODE = 2  # bytes of a coordinate on disk
 DOUBLE = 8
-ROW_FLOATS = 3  # scale and two norms of a row of the index
+ROW_FLOATS, SIGN_FLOATS = 3, 4  # scale and two norms of a row of the index; of a compact one its residual too
 RAW_FLOATS = 2  # scale and norm of a row before whitening
 BLOCK_NUMBERS = 2  # doubles stored beside a triangle: moments of R, or a damping
 TRACE_NUMBERS, IDENTITY_NUMBERS = 3, 2  # doubles of a block of R taken for the identity: sum, whitening
@@ -54,6 +56,12 @@ def feature_operations(model: ModelShape, features: FeatureShape, tokens: int) -
     """Operations of a passage's projections and of their products, summed over positions."""
     products = 2 * (tokens - 1) * features.width * len(model.matrices)
     return projection_operations(model, features, tokens) + products
+
+
+def row_operations(job: Job) -> int:
+    """Operations of a passage's gradient and its features."""
+    features = feature_operations(job.model, job.features, job.tokens)
+    return gradient_operations(job.model, job.tokens) + features
 
 
 def rounded_operations(model: ModelShape, features: FeatureShape, tokens: int) -> int:
@@ -152,42 +160,77 @@ def eigenvalue_operations(features: FeatureShape) -> int:
     return 0 if features.identity else round(EIGENVALUES * features.blocks * features.width**3)
 
 
+def hadamard_operations(features: FeatureShape) -> int:
+    """Additions of one transform of m numbers, by butterflies (``index.sketch.hadamard``)."""
+    return features.stored * (features.stored.bit_length() - 1)
+
+
+def sketch_operations(features: FeatureShape) -> int:
+    """Additions of a row's sketch, ``index.sketch.Sketch``: its d coordinates folded, and transformed."""
+    return features.dim + hadamard_operations(features) if features.size else 0
+
+
+def encoding_operations(features: FeatureShape) -> int:
+    """Additions of a passage's signs, ``index.signs.encode_signs``: its sketch, and back for its residual."""
+    return sketch_operations(features) + hadamard_operations(features) if features.size else 0
+
+
+def product_operations(features: FeatureShape) -> int:
+    """Operations of a vector's product with a row of the index; with signs bits, compared and counted.
+
+    By ``index.codec.RowProducts``, of signs ``index.signs.SignProducts``.
+    """
+    return PLANES * features.stored if features.size else 2 * features.dim
+
+
 def task_rank(features: FeatureShape, queries: int) -> int:
-    """Directions of a task in each block: as many as its queries span, at most w."""
-    return min(queries, features.width)
+    """Directions of a task in each part of a row: as many as its queries span, at most its coordinates."""
+    return min(queries, features.stored // features.parts)
 
 
 def task_operations(features: FeatureShape, queries: int) -> int:
     """Operations of a task's subspace and its λ from queries' features, in float64.
 
-    Of each block: the queries whitened, and of the smaller Gram matrix, before and after whitening, its
-    triangle and its eigenvalues (4/3 r³, and once 10/3 r³ more for vectors); directions and coordinates.
+    The queries are whitened.  Before that, of every block, and after, of every part of a row: the smaller
+    Gram matrix of them and its eigenvalues (4/3 r³), and once 10/3 r³ more for vectors; directions and
+    coordinates.
     """
-    rank, other = task_rank(features, queries), max(queries, features.width)
-    gram = triangle_operations(rank, GRAM_STRIP) * other
-    eigenvectors = 6 * rank**3
-    products = 2 * rank * queries * features.width
-    turned = products if queries < features.width else 0  # eigenvectors of ΨΨᵀ are turned into those of ΨᵀΨ
-    whitened = queries * whitening_operations(features) + inversion_operations(features)
-    return whitened + features.blocks * (2 * gram + eigenvectors + products + turned)
+    width, rank = features.stored // features.parts, task_rank(features, queries)
+    directions = 2 * rank * queries * width
+    turned = directions if queries < width else 0  # eigenvectors of ΨΨᵀ are turned into those of ΨᵀΨ
+    whitened = queries * (whitening_operations(features) + sketch_operations(features))
+    own = min(queries, features.width)  # before the sketch, if there is one
+    before = _gram_operations(queries, features.width) + EIGENVALUES * own**3
+    after = _gram_operations(queries, width) + (EIGENVALUES + EIGENVECTORS) * rank**3 + directions + turned
+    return (
+        whitened + inversion_operations(features) + round(features.blocks * before + features.parts * after)
+    )
+
+
+def _gram_operations(queries: int, width: int) -> int:
+    """Operations of the smaller Gram matrix of queries [q, w], its lower triangle."""
+    return triangle_operations(min(queries, width), GRAM_STRIP) * max(queries, width)
 
 
 def direction_operations(features: FeatureShape, queries: int) -> int:
     """Operations of a passage's products with a task's directions, once a scan.
 
-    Where the task spans whole blocks, what it leaves of a passage is worked out as well, at the same cost.
+    Where the task spans whole blocks, what it leaves of a passage is worked out as well, at the same cost;
+    signs do not know it better.
     """
-    passes = 2 if queries >= features.width else 1
-    return 2 * passes * task_rank(features, queries) * features.dim
+    rank, spanned = task_rank(features, queries), queries >= features.width and not features.size
+    return (2 if spanned else 1) * rank * product_operations(features)
 
 
 def coordinate_operations(features: FeatureShape, queries: int) -> int:
     """Operations of a passage's coordinates along a task's directions with every query's, and in its norm."""
-    return 2 * (queries + 1) * task_rank(features, queries) * features.blocks
+    return 2 * (queries + 1) * task_rank(features, queries) * features.parts
 
 
 def index_bytes(features: FeatureShape) -> int:
     """Bytes of the finished index that a passage takes, its text apart."""
+    if features.size:
+        return features.size + FLOAT * SIGN_FLOATS
     return CODE * features.dim + FLOAT * ROW_FLOATS
 
 
@@ -223,9 +266,12 @@ def moment_bytes(model: ModelShape) -> int:
 
 def disk_bytes(job: Job, finished: bool = True) -> int:
     """Bytes on disk of an index, or the most while it is built; text and headers of files apart."""
-    once = moment_bytes(job.model) + side_bytes(job.model, job.features)
-    once += triangle_bytes(job.features) + factor_bytes(job.features)
+    compact, features = job.features.size > 0, job.features
+    once = moment_bytes(job.model) + side_bytes(job.model, features) + factor_bytes(features)
+    once += 0 if compact else triangle_bytes(features)
     if finished:
-        return once + job.passages * index_bytes(job.features)
-    sums, rows = job.spans * triangle_bytes(job.features), index_bytes(job.features) + raw_bytes(job.features)
-    return once + sums + job.passages * (rows + FLOAT * (job.tokens + 1))
+        return once + job.passages * index_bytes(features)
+    sums, row = 0, index_bytes(features) + FLOAT * (job.tokens + 1)
+    if not compact:
+        sums, row = job.spans * triangle_bytes(features), row + raw_bytes(features)
+    return once + sums + job.passages * row

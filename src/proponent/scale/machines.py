@@ -12,8 +12,10 @@ from proponent.scale.shapes import FLOAT, Job
 from proponent.scale.stages import Stage, build_stages
 
 ENCODING = "encoding"  # counts no operations, but is the tokenizer's
-DECOMPOSED = 0.25  # of a core's speed in products, for eigenvalues and factors
-ON_DEVICE = ("second moments", "gradients")  # stages that are passes of the model; all else is the host's
+# Of a core's speed in products: of eigenvalues and factors, and of a sketch's additions.
+DECOMPOSED, SKETCHED = 0.25, 0.02
+# Stages that are passes of the model; all else is the host's, a compact run's sketch too.
+ON_DEVICE = ("second moments", "mean eigenvalues", "gradients")
 
 
 @dataclass(frozen=True)
@@ -161,23 +163,25 @@ def speeds_of(card: Accelerator, job: Job, spec: FeatureSpec, assumed: Assumed) 
     """The speeds of a worker with a named accelerator: nothing is measured.
 
     Of the gradients the part that the code keeps in float32 runs at that precision's peak.  A pass reads all
-    parameters twice a batch, and takes at least as long as that.
+    parameters twice a batch, and takes at least as long as that.  A sketch is the host's.
     """
     stages = {stage.name: stage for stage in build_stages(job)}
     full, low = assumed.utilisation * (card.tf32 if assumed.tf32 else card.float32), 0
     if spec.dtype == "bfloat16":
         low = job.passages * cost.rounded_operations(job.model, job.features, job.tokens)
-    gradients = stages["gradients"].operations
-    seconds = low / (assumed.utilisation * card.bfloat16) + (gradients - low) / full
+    passes, host = job.passages * cost.row_operations(job), assumed.cores * assumed.core
+    seconds = low / (assumed.utilisation * card.bfloat16) + (passes - low) / full
     batches = -(-job.passages // job.batch_rows)
     waited = 2 * batches * FLOAT * job.model.parameters / card.bandwidth
-    host = assumed.cores * assumed.core
+    passed, gradients = max(seconds, waited), stages["gradients"].operations
+    sketched = (gradients - passes) / (SKETCHED * host)
     rates = {name: host for name, stage in stages.items() if stage.operations}
     rates |= {name: DECOMPOSED * host for name in ("folding", "factors") if name in rates}
     encoding = stages[ENCODING]
     rates[ENCODING] = (encoding.read + encoding.written) * assumed.encoded / (job.passages * job.tokens)
+    rates |= {"mean eigenvalues": passes / passed} if "mean eigenvalues" in rates else {}
     return Speeds(
-        {**rates, "second moments": full, "gradients": gradients / max(seconds, waited)},
+        {**rates, "second moments": full, "gradients": gradients / (passed + sketched)},
         assumed.disk,
         assumed.network,
         waiting=frozenset({"gradients"} if waited > seconds else ()),

@@ -18,7 +18,7 @@ import torch
 
 from proponent.build.marks import Marks
 from proponent.build.plan import PLAN, StagedShard, cut_shards, stage
-from proponent.build.tasks import Build, features, features_name, later_stages
+from proponent.build.tasks import START, Build, features, features_name, later_stages
 from proponent.corpus.example import Example
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.kronecker import KroneckerSums, together
@@ -30,7 +30,9 @@ from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
 from proponent.index.codec import encode
 from proponent.index.run import Passage, RunFolder
+from proponent.index.sketch import Sketch
 from proponent.index.storage import write_tensors
+from proponent.index.whitening import ScaledIdentity
 from proponent.progress import Progress
 from proponent.scale import cost
 from proponent.scale.machines import Speeds
@@ -173,7 +175,8 @@ class _Bench:
 
         self.extractor(rows[:1], [1], self.spec.output)  # warms up
         spent = self.of(replace(self.job, passages=len(rows)))["gradients"]
-        return {"gradients": self.rate(spent, _timed(one))}
+        rate = self.rate(spent, _timed(one))
+        return {"gradients": rate} | ({"mean eigenvalues": rate} if self.job.features.size else {})
 
     def encoding(self) -> Rates:
         """A shard of text, spelled from random tokens, cut into rows and written."""
@@ -189,7 +192,12 @@ class _Bench:
         return {"encoding": self.rate(self.of(job)["encoding"], seconds)}
 
     def later(self) -> Rates:
-        """R, its factor and whitening of one block of random features, as many as are whitened together."""
+        """R, its factor and whitening of one block of random features, as many as are whitened together.
+
+        A compact run has none of these.
+        """
+        if self.job.features.size:
+            return {}
         width, own = self.job.features.width, replace(self.job.features, blocks=1)
         whole = replace(self.job, features=own)
         count = max(1, min(self.job.passages, 2 * self.job.shard_rows, FEATURES // width))
@@ -209,4 +217,13 @@ class _Bench:
     def _build(self, name: str, blocks: int) -> Build:
         folder = RunFolder(self.folder / name)
         damping = None if self.spec.hessian == "identity" else self.spec.damping
-        return Build(folder, Marks(folder), blocks, damping, extractor=self.extractor)
+        size, dim = self.job.features.size, self.job.features.dim
+        build = Build(folder, Marks(folder), blocks, damping, extractor=self.extractor)
+        if not size:
+            return build
+        white, checksums = ScaledIdentity(1.0, dim // blocks).pack(), dict[Path, str]()
+        for block in range(blocks):
+            file = folder.whitening(block)
+            write_tensors(file, white, partial(checksums.setdefault, file))
+        build.marks.write(START, checksums)
+        return replace(build, sketch=Sketch(dim, 8 * size, self.spec.seed))

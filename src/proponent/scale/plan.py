@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
+from proponent.build.compact import check_size
 from proponent.build.indexing import MAX_LENGTH
 from proponent.errors import InputError
 from proponent.evaluate.text import aligned, labelled
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.loading import has_weights, load_config
 from proponent.gradients.model import LIMITS, load_model
-from proponent.gradients.spec import FeatureSpec
+from proponent.gradients.spec import FeatureSpec, parse_size
 from proponent.progress import Progress, Silent
 from proponent.scale import cost
 from proponent.scale.machines import (
@@ -43,6 +44,7 @@ class Plan:
 
     card: the accelerator whose figures were taken, None where this machine was measured, on ``device``.
     assumed: what was assumed beside.  price: of a worker's hour, None where none was given.
+    disk: bytes a second of a worker's files, as measured or assumed.
     """
 
     spec: FeatureSpec
@@ -52,6 +54,7 @@ class Plan:
     device: str
     card: Accelerator | None = None
     price: float | None = None
+    disk: float = Assumed.disk
 
     @property
     def seconds(self) -> float:
@@ -67,6 +70,16 @@ class Plan:
     def money(self) -> float | None:
         """All workers for all hours."""
         return None if self.price is None else self.price * self.hours * self.job.workers
+
+    @property
+    def scan(self) -> int:
+        """Bytes of the index that a search of up to 1,024 queries reads."""
+        return self.job.passages * cost.index_bytes(self.job.features)
+
+    @property
+    def scan_seconds(self) -> float:
+        """Of reading these from the disks of all workers, which most of a search for few queries is."""
+        return self.scan / self.disk / self.job.workers
 
     @property
     def weights(self) -> int:
@@ -112,6 +125,7 @@ class Plan:
             "passages": job.passages,
             "passage_tokens": job.tokens,
             "dim": job.features.dim,
+            "size": job.features.size,
             "blocks": job.features.blocks,
             "shards": job.shards,
             "workers": job.workers,
@@ -122,7 +136,8 @@ class Plan:
             "seconds": self.seconds,
             "disk": cost.disk_bytes(job),
             "disk_while_built": cost.disk_bytes(job, finished=False),
-            "scan": job.passages * cost.index_bytes(job.features),
+            "scan": self.scan,
+            "scan_seconds": self.scan_seconds,
             "memory": self.memory,
             "device_memory": None if self.device == "cpu" else self.device_memory,
             "lacking": self.lacking,
@@ -138,6 +153,7 @@ class Plan:
         corpus = f"{job.passages * job.tokens:,} tokens in {job.passages:,} passages of {job.tokens}"
         side = f"{features.blocks} blocks of {features.side} x {features.side}"
         corrected = f"second moments {spec.second_moment}, R {spec.hessian}, {spec.dtype}"
+        corrected += f", {features.size:,} bytes of signs" if features.size else ""
         return {
             "model": f"{spec.model}, {job.model.parameters:,} parameters",
             "corpus": f"{corpus}, {job.shards:,} shards",
@@ -158,7 +174,6 @@ class Plan:
 
     def _totals(self) -> dict[str, str | None]:
         job, money = self.job, self.money
-        scan = job.passages * cost.index_bytes(job.features)
         finished, most = (short(cost.disk_bytes(job, done), "B") for done in (True, False))
         device = None if self.device == "cpu" else f"{short(self.device_memory, 'B')}"
         operations = sum(of.stage.operations for of in self.stages)
@@ -168,7 +183,8 @@ class Plan:
             "disk": f"{finished}, text apart; {most} while it is built",
             "memory": f"{short(self.memory, 'B')} a process",
             "device": device if self.lacking is None else f"{device}: {self.lacking}",
-            "search": f"a scan for up to 1,024 queries reads {short(scan, 'B')}",
+            "search": f"a scan for up to 1,024 queries reads {short(self.scan, 'B')}, in "
+            f"{lasting(self.scan_seconds)} at the speed of the disk",
         }
 
 
@@ -211,9 +227,11 @@ def plan(
     device: an accelerator's name (``ACCELERATORS``), whose figures are taken and no weights needed; or a
     torch device, None for the best one, on which a few rows of the real model are measured.
     workers: machines alike that share the work.  price: of an hour of one of them.
-    Raises InputError for a model that cannot be used, or that has no weights to measure with.
+    Raises InputError for a model that cannot be used, or that has no weights to measure with, and for a
+    compact run that ``build_index`` would refuse.
     """
     assumed = assumed or Assumed()
+    check_size(spec)
     if tokens < 1:
         raise InputError(f"{tokens} tokens are no corpus; give at least 1")
     config = load_config(spec.model, trust_remote_code)
@@ -222,9 +240,8 @@ def plan(
     corpus = (tokens, length or spec.max_length or min(MAX_LENGTH, most), workers)
     if card := ACCELERATORS.get((device or "").upper()):
         job = _job(shapes_of_config(config, spec.dim, spec.layer_groups), spec, *corpus)
-        return Plan(
-            spec, job, timed(job, speeds_of(card, job, spec, assumed)), assumed, card.name, card, price
-        )
+        speeds = speeds_of(card, job, spec, assumed)
+        return Plan(spec, job, timed(job, speeds), assumed, card.name, card, price, speeds.disk)
     if not has_weights(spec.model):
         raise InputError(
             f"model '{spec.model}' holds no weights to measure with; give a folder with a complete "
@@ -234,7 +251,7 @@ def plan(
     job = _job(shapes(model, spec.dim, spec.layer_groups), spec, *corpus)
     layers = plan_layers(model, spec.dim, spec.layer_groups)
     speeds = measured_speeds(model, layers, job, spec, assumed.network, progress or Silent())
-    return Plan(spec, job, timed(job, speeds), assumed, model.device.type, None, price)
+    return Plan(spec, job, timed(job, speeds), assumed, model.device.type, None, price, speeds.disk)
 
 
 def _job(
@@ -244,7 +261,7 @@ def _job(
     sampled, kronecker = spec.second_moment in ("sample", "kronecker"), spec.second_moment == "kronecker"
     job = Job(
         shaped[0],
-        replace(shaped[1], identity=spec.hessian == "identity"),
+        replace(shaped[1], identity=spec.hessian == "identity", size=parse_size(spec.size)),
         max(1, tokens // length),
         length,
         sample=spec.moment_sample if sampled else 0,
@@ -252,7 +269,7 @@ def _job(
         text=TEXT * length,
         workers=workers,
     )
-    return replace(job, kronecker=kronecker)
+    return replace(job, kronecker=kronecker, surveyed=spec.moment_sample)
 
 
 def short(number: float, unit: str = "") -> str:

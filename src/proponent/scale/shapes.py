@@ -92,11 +92,13 @@ class FeatureShape:
     """Blocks b and their projected side p: features have d = b · p² coordinates.
 
     identity: whether R is taken for the identity, a number a block, so that there is nothing to factor.
+    size: bytes of signs a passage in a compact index, a power of two; 0 for a full one.
     """
 
     blocks: int
     side: int
     identity: bool = False
+    size: int = 0
 
     @property
     def width(self) -> int:
@@ -113,6 +115,16 @@ class FeatureShape:
         """Coordinates of a feature, d = b · w."""
         return self.blocks * self.width
 
+    @property
+    def stored(self) -> int:
+        """Coordinates of a row of the index: d, or of a compact one the m = 8 · size of a sketch."""
+        return 8 * self.size or self.dim
+
+    @property
+    def parts(self) -> int:
+        """Blocks that these are in, as of ``Whitening.parts``: b, or one."""
+        return 1 if self.size else self.blocks
+
 
 @dataclass(frozen=True)
 class Job:
@@ -121,7 +133,8 @@ class Job:
     tokens: of each passage, special prefix included.  sample: passages that second moments are estimated on,
     0 for none.  kronecker: whether these are two factors a matrix.  batch_tokens: tokens that are computed at
     once.  text: bytes of a passage's id and text, 0 to leave text out.  workers: machines W that share the
-    passages evenly; the first has the corpus and the model.
+    passages evenly; the first has the corpus and the model.  surveyed: passages whose mean eigenvalues whiten
+    a compact run.
     """
 
     model: ModelShape
@@ -133,6 +146,7 @@ class Job:
     text: int = 0
     workers: int = 1
     kronecker: bool = False
+    surveyed: int = 256
 
     def __post_init__(self) -> None:
         """Raise InputError for what is no corpus."""

@@ -1,5 +1,8 @@
 """The stages of an index build, each with what it spends and the function that spends it.
 
+A compact build, whose features have a size, ends with its features: they are whitened and made signs as they
+come.  ``compact_stage`` is what it takes to make a compact run of a full one instead.
+
 Formulas are of passages of one length.  Left out everywhere: headers and marks of files, text unless a job
 gives its size, Python's own objects, what libraries use inside one operation, and whatever is smaller than a
 batch's hidden states.
@@ -7,11 +10,13 @@ batch's hidden states.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proponent.build.tasks import GROUP_SHARDS
+from proponent.errors import InputError
 from proponent.gradients.backprop import slice_rows
 from proponent.index.hessian import STRIP
+from proponent.index.signs import ENCODED
 from proponent.index.whitening import CORNER
 from proponent.scale import cost
 from proponent.scale.shapes import FLOAT, Job
@@ -24,7 +29,7 @@ class Stage:
     """What one stage of a job spends, all workers together.
 
     spends: dotted name of the function that spends it.
-    operations: floating-point operations.
+    operations: floating-point operations; in a scan of a compact index bits that are compared.
     memory: bytes that a worker holds at most beside the model's parameters; mapped files are not held.
     read, written: bytes through the file system, those included that are read for a checksum.
     network: bytes between workers; each keeps its own passages, so 0 for one worker.
@@ -42,11 +47,17 @@ class Stage:
 
 
 def build_stages(job: Job) -> tuple[Stage, ...]:
-    """The stages of an index build in their order."""
+    """The stages of an index build in their order.
+
+    Raises InputError for a compact run whose R is not taken for the identity: it cannot be made in one pass.
+    """
+    first = (_encoding(job), _moments(job), *((_roots(job),) if job.kronecker else ()))
+    if job.features.size:
+        if not job.features.identity:
+            raise InputError("a compact run is whitened as it is made, so its R has to be the identity")
+        return (*first, _eigenvalues(job), _gradients(job))
     return (
-        _encoding(job),
-        _moments(job),
-        *((_roots(job),) if job.kronecker else ()),
+        *first,
         _gradients(job),
         _sums(job),
         _summed(job),
@@ -99,23 +110,40 @@ def _roots(job: Job) -> Stage:
     )
 
 
+def _eigenvalues(job: Job) -> Stage:
+    """Features of a sample, whose mean eigenvalues are a compact run's whitening; held twice."""
+    rows, written = min(job.surveyed, job.passages), cost.factor_bytes(job.features)
+    features = FLOAT * rows * job.features.dim
+    return Stage(
+        "mean eigenvalues",
+        "proponent.build.indexing.Work.first_files",
+        rows * cost.row_operations(job),
+        features + max(batch_bytes(job), features),
+        read=written,
+        written=written,
+    )
+
+
 def _gradients(job: Job) -> Stage:
-    """Token ids in, features before whitening and text out.
+    """Token ids in, features before whitening and text out; in a compact build the signs of these, whitened.
 
     Held are a shard's features and beside them a batch with its projected inputs, or the shard's codes.
     Every other worker is sent the parameters, the projections, and the token ids of its passages.
     """
     model, features, staged = job.model, job.features, job.text + FLOAT * (job.tokens + 1)
-    shard, others = FLOAT * min(job.passages, job.shard_rows) * features.dim, job.workers - 1
-    operations = cost.gradient_operations(model, job.tokens)
-    operations += cost.feature_operations(model, features, job.tokens)
-    written = job.passages * (cost.raw_bytes(features) + job.text)
+    rows, others = min(job.passages, job.shard_rows), job.workers - 1
+    shard = FLOAT * rows * features.dim
+    row, beside = cost.raw_bytes(features), shard // 2
+    if features.size:
+        row, beside = cost.index_bytes(features), max(FLOAT * rows * features.width, sign_bytes(job))
+    operations = cost.row_operations(job) + cost.encoding_operations(features)
+    written = job.passages * (row + job.text)
     sent = FLOAT * model.parameters + cost.side_bytes(model, features)
     return Stage(
         "gradients",
         "proponent.build.tasks.features",
         job.passages * operations,
-        shard + max(batch_bytes(job), shard // 2),
+        shard + max(batch_bytes(job), beside),
         read=job.passages * staged + written,
         written=written,
         network=others * sent + job.passages * staged * others // job.workers,
@@ -187,6 +215,37 @@ def _whitening(job: Job) -> Stage:
         network=(job.workers - 1) * factors,
         tasks=job.groups,
     )
+
+
+def compact_stage(job: Job) -> Stage:
+    """A compact run, the job's, made of a finished full one by one process.
+
+    The full rows are read, and once more for their checksums; all else is copied, with its text.  Held are a
+    shard's rows decoded, and what makes them signs.
+    """
+    features, full = job.features, replace(job.features, size=0)
+    copied = cost.moment_bytes(job.model) + cost.side_bytes(job.model, features) + cost.factor_bytes(features)
+    copied += job.passages * job.text
+    rows = job.passages * cost.index_bytes(features)
+    return Stage(
+        "compacting",
+        "proponent.build.compact.compact",
+        job.passages * cost.encoding_operations(features),
+        FLOAT * min(job.passages, job.shard_rows) * features.dim + sign_bytes(job),
+        read=2 * job.passages * cost.index_bytes(full) + 2 * copied + rows,
+        written=rows + copied,
+    )
+
+
+def sign_bytes(job: Job) -> int:
+    """Bytes beside a shard's rows while these are made signs: some at a time, and the codes of all.
+
+    Of those rows shuffled coordinates or, back from signs, as many as the sketch has; and their sketch, its
+    signs, two halves of a transform, and the sketch and signs of the rows before.
+    """
+    features, rows = job.features, min(job.passages, job.shard_rows)
+    each = FLOAT * max(features.dim, features.stored) + (3 * FLOAT + 1) * features.stored
+    return min(rows, ENCODED) * each + rows * cost.index_bytes(features)
 
 
 def batch_bytes(job: Job) -> int:
