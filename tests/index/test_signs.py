@@ -49,9 +49,9 @@ def test_a_sketch_is_a_fold_turned_and_its_transpose_is_that_of_its_matrix(dim: 
     torch.testing.assert_close(S.norm(dim=0), torch.ones(dim, dtype=torch.float64))
     alike = (S.T @ S).abs()
     torch.testing.assert_close(alike, alike.round(), atol=1e-12, rtol=0)
-    shares = alike.round().sum(1).sort().values
-    expected = torch.tensor([-(-(dim - start % SIZE) // SIZE) for start in range(dim)]).sort().values
-    assert shares.tolist() == expected.tolist()
+    most = -(-dim // SIZE)
+    assert float(alike.sum(1).max()) <= most + 1e-9
+    assert float((alike > 0.5).sum()) <= dim * most
     c = drawn(1, 3, SIZE).double()
     torch.testing.assert_close(sketch.transposed(c), c @ S)
     torch.testing.assert_close(sketch.transposed_norms(c), (c @ S).norm(dim=1))
@@ -130,8 +130,8 @@ def test_an_estimate_is_right_on_average_and_its_error_is_normal_with_the_stated
         assert abs(beyond - share) < 4 * (share / count) ** 0.5 + 1e-3
 
 
-def test_the_sketch_of_a_wide_row_errs_no_more_than_a_gaussian_one() -> None:
-    size, dim = 256, 4096
+@pytest.mark.parametrize(("dim", "size"), [(4096, 256), (256, 256), (256, 1024), (60, 8192)])
+def test_the_sketch_errs_no_more_than_a_gaussian_one(dim: int, size: int) -> None:
     row, vector = drawn(1, 1, dim), drawn(2, 1, dim) + 0.1 * drawn(1, 1, dim)
     rho = float(torch.cosine_similarity(vector, row))
     errors = []
@@ -142,4 +142,5 @@ def test_the_sketch_of_a_wide_row_errs_no_more_than_a_gaussian_one() -> None:
         errors.append(float(estimate - (vector * row).sum()) / float(vector.norm() * codes.scale))
     found = torch.tensor(errors)
     assert abs(float(found.mean())) < 4 * float(found.std()) / len(found) ** 0.5
-    assert 0.8 < float(found.std()) < math.sqrt(1 - rho**2) * 1.06
+    assert 0.5 < float(found.std()) < math.sqrt(1 - rho**2) * 1.06
+    assert float((found.abs() > 3).float().mean()) < 0.01

@@ -66,7 +66,10 @@ class QueryTerms:
         if name == "train":
             return self.whitened.float()
         beyond = self._split[1].float()
-        return beyond if beyond.numel() else torch.zeros_like(self.whitened, dtype=torch.float32)
+        if beyond.numel():
+            return beyond
+        sketch = self.whitening.sketch
+        return torch.zeros(len(self.features), sketch.size if sketch else self.features.shape[1])
 
     def directions(self, inner: InnerProduct) -> Tensor:
         """v = R⁻¹ φ_q [q, d] float64: ``v · φ_m`` is the inner product, before any norm."""

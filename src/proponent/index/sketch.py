@@ -34,38 +34,43 @@ class Sketch:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """``S a`` [n, m] of rows a [n, d], in their precision."""
-        shuffled = rows.index_select(1, self._order).mul_(self._signs[: self.dim])
-        folded = rows.new_zeros(len(rows), self.size)
-        for part in shuffled.split(self.size, 1):
-            folded[:, : part.shape[1]] += part
-        return hadamard(folded.mul_(self._signs[self.dim :]))
+        spare = self._places - self.dim
+        padded = torch.nn.functional.pad(rows, (0, spare)) if spare else rows
+        shuffled = padded.index_select(1, self._order).mul_(self._signs[: self._places])
+        folded = shuffled[:, : self.size].contiguous()
+        for start in range(self.size, self._places, self.size):
+            folded += shuffled[:, start : start + self.size]
+        return hadamard(folded.mul_(self._signs[self._places :]))
 
     def transposed(self, sketched: Tensor) -> Tensor:
         """``Sᵀ c`` [n, d] of rows c [n, m]: ``⟨Sᵀ c, a⟩ = ⟨c, S a⟩``."""
-        spread = hadamard(sketched.clone()).mul_(self._signs[self.dim :])
-        folds = -(-self.dim // self.size)
-        shuffled = spread.repeat(1, folds)[:, : self.dim] * self._signs[: self.dim]
-        return shuffled[:, self._order.argsort()]
+        spread = hadamard(sketched.clone()).mul_(self._signs[self._places :])
+        shuffled = spread.repeat(1, self._places // self.size).mul_(self._signs[: self._places])
+        return shuffled[:, self._order.argsort()[: self.dim]]
 
     def transposed_norms(self, sketched: Tensor) -> Tensor:
         """``‖Sᵀ c‖`` [n] of rows c [n, m]; no row of d coordinates is made."""
-        spread = hadamard(sketched.clone())
-        folded = torch.arange(self.size).neg_().add_(self.dim - 1).div(self.size, rounding_mode="floor") + 1
-        return (spread.square_() @ folded.to(spread.dtype)).sqrt()
+        folded = (self._order < self.dim).view(-1, self.size).sum(0)
+        return (hadamard(sketched.clone()).square_() @ folded.to(sketched.dtype)).sqrt()
+
+    @property
+    def _places(self) -> int:
+        """Coordinates of the shuffled row, d or more: a multiple of m, zeros scattered among them."""
+        return -(-self.dim // self.size) * self.size
 
     @cached_property
     def _drawn(self) -> npt.NDArray[np.uint64]:
-        """A random number [d + m] a coordinate of the row and of the sketch."""
-        return np.random.Philox(self.seed).random_raw(self.dim + self.size)
+        """A random number a place of the shuffled row and a coordinate of the sketch."""
+        return np.random.Philox(self.seed).random_raw(self._places + self.size)
 
     @cached_property
     def _order(self) -> Tensor:
-        """P: where each coordinate [d] of the shuffled row comes from."""
-        return torch.from_numpy(np.argsort(self._drawn[: self.dim], kind="stable"))
+        """P: where each place of the shuffled row comes from; beyond d from nowhere."""
+        return torch.from_numpy(np.argsort(self._drawn[: self._places], kind="stable"))
 
     @cached_property
     def _signs(self) -> Tensor:
-        """Signs [d + m], ±1, of D₁ and D₂: by the lowest bits, which do not decide the order."""
+        """Signs ±1 of D₁ and D₂: by the lowest bits, which do not decide the order."""
         return torch.from_numpy((self._drawn & 1).astype(np.float32)) * 2 - 1
 
 
