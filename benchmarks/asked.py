@@ -33,7 +33,7 @@ def searched(passages: int, dim: int, queries: int) -> Found:
     """A scan of so many rows for queries, a task mix of the same queries, and a scan under it."""
     shards = [random_shard(first, dim) for first in range(0, passages, SHARD)]
     features, whitening = torch.randn(queries, dim), unwhitened(dim)
-    blocks = whitening.parts
+    blocks = len(whitening)
 
     def scan(terms: QueryTerms, inner: InnerProduct) -> Callable[[], object]:
         return lambda: search(shards, QueryScan(terms, inner), 10)

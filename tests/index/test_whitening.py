@@ -108,7 +108,7 @@ def test_unwhitening_undoes_whitening(dtype: torch.dtype) -> None:
 def test_a_block_does_not_see_the_others() -> None:
     values = features()
     whitening = of(values, 1.0)
-    assert whitening.parts == BLOCKS
+    assert len(whitening) == BLOCKS
     changed = values.clone()
     changed[:, WIDTH : 2 * WIDTH] *= -3
     for transform in (whitening.whiten, whitening.adjoint, whitening.unwhiten):

@@ -6,6 +6,7 @@ the task's queries: the identity but for a few directions (DESIGN, "What makes i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from proponent.index.codec import Rows
 from proponent.index.hessian import split_blocks
-from proponent.index.signs import SignProducts, SignRows
 from proponent.index.whitening import Whitening
 from proponent.threads import side_by_side
 
@@ -32,7 +32,6 @@ WHOLLY_INSIDE = 1e-11  # share of ‖ψ‖ beyond the subspace that is rounding
 CANCELS = 0.05
 COUNTED = 1e-10  # share of R_eval's largest eigenvalue in a block above which one is more than rounding
 STRIP = 64  # rows of a Gram matrix that are made at a time, each strip as far as the diagonal
-SKETCHED = 64  # queries that are whitened at a time where a sketch makes them small again
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class TaskSubspace:
     def of(cls, features: Tensor, whitening: Whitening) -> TaskSubspace:
         """The subspace of a task whose queries have features φ [n, d], n >= 1."""
         psi = whiten_precisely(features, whitening)
-        parts = split_blocks(psi, whitening.parts)
+        parts = split_blocks(psi, len(whitening))
         directions, strengths = zip(*_each_block(_directions, parts), strict=True)
         if all(len(own) == min(part.shape) for own, part in zip(strengths, parts, strict=True)):
             along = torch.cat([part @ u for part, u in zip(parts, directions, strict=True)], 1)
@@ -84,22 +83,15 @@ class TaskSubspace:
         parts = along.split([u.shape[1] for u in self.directions], 1)
         return torch.cat([part @ u.T for part, u in zip(parts, self.directions, strict=True)], 1)
 
-    def along(self, rows: Rows | SignRows) -> Tensor:
-        """``Uᵀψ`` [r, n] of passages, float32; of signs, as they estimate it."""
-        if isinstance(rows, SignRows):
-            return self._sign_products.of(rows)
+    def along(self, rows: Rows) -> Tensor:
+        """``Uᵀψ`` [r, n] of passages, float32."""
         width = rows.dim // len(self._u)
         return torch.cat([rows.column_products(u, b * width, (b + 1) * width) for b, u in enumerate(self._u)])
 
-    def beyond(self, rows: Rows | SignRows, along: Tensor) -> Tensor:
-        """``‖ψ − UUᵀψ‖²`` [n] float32 of passages from norms and ``Uᵀψ`` [r, n], or exactly if small.
-
-        Of signs, which do not know it better, at least the share of ‖ψ‖² that would be looked at closer.
-        """
+    def beyond(self, rows: Rows, along: Tensor) -> Tensor:
+        """``‖ψ − UUᵀψ‖²`` [n] float32 of passages from norms and ``Uᵀψ`` [r, n], or exactly if small."""
         squared = rows.norms.double().square()
         left = squared - along.double().square().sum(0)
-        if isinstance(rows, SignRows):
-            return left.maximum(CANCELS * squared).float()
         near = left < CANCELS * squared
         if near.any():
             left[near] = self._outside(rows.at(near), along[:, near])
@@ -111,10 +103,6 @@ class TaskSubspace:
         for part, u, coordinates in zip(*parts, strict=True):
             squared += (part - coordinates.T @ u).double().square().sum(1)
         return squared
-
-    @cached_property
-    def _sign_products(self) -> SignProducts:
-        return SignProducts(self._u[0])
 
     @cached_property
     def _u(self) -> tuple[Tensor, ...]:
@@ -133,6 +121,12 @@ class TaskMix:
         """``1 / (1 − λ + λσ)`` [r]: the eigenvalues of R'⁻¹ along the directions; beyond them 1 / (1 − λ)."""
         return 1 / (1 - self.mix + self.mix * self.subspace.strengths)
 
+    def stretch(self) -> float:
+        """``‖ψ‖`` under R'⁻¹ over ‖ψ‖ for a row spread evenly over all d coordinates: √(tr R'⁻¹ / d)."""
+        dim = sum(map(len, self.subspace.directions))
+        outside = (dim - len(self.subspace.strengths)) / (1 - self.mix)
+        return math.sqrt((float(self.shrink().sum()) + outside) / dim)
+
 
 def _split(whitened: Tensor, directions: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     """``Uᵀψ`` [q, r] and ``ψ − UUᵀψ`` [q, d] of whitened queries [q, d], all float64."""
@@ -147,15 +141,8 @@ def whiten_precisely(features: Tensor, whitening: Whitening) -> Tensor:
 
     Float32 would break the linear relations between a task's queries; a mix divides what is left by 1 − λ.
     """
-    blocks, sketch = whitening.blocks, whitening.sketch
-
-    def wide(rows: Tensor) -> Tensor:
-        parts = zip(blocks, split_blocks(rows, len(blocks)), strict=True)
-        return torch.cat(_each_block(lambda pair: pair[0].whiten(pair[1].double()), list(parts)), 1)
-
-    if sketch is None:
-        return wide(features)
-    return torch.cat([sketch(wide(rows)) for rows in features.split(SKETCHED)])
+    parts = zip(whitening.blocks, split_blocks(features, len(whitening)), strict=True)
+    return torch.cat(_each_block(lambda pair: pair[0].whiten(pair[1].double()), list(parts)), 1)
 
 
 def _each_block(function: Callable[[Any], Any], blocks: Sequence[Any]) -> list[Any]:

@@ -20,6 +20,7 @@ from proponent.index.codec import RowProducts
 from proponent.index.mix import TaskMix, TaskSubspace, whiten_precisely
 from proponent.index.norms import row_norms
 from proponent.index.search import Found, Shard, keep_best
+from proponent.index.signs import SignRows
 from proponent.index.whitening import Whitening
 from proponent.products import product
 
@@ -60,16 +61,30 @@ class QueryTerms:
     subspace: TaskSubspace | None = None
 
     def vectors(self, name: str) -> Tensor:
-        """The vectors [q, d] float32 to multiply with ψ_m for ``none``, ``train``, or ``beyond`` the task."""
+        """The vectors [q, d] float32 to multiply with ψ_m for ``none``, ``train``, or ``beyond`` the task.
+
+        For a compact index, whose rows are of Sψ, they are [q, m].
+        """
         if name == "none":
-            return self.whitening.adjoint(self.features)
+            return self._sketched(self.whitening.adjoint(self.features))
         if name == "train":
-            return self.whitened.float()
+            return self._sketched(self.whitened.float())
         beyond = self._split[1].float()
-        if beyond.numel():
-            return beyond
-        sketch = self.whitening.sketch
-        return torch.zeros(len(self.features), sketch.size if sketch else self.features.shape[1])
+        return self._sketched(beyond if beyond.numel() else torch.zeros_like(self.features))
+
+    def mixed_vectors(self, mix: TaskMix) -> Tensor:
+        """``R'⁻¹ ψ_q`` [q, d or m] float32, which needs no coordinates of ψ_m along the task."""
+        return self._sketched(self._shrunk(mix).float())
+
+    def _shrunk(self, mix: TaskMix) -> Tensor:
+        """``R'⁻¹ ψ_q`` [q, d] float64."""
+        shrunk = mix.subspace.join(self.along * mix.shrink())
+        if self._split[1].numel():
+            shrunk += self._split[1] / (1 - mix.mix)
+        return shrunk
+
+    def _sketched(self, vectors: Tensor) -> Tensor:
+        return self.whitening.sketch(vectors) if self.whitening.sketch else vectors
 
     def directions(self, inner: InnerProduct) -> Tensor:
         """v = R⁻¹ φ_q [q, d] float64: ``v · φ_m`` is the inner product, before any norm."""
@@ -77,10 +92,7 @@ class QueryTerms:
             return self.features.double()
         if inner.mix is None:
             return self.whitening.pull_back(whiten_precisely(self.features, self.whitening))
-        shrunk = inner.mix.subspace.join(self.along * inner.mix.shrink())
-        if self._split[1].numel():
-            shrunk += self._split[1] / (1 - inner.mix.mix)
-        return self.whitening.pull_back(shrunk)
+        return self.whitening.pull_back(self._shrunk(inner.mix))
 
     @cached_property
     def whitened(self) -> Tensor:
@@ -140,7 +152,7 @@ class PassageTerms:
     """What scores need of n passages besides products with vectors, whatever the query.
 
     norms, whitened_norms: ‖φ‖ and ‖ψ‖ [n].  along: ``Uᵀψ`` [r, n].  beyond: ‖ψ − UUᵀψ‖² [n]; the last two are
-    empty without a task.
+    empty without a task, and of a compact index, whose signs do not know them.
     """
 
     norms: Tensor
@@ -151,7 +163,7 @@ class PassageTerms:
     @classmethod
     def of(cls, shard: Shard, subspace: TaskSubspace | None) -> PassageTerms:
         """The terms of a shard; with a task they cost a product with each of its directions."""
-        if subspace is None:
+        if subspace is None or isinstance(shard.rows, SignRows):
             return cls(shard.feature_norms, shard.rows.norms, torch.empty(0, 0), torch.empty(0))
         along = subspace.along(shard.rows)
         return cls(shard.feature_norms, shard.rows.norms, along, subspace.beyond(shard.rows, along))
@@ -169,7 +181,8 @@ def combine(
 ) -> Tensor:
     """Scores [q, n]; 0 where a norm is 0.
 
-    raw: products [q, n] of the queries' vectors of a name with ψ_m; for ``beyond`` of those of ``far`` alone.
+    raw: products [q, n] of the queries' vectors of a name with ψ_m; for ``beyond`` of those of ``far`` alone,
+    and for ``mixed`` of R'⁻¹ ψ_q.
     """
     if inner.hessian == "none":
         made, ours, theirs = raw("none"), queries.norms, passages.norms
@@ -188,11 +201,13 @@ def _mixed(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Inner products [q, n] under R', and norms of queries [q] and passages [n] as sums of positive terms."""
     shrink = mix.shrink()
+    ours = (queries.along.square() @ shrink + queries.beyond / (1 - mix.mix)).sqrt().float()
+    if not len(passages.beyond):  # a compact index: the norm of a row under R' is taken as spread evenly
+        return raw("mixed"), ours, passages.whitened_norms * mix.stretch()
     made = product((queries.along * shrink).float(), passages.along.T)
     far = queries.far(mix)
     if len(far):
         made[far] += raw("beyond") / (1 - mix.mix)
-    ours = (queries.along.square() @ shrink + queries.beyond / (1 - mix.mix)).sqrt().float()
     weights = shrink.float()
     squared = torch.cat([weights @ part.square() for part in passages.along.split(TOGETHER, 1)])
     return made, ours, (squared + passages.beyond / (1 - mix.mix)).sqrt()
@@ -206,9 +221,12 @@ class QueryScan:
 
     def __init__(self, queries: QueryTerms, inner: InnerProduct) -> None:
         self._queries, self._inner = queries, inner
-        name = "beyond" if inner.mix is not None else "none" if inner.hessian == "none" else "train"
-        vectors = queries.vectors(name)
-        self._vectors = vectors if inner.mix is None else vectors[queries.far(inner.mix)]
+        if inner.mix is None:
+            self._vectors = queries.vectors("none" if inner.hessian == "none" else "train")
+        elif queries.whitening.sketch:
+            self._vectors = queries.mixed_vectors(inner.mix)
+        else:
+            self._vectors = queries.vectors("beyond")[queries.far(inner.mix)]
         self._products = RowProducts(self._vectors)
 
     def __getstate__(self) -> tuple[QueryTerms, InnerProduct, Tensor]:

@@ -20,7 +20,9 @@ SAME = 1e-5  # below a cosine of 1 by less than this, rows differ by no more tha
 def unit_rows(shards: Iterable[Shard], inner: InnerProduct, whitening: Whitening) -> Tensor:
     """Unit vectors [n, d] float32 of all passages of the shards, whose products are cosines under R⁻¹.
 
-    R is that of the inner product, whether it scales to unit norm or not; a row without a norm is 0.
+    R is that of the inner product, whether it scales to unit norm or not; a row without a norm is 0.  Of a
+    compact index rows are signs [n, m], whose cosines are 2/π times the arcsine of the rows' on average, and
+    a task mix, which changes lengths along few of all directions, is left out.
     Raises InputError for R = I in a compact index, which keeps no features to compare without R_train.
     """
     parts = [
@@ -48,7 +50,7 @@ def _unit(psi: Tensor, inner: InnerProduct, whitening: Whitening) -> Tensor:
         )
     if inner.hessian == "none":
         psi = whitening.unwhiten(psi)
-    elif inner.mix is not None:
+    elif inner.mix is not None and whitening.sketch is None:
         along, beyond = inner.mix.subspace.split(psi.double())
         scale = 1 / (1 - inner.mix.mix) ** 0.5
         psi = (inner.mix.subspace.join(along * inner.mix.shrink().sqrt()) + beyond * scale).float()

@@ -161,40 +161,30 @@ def unpack_block(
 
 @dataclass(frozen=True)
 class Whitening:
-    """The whitening of all blocks; for a compact index, with the sketch S that its rows are signs of.
-
-    With a sketch ψ = S W φ has m coordinates instead of d, all blocks together, and inner products of ψ
-    estimate those of W φ.
-    """
+    """The whitening of all blocks; for a compact index also the sketch S whose signs its rows are."""
 
     blocks: tuple[BlockWhitening | ScaledIdentity, ...]
     sketch: Sketch | None = None
 
-    @property
-    def parts(self) -> int:
-        """Blocks that coordinates of ψ are in: b, or one with a sketch."""
-        return 1 if self.sketch else len(self.blocks)
+    def __len__(self) -> int:
+        """Number of blocks b."""
+        return len(self.blocks)
 
     def whiten(self, features: Tensor) -> Tensor:
-        """ψ [n, d] (with a sketch [n, m]) of features φ [n, d], in their precision."""
-        return self._sketched(self._by_block(features, [block.whiten for block in self.blocks]))
+        """ψ [n, d] of features φ [n, d], in their precision."""
+        return self._by_block(features, [block.whiten for block in self.blocks])
 
     def unwhiten(self, whitened: Tensor) -> Tensor:
-        """φ [n, d] of whitened features ψ [n, d]; there is no way back from a sketch."""
-        assert self.sketch is None
+        """φ [n, d] of whitened features ψ [n, d]."""
         return self._by_block(whitened, [block.unwhiten for block in self.blocks])
 
     def adjoint(self, features: Tensor) -> Tensor:
-        """``W⁻ᵀ φ`` [n, d or m] of features [n, d]: its inner product with ψ_m is ``φ · φ_m``."""
-        return self._sketched(self._by_block(features, [block.adjoint for block in self.blocks]))
+        """``W⁻ᵀ φ`` [n, d] of features [n, d]: its inner product with ψ_m is ``φ · φ_m``."""
+        return self._by_block(features, [block.adjoint for block in self.blocks])
 
     def pull_back(self, whitened: Tensor) -> Tensor:
-        """``Wᵀ ψ`` [n, d] float64 of vectors ψ [n, d or m]: its inner product with φ_m is ``ψ · ψ_m``."""
-        wide = self.sketch.transposed(whitened) if self.sketch else whitened
-        return self._by_block(wide, [block.pull_back for block in self.blocks])
-
-    def _sketched(self, whitened: Tensor) -> Tensor:
-        return self.sketch(whitened) if self.sketch else whitened
+        """``Wᵀ ψ`` [n, d] float64 of vectors ψ [n, d]: its inner product with φ_m is ``ψ · ψ_m``."""
+        return self._by_block(whitened, [block.pull_back for block in self.blocks])
 
     @property
     def eigenvalues(self) -> Tensor:
