@@ -45,7 +45,7 @@ def test_scores_are_those_of_the_full_index_but_for_what_signs_lose(
     off = ((found - exact) / size).abs()
     bound = 3 * 5 * 1.26 / SIZE**0.5
     assert float(off[:, 9:].max()) <= bound + (0.06 if mix else 0)
-    # under a mix a row that lies along the task's few directions is longer than one spread evenly is taken for
+    # under a mix a row along the task's few directions has another norm than one that is spread evenly
     assert float(off.max()) <= (bound if mix is None or not unit else 0.35)
     assert torch.equal(found[:, :50].argmax(1)[:9], torch.arange(9))
     again = pickle.loads(pickle.dumps(codes))

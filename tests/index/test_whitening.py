@@ -9,10 +9,10 @@ from tests.index.test_hessian import BLOCKS, WIDTH, features
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.index.damping import LARGEST, RULES, Damping
+from proponent.index.damping import LARGEST, RULES, Damping, damped_eigenvalues
 from proponent.index.hessian import split_blocks
 from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
-from proponent.index.whitening import CORNER, BlockWhitening, Rewhitening, Whitening, damped_eigenvalues
+from proponent.index.whitening import CORNER, BlockWhitening, Rewhitening, Whitening
 
 DAMPINGS = [0.01, 1.0, 100.0, *RULES]
 

@@ -59,6 +59,11 @@ def check_certified(index: Index, certified: str | float | None, within: float |
         raise InputError(
             f"{index.folder.path}: is a full run, and every trace of it exact; leave out --certified"
         )
+    if index.sketch.dim < index.dim:
+        raise InputError(
+            f"{index.folder.path}: keeps {index.sketch.dim:,} of {index.dim:,} coordinates, which bound no "
+            f"score of all; a certified trace needs a compact run of {index.dim // 8:,} bytes or more"
+        )
     full_run(index)
 
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from proponent.build.folder import UNCOVERED, building, check_folder, remove_leftovers
 from proponent.build.marks import Marks
+from proponent.build.tasks import START
 from proponent.errors import InputError
 from proponent.files import checksum, write_checksummed_json, write_json, written_whole
 from proponent.gradients.spec import FeatureSpec, parse_size
 from proponent.index.codec import SIGNS, Rows
-from proponent.index.hessian import TraceSum, split_blocks
-from proponent.index.run import COMPACTED, COPY, MADE_WITH, Index, RunFolder, sketch_of
+from proponent.index.eigen import EigenWhitening
+from proponent.index.hessian import HessianBlock, TraceSum, split_blocks
+from proponent.index.norms import row_norms
+from proponent.index.run import COMPACTED, COPY, MADE_WITH, Index, RunFolder
+from proponent.index.search import Shard
 from proponent.index.signs import encode_signs
-from proponent.index.sketch import Sketch
-from proponent.index.storage import write_tensors
-from proponent.index.whitening import ScaledIdentity
+from proponent.index.sketch import Sketch, kept_width, sketch_of
+from proponent.index.storage import read_tensors, write_tensors
+from proponent.index.whitening import BlockWhitening, ScaledIdentity
+from proponent.products import product
 from proponent.progress import Progress, Silent
 from proponent.threads import torch_threads
 
@@ -82,17 +89,17 @@ def compact(
 
 def _fill(index: Index, folder: RunFolder, manifest: dict[str, Any], progress: Progress) -> None:
     """Write all of a compact run but ``run.json``, what of it is not there yet."""
-    marks, tasks, sketch = Marks(folder), ["copies"], sketch_of(manifest["spec"], index.dim)
-    assert sketch is not None
-    if not marks.done("copies"):
-        there = index.folder
-        same = [there.moments, there.sides, *map(there.whitening, range(index.blocks))]
-        marks.write("copies", dict(_copied(index, folder, file) for file in same))
+    marks, tasks = Marks(folder), [START]
+    if not marks.done(START):
+        whitening = [_whitening(index, folder, manifest["spec"], block) for block in range(index.blocks)]
+        same = [_copied(index, folder, file) for file in (index.folder.moments, index.folder.sides)]
+        marks.write(START, dict([*same, *whitening]))
+    encode = _Encoder.of(index, folder, manifest["spec"])
     with progress.stage("compacting", len(index), "rows") as advance:
         for number, count in enumerate(index.summary["shards"]):
             tasks.append(f"compact-{number:05d}")
             if not marks.done(tasks[-1]):
-                marks.write(tasks[-1], _compact_shard(index, folder, number, sketch))
+                marks.write(tasks[-1], _compact_shard(index, folder, number, encode))
             advance(count)
     checksums = {folder.manifest: checksum(folder.manifest), **marks.checksums(tasks)}
     named = {file.relative_to(folder.path).as_posix(): found for file, found in sorted(checksums.items())}
@@ -106,11 +113,12 @@ def compacted_again(compact: Index, folder: RunFolder, damaged: Collection[str])
     Raises InputError where the full run is not there, is another by now, or is damaged there too.
     """
     index = full_run(compact)
-    for name in damaged:
-        place, number = folder.path / name, Path(name).stem
-        if place.parent == folder.index(0).parent:
-            assert compact.sketch is not None
-            _compact_shard(index, folder, int(number), compact.sketch)
+    for name in sorted(damaged, key=lambda name: not name.startswith("whitening/")):
+        number = int(Path(name).stem) if "/" in name else 0
+        if name.startswith("index/"):
+            _compact_shard(index, folder, number, _Encoder.of(index, compact.folder, compact.spec))
+        elif name.startswith("whitening/"):
+            _whitening(index, folder, compact.spec, number)
         else:
             _copied(index, folder, index.folder.path / name)
 
@@ -139,14 +147,55 @@ def full_run(compact: Index) -> Index:
     return index
 
 
-def _compact_shard(index: Index, folder: RunFolder, number: int, sketch: Sketch) -> dict[Path, str]:
+@dataclass(frozen=True)
+class _Encoder:
+    """Makes a compact run's tensors of a full run's shards.
+
+    turns: for each block the matrix [r, w] to the eigenvectors that are kept of it; none where all is kept.
+    """
+
+    sketch: Sketch
+    turns: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, index: Index, folder: RunFolder, spec: Mapping[str, Any]) -> _Encoder:
+        """For a run whose whitening is in a folder already."""
+        sketch = sketch_of(spec, index.blocks, index.dim // index.blocks)
+        assert sketch is not None
+        if sketch.dim == index.dim:
+            return cls(sketch, ())
+        kept = [EigenWhitening.unpack(read_tensors(folder.whitening(b))) for b in range(index.blocks)]
+        factors = (block.factor for block in index.whitening.blocks if isinstance(block, BlockWhitening))
+        return cls(sketch, tuple(new.after(L) for new, L in zip(kept, factors, strict=True)))
+
+    def __call__(self, shard: Shard) -> dict[str, Tensor]:
+        """The tensors of a shard."""
+        assert isinstance(shard.rows, Rows)
+        rows, norms = shard.rows.decode(), shard.rows.norms
+        if self.turns:
+            parts = zip(split_blocks(rows, len(self.turns)), self.turns, strict=True)
+            rows = torch.cat([product(part, turn) for part, turn in parts], 1)
+            norms = row_norms(rows)
+        return {**encode_signs(rows, norms, self.sketch), "feature_norm": shard.feature_norms}
+
+
+def _whitening(index: Index, folder: RunFolder, spec: Mapping[str, Any], block: int) -> tuple[Path, str]:
+    """Write what a compact run keeps of the whitening of a block; its path and checksum."""
+    width, place = index.dim // index.blocks, index.folder.whitening(block)
+    kept = kept_width(spec, index.blocks, width)
+    if kept == width:
+        return _copied(index, folder, place)
+    R = HessianBlock.unpack(read_tensors(index.sound(index.folder.hessian(block))))
+    old = BlockWhitening.unpack(read_tensors(index.sound(place)))
+    made = EigenWhitening.of(R, old.eigenvalues, old.damping, kept)
+    written = dict[Path, str]()
+    write_tensors(folder.whitening(block), made.pack(), partial(written.setdefault, folder.whitening(block)))
+    return next(iter(written.items()))
+
+
+def _compact_shard(index: Index, folder: RunFolder, number: int, encode: _Encoder) -> dict[Path, str]:
     """Write one shard of a compact run; the checksums of its files."""
-    shard, place = index.shard(number), folder.index(number)
-    assert isinstance(shard.rows, Rows)
-    tensors = {
-        **encode_signs(shard.rows.decode(), shard.rows.norms, sketch),
-        "feature_norm": shard.feature_norms,
-    }
+    place, tensors = folder.index(number), encode(index.shard(number))
     written = dict([_copied(index, folder, index.folder.examples(number))])
     write_tensors(place, tensors, partial(written.setdefault, place))
     return written

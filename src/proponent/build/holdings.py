@@ -13,6 +13,7 @@ from proponent.build.plan import TEXTS
 from proponent.files import checksum, read_json
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import COPY, Index, RunFolder
+from proponent.index.sketch import kept_width
 from proponent.index.storage import read_table, read_tensors
 
 
@@ -72,7 +73,11 @@ def _of_hessian(index: Index, name: str) -> Iterator[str]:
 
 def _of_whitening(index: Index, name: str) -> Iterator[str]:
     stored, width = _tensors(index, name), index.dim // index.blocks
-    entries = {"factor": (width * (width + 1) // 2,), "eigenvalues": (width,), "damping": (2,)}
+    entries: dict[str, tuple[int, ...]] = {"eigenvalues": (width,), "damping": (2,)}
+    if (kept := kept_width(index.spec, index.blocks, width)) < width:
+        entries["basis"] = (width, kept)
+    else:
+        entries["factor"] = (width * (width + 1) // 2,)
     yield from _shapes(stored, {"identity": (2,)} if index.white else entries)
     yield from _not_finite(stored)
 

@@ -15,7 +15,8 @@ from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.projection import unpack_projections
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import RunFolder, read_manifest, sketch_of
+from proponent.index.run import RunFolder, read_manifest
+from proponent.index.sketch import sketch_of
 from proponent.index.storage import read_tensors
 
 
@@ -25,7 +26,7 @@ def open_build(folder: RunFolder) -> Build:
     spec = manifest["spec"]
     damping = None if spec["hessian"] == "identity" else spec["damping"]
     blocks = len(manifest["blocks"])
-    sketch = sketch_of(spec, blocks * int(manifest["side"]) ** 2)
+    sketch = sketch_of(spec, blocks, int(manifest["side"]) ** 2)
     return Build(folder, Marks(folder), blocks, damping, sketch)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from proponent.errors import InputError
 from proponent.index.hessian import HessianBlock
@@ -28,6 +29,22 @@ class Damping:
 
     keep: float
     ridge: float
+
+    def pack(self) -> Tensor:
+        """Both numbers [2] float64, for a file."""
+        return torch.tensor([self.keep, self.ridge], dtype=torch.float64)
+
+    @classmethod
+    def unpack(cls, numbers: Tensor) -> Damping:
+        """The inverse of ``pack``."""
+        return cls(*numbers.tolist())
+
+
+def damped_eigenvalues(eigenvalues: Tensor, damping: Tensor) -> Tensor:
+    """Eigenvalues [w] of ``keep · R + ridge · μ I`` from those of R; damping: keep and ridge."""
+    keep, ridge = map(float, damping)
+    mean = float(eigenvalues.double().mean())
+    return keep * eigenvalues + ridge * (mean if mean > 0 else 1.0)
 
 
 def check_damping(damping: float | str) -> None:

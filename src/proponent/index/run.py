@@ -16,16 +16,15 @@ from torch import Tensor
 from proponent.errors import InputError
 from proponent.files import checksum, read_checksummed_json, read_json
 from proponent.index.codec import Rows, stored_rows
-from proponent.index.damping import check_damping
+from proponent.index.damping import check_damping, damped_eigenvalues
 from proponent.index.hessian import HessianBlock
 from proponent.index.search import Shard
-from proponent.index.sketch import Sketch
+from proponent.index.sketch import Sketch, sketch_of
 from proponent.index.storage import read_ahead, read_table, read_tensors
 from proponent.index.whitening import (
     BlockWhitening,
     Rewhitening,
     Whitening,
-    damped_eigenvalues,
     unpack_block,
 )
 from proponent.threads import one_ahead
@@ -152,7 +151,7 @@ class Index:
     @cached_property
     def sketch(self) -> Sketch | None:
         """What the rows of a compact index are signs of; None for a full one."""
-        return sketch_of(self.spec, self.dim)
+        return sketch_of(self.spec, self.blocks, self.dim // self.blocks)
 
     @cached_property
     def whitening(self) -> Whitening:
@@ -301,8 +300,3 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
         for name, value in EARLIER.items():
             spec.setdefault(name, value)
     return manifest
-
-
-def sketch_of(spec: Mapping[str, Any], dim: int) -> Sketch | None:
-    """The sketch of a compact run, by its spec, for features of d coordinates; None for a full run."""
-    return Sketch(dim, 8 * int(spec["size"]), int(spec["seed"])) if spec["size"] else None

@@ -70,7 +70,7 @@ class QueryTerms:
         if name == "train":
             return self._sketched(self.whitened.float())
         beyond = self._split[1].float()
-        return self._sketched(beyond if beyond.numel() else torch.zeros_like(self.features))
+        return self._sketched(beyond if beyond.numel() else torch.zeros(len(beyond), self._dim))
 
     def mixed_vectors(self, mix: TaskMix) -> Tensor:
         """``R'⁻¹ ψ_q`` [q, d or m] float32, which needs no coordinates of ψ_m along the task."""
@@ -82,6 +82,12 @@ class QueryTerms:
         if self._split[1].numel():
             shrunk += self._split[1] / (1 - mix.mix)
         return shrunk
+
+    @property
+    def _dim(self) -> int:
+        """Coordinates of ψ before any sketch."""
+        sketch = self.whitening.sketch
+        return sketch.dim if sketch else self.features.shape[1]
 
     def _sketched(self, vectors: Tensor) -> Tensor:
         return self.whitening.sketch(vectors) if self.whitening.sketch else vectors

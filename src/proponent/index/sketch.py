@@ -11,8 +11,10 @@ d + m log₂ m additions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +37,7 @@ class Sketch:
     def __call__(self, rows: Tensor) -> Tensor:
         """``S a`` [n, m] of rows a [n, d], in their precision."""
         spare = self._places - self.dim
-        padded = torch.nn.functional.pad(rows, (0, spare)) if spare else rows
+        padded = torch.cat([rows, rows.new_zeros(len(rows), spare)], 1) if spare else rows
         shuffled = padded.index_select(1, self._order).mul_(self._signs[: self._places])
         folded = shuffled[:, : self.size].contiguous()
         for start in range(self.size, self._places, self.size):
@@ -89,3 +91,19 @@ def hadamard(rows: Tensor) -> Tensor:
         high.copy_(difference)
         reach *= 2
     return rows.mul_(size**-0.5)
+
+
+def kept_width(spec: Mapping[str, Any], blocks: int, width: int) -> int:
+    """Coordinates of a block of w that a run's rows are made of.
+
+    Of a compact run with R_train, whose first eigenvectors tell most, no more than it has signs for.
+    """
+    if not spec["size"] or spec["hessian"] == "identity":
+        return width
+    return max(1, min(width, 8 * int(spec["size"]) // blocks))
+
+
+def sketch_of(spec: Mapping[str, Any], blocks: int, width: int) -> Sketch | None:
+    """The sketch of a compact run, by its spec, for blocks of w coordinates; None for a full run."""
+    dim = blocks * kept_width(spec, blocks, width)
+    return Sketch(dim, 8 * int(spec["size"]), int(spec["seed"])) if spec["size"] else None

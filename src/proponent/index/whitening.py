@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proponent.index.damping import Damping, damping_of
+from proponent.index.damping import Damping, damped_eigenvalues, damping_of
+from proponent.index.eigen import EigenWhitening
 from proponent.index.hessian import HessianBlock, TraceSum, pack_triangle, split_blocks, unpack_triangle
 from proponent.index.sketch import Sketch
 from proponent.products import product
@@ -81,21 +82,18 @@ class BlockWhitening:
     @property
     def damped_eigenvalues(self) -> Tensor:
         """Eigenvalues [w] of the damped block, descending."""
-        return damped_eigenvalues(self.eigenvalues, self._numbers())
-
-    def _numbers(self) -> Tensor:
-        return torch.tensor([self.damping.keep, self.damping.ridge], dtype=torch.float64)
+        return damped_eigenvalues(self.eigenvalues, self.damping.pack())
 
     def pack(self) -> dict[str, Tensor]:
         """Named tensors for a file."""
         factor = pack_triangle(self.factor)
-        return {"factor": factor, "eigenvalues": self.eigenvalues, "damping": self._numbers()}
+        return {"factor": factor, "eigenvalues": self.eigenvalues, "damping": self.damping.pack()}
 
     @classmethod
     def unpack(cls, tensors: Mapping[str, Tensor], into: Tensor | None = None) -> BlockWhitening:
         """The inverse of ``pack``; into: as of ``unpack_triangle``."""
-        keep, ridge = tensors["damping"].tolist()
-        return cls(unpack_triangle(tensors["factor"], into), tensors["eigenvalues"], Damping(keep, ridge))
+        factor, damping = unpack_triangle(tensors["factor"], into), Damping.unpack(tensors["damping"])
+        return cls(factor, tensors["eigenvalues"], damping)
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,9 @@ class ScaledIdentity:
         return cls(mean, int(width))
 
 
+AnyWhitening = BlockWhitening | EigenWhitening | ScaledIdentity
+
+
 def whitening_of(
     tensors: Mapping[str, Tensor], damping: float | str | None
 ) -> BlockWhitening | ScaledIdentity:
@@ -150,10 +151,10 @@ def whitening_of(
     return BlockWhitening.of(HessianBlock.unpack(tensors), damping)
 
 
-def unpack_block(
-    tensors: Mapping[str, Tensor], into: Tensor | None = None
-) -> BlockWhitening | ScaledIdentity:
+def unpack_block(tensors: Mapping[str, Tensor], into: Tensor | None = None) -> AnyWhitening:
     """The whitening that a file of one block holds; into: as of ``unpack_triangle``."""
+    if "basis" in tensors:
+        return EigenWhitening.unpack(tensors)
     if "identity" in tensors:
         return ScaledIdentity.unpack(tensors)
     return BlockWhitening.unpack(tensors, into)
@@ -163,7 +164,7 @@ def unpack_block(
 class Whitening:
     """The whitening of all blocks; for a compact index also the sketch S whose signs its rows are."""
 
-    blocks: tuple[BlockWhitening | ScaledIdentity, ...]
+    blocks: tuple[AnyWhitening, ...]
     sketch: Sketch | None = None
 
     def __len__(self) -> int:
@@ -211,13 +212,6 @@ class Rewhitening:
         """Rows [n, d] in the new coordinates."""
         parts = split_blocks(whitened, len(self.matrices))
         return torch.cat([product(part, m) for part, m in zip(parts, self.matrices, strict=True)], 1)
-
-
-def damped_eigenvalues(eigenvalues: Tensor, damping: Tensor) -> Tensor:
-    """Eigenvalues [w] of ``keep · R + ridge · μ I`` from those of R; damping: keep and ridge."""
-    keep, ridge = map(float, damping)
-    mean = float(eigenvalues.double().mean())
-    return keep * eigenvalues + ridge * (mean if mean > 0 else 1.0)
 
 
 def _substitute(factor: Tensor, columns: Tensor) -> None:

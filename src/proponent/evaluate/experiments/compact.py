@@ -19,7 +19,7 @@ from proponent.evaluate.text import points
 from proponent.index.codec import CODE_BYTES
 from proponent.index.run import Index
 
-SIZES = tuple(2**power for power in range(9, 15))  # bytes a passage
+SIZES = tuple(2**power for power in range(10, 15))  # bytes a passage
 AMONG = (10, 30, 100, 300, 1000)  # first passages by codes
 FIRST = 10
 Line = list[tuple[float, Estimate]]
