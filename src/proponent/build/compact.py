@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,7 +94,7 @@ def _fill(index: Index, folder: RunFolder, manifest: dict[str, Any], progress: P
         whitening = [_whitening(index, folder, manifest["spec"], block) for block in range(index.blocks)]
         same = [_copied(index, folder, file) for file in (index.folder.moments, index.folder.sides)]
         marks.write(START, dict([*same, *whitening]))
-    encode = _Encoder.of(index, folder, manifest["spec"])
+    encode = _Encoder.of(index, folder.whitening, manifest["spec"])
     with progress.stage("compacting", len(index), "rows") as advance:
         for number, count in enumerate(index.summary["shards"]):
             tasks.append(f"compact-{number:05d}")
@@ -113,10 +113,15 @@ def compacted_again(compact: Index, folder: RunFolder, damaged: Collection[str])
     Raises InputError where the full run is not there, is another by now, or is damaged there too.
     """
     index = full_run(compact)
-    for name in sorted(damaged, key=lambda name: not name.startswith("whitening/")):
+
+    def whitening(block: int) -> Path:
+        made = folder.whitening(block)  # before rows are, by the order of the names
+        return made if made.is_file() else compact.sound(compact.folder.whitening(block))
+
+    for name in sorted(damaged, reverse=True):
         number = int(Path(name).stem) if "/" in name else 0
         if name.startswith("index/"):
-            _compact_shard(index, folder, number, _Encoder.of(index, compact.folder, compact.spec))
+            _compact_shard(index, folder, number, _Encoder.of(index, whitening, compact.spec))
         elif name.startswith("whitening/"):
             _whitening(index, folder, compact.spec, number)
         else:
@@ -158,13 +163,13 @@ class _Encoder:
     turns: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, index: Index, folder: RunFolder, spec: Mapping[str, Any]) -> _Encoder:
-        """For a run whose whitening is in a folder already."""
+    def of(cls, index: Index, whitening: Callable[[int], Path], spec: Mapping[str, Any]) -> _Encoder:
+        """For a compact run of ``index``; whitening: the file of a block's."""
         sketch = sketch_of(spec, index.blocks, index.dim // index.blocks)
         assert sketch is not None
         if sketch.dim == index.dim:
             return cls(sketch, ())
-        kept = [EigenWhitening.unpack(read_tensors(folder.whitening(b))) for b in range(index.blocks)]
+        kept = [EigenWhitening.unpack(read_tensors(whitening(b))) for b in range(index.blocks)]
         factors = (block.factor for block in index.whitening.blocks if isinstance(block, BlockWhitening))
         return cls(sketch, tuple(new.after(L) for new, L in zip(kept, factors, strict=True)))
 
