@@ -11,21 +11,27 @@ from tests.models import FAMILIES
 from tests.runs import CORPUS, model_folder, small_spec
 from tests.scale.cases import NO_MODEL
 from tests.scale.counting import Counted
+from tests.scale.test_questions import drawn, one_thread
 from tests.scale.test_stages import by_name, tensor_bytes
 
 import proponent as pp
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import load_model
+from proponent.index.mix import TaskMix, TaskSubspace, task_eigenvalues
 from proponent.index.norms import row_norms
 from proponent.index.run import Index
+from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
+from proponent.index.search import search
 from proponent.index.signs import PLANES, encode_signs
 from proponent.index.sketch import Sketch
+from proponent.index.whitening import ScaledIdentity, Whitening
 from proponent.scale import cost
 from proponent.scale.questions import Questions, trace_stages
+from proponent.scale.sets import diverse_stage
 from proponent.scale.shapes import FeatureShape, Job, shapes
 from proponent.scale.stages import build_stages, compact_stage, sign_bytes
 
-__all__ = ["model_folder"]
+__all__ = ["model_folder", "one_thread"]
 SIZE = 64
 FEATURES = FeatureShape(blocks=2, side=3, identity=True, size=SIZE)
 JOB = Job(NO_MODEL, FEATURES, passages=1000, tokens=8, text=50, kronecker=True)
@@ -82,6 +88,52 @@ def test_terms_of_a_search() -> None:
     assert scans["scan"].operations == 1000 * 10 * PLANES * 512
     assert scans["scan"].read == 2 * 1000 * 80
     assert scans["query whitening"].operations == 10 * (18 + 512 * 9)
+
+
+@pytest.mark.parametrize("queries", [1, 20, 200])
+def test_a_task_is_mixed_into_the_queries_before_the_scan(compact: tuple[Index, Job], queries: int) -> None:
+    index, job = compact
+    stages = {stage.name: stage for stage in trace_stages(job, Questions(queries, task=True))}
+    phi, whitening = drawn(queries, job), index.whitening
+    whitening.sketch(phi[:1])  # draws what is random
+    with Counted() as mixed:
+        task_eigenvalues(phi, index.blocks)
+        subspace = TaskSubspace.of(phi, whitening)
+        terms = QueryTerms(phi, whitening, subspace)
+        scan = QueryScan(terms, InnerProduct("mixed", True, TaskMix(subspace, 0.9)))
+    with Counted() as scanned:
+        search(index.shards(), scan, 10)
+    unseen = 6 * job.features.blocks * cost.task_rank(job.features, queries) ** 3  # LAPACK's own
+    unseen += queries * cost.sketch_operations(job.features)  # additions
+    assert mixed.operations == stages["task mix"].operations - unseen
+    assert 0.95 * mixed.peak < stages["task mix"].memory < 1.7 * mixed.peak
+    assert 0.95 * scanned.peak < stages["scan"].memory < 3 * scanned.peak
+
+
+@pytest.mark.parametrize("size", [64, 256, 1024])
+def test_memory_of_a_task_is_an_upper_bound_however_wide_the_sketch(size: int) -> None:
+    job = replace(JOB, features=FeatureShape(2, 32, True, size))
+    whitening = Whitening((ScaledIdentity(2.0, 32**2),) * 2, Sketch(job.features.dim, 8 * size, 0))
+    phi = drawn(20, job)
+    whitening.sketch(phi[:1])  # draws what is random
+    with Counted() as counted:
+        subspace = TaskSubspace.of(phi, whitening)
+        inner = InnerProduct("mixed", True, TaskMix(subspace, 0.9))
+        QueryScan(QueryTerms(phi, whitening, subspace), inner)
+    said = {stage.name: stage for stage in trace_stages(job, Questions(20, task=True))}["task mix"]
+    assert counted.peak < said.memory < 1.7 * counted.peak
+
+
+def test_under_a_task_all_but_its_subspace_costs_what_it_does_without() -> None:
+    plain, mixed = (trace_stages(JOB, Questions(10, task=task)) for task in (False, True))
+    names = ["query gradients", "task mix", "scan", "token scores"]
+    assert [stage.name for stage in mixed] == names
+    assert [stage for stage in mixed if stage.name != "task mix"] == [plain[0], *plain[2:]]
+    assert diverse_stage(JOB, Questions(10)) == diverse_stage(JOB, Questions(10, task=True))
+    full = trace_stages(replace(JOB, features=replace(FEATURES, size=0)), Questions(10, task=True))
+    extra = 10 * (2 * 9 * 18 + 18 + 512 * 9)  # of nine directions a block put together, and sketched
+    assert mixed[1].operations == full[1].operations + extra
+    assert mixed[3].operations == full[3].operations
 
 
 def test_a_compact_run_made_of_a_full_one_reads_it_twice() -> None:

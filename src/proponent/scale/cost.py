@@ -184,47 +184,44 @@ def product_operations(features: FeatureShape) -> int:
 
 
 def task_rank(features: FeatureShape, queries: int) -> int:
-    """Directions of a task in each part of a row: as many as its queries span, at most its coordinates."""
-    return min(queries, features.stored // features.parts)
+    """Directions of a task in each block: as many as its queries span, at most w."""
+    return min(queries, features.width)
 
 
 def task_operations(features: FeatureShape, queries: int) -> int:
     """Operations of a task's subspace and its λ from queries' features, in float64.
 
-    The queries are whitened.  Before that, of every block, and after, of every part of a row: the smaller
-    Gram matrix of them and its eigenvalues (4/3 r³), and once 10/3 r³ more for vectors; directions and
-    coordinates.
+    Of each block: the queries whitened, and of the smaller Gram matrix, before and after whitening, its
+    triangle and its eigenvalues (4/3 r³, and once 10/3 r³ more for vectors); directions and coordinates.
     """
-    width, rank = features.stored // features.parts, task_rank(features, queries)
-    directions = 2 * rank * queries * width
-    turned = directions if queries < width else 0  # eigenvectors of ΨΨᵀ are turned into those of ΨᵀΨ
-    whitened = queries * (whitening_operations(features) + sketch_operations(features))
-    own = min(queries, features.width)  # before the sketch, if there is one
-    before = _gram_operations(queries, features.width) + EIGENVALUES * own**3
-    after = _gram_operations(queries, width) + (EIGENVALUES + EIGENVECTORS) * rank**3 + directions + turned
-    return (
-        whitened + inversion_operations(features) + round(features.blocks * before + features.parts * after)
-    )
+    rank, other = task_rank(features, queries), max(queries, features.width)
+    gram = triangle_operations(rank, GRAM_STRIP) * other
+    eigenvectors = round((2 * EIGENVALUES + EIGENVECTORS) * rank**3)
+    products = 2 * rank * queries * features.width
+    turned = products if queries < features.width else 0  # eigenvectors of ΨΨᵀ are turned into those of ΨᵀΨ
+    whitened = queries * whitening_operations(features) + inversion_operations(features)
+    return whitened + features.blocks * (2 * gram + eigenvectors + products + turned)
 
 
-def _gram_operations(queries: int, width: int) -> int:
-    """Operations of the smaller Gram matrix of queries [q, w], its lower triangle."""
-    return triangle_operations(min(queries, width), GRAM_STRIP) * max(queries, width)
+def mixed_operations(features: FeatureShape, queries: int) -> int:
+    """Operations of ``R'⁻¹ ψ`` of a task's queries and its sketch, for a scan of a compact index."""
+    if not features.size:
+        return 0
+    return queries * (2 * task_rank(features, queries) * features.dim + sketch_operations(features))
 
 
 def direction_operations(features: FeatureShape, queries: int) -> int:
-    """Operations of a passage's products with a task's directions, once a scan.
+    """Operations of a passage's products with a task's directions, once a scan of a full index.
 
-    Where the task spans whole blocks, what it leaves of a passage is worked out as well, at the same cost;
-    signs do not know it better.
+    Where the task spans whole blocks, what it leaves of a passage is worked out as well, at the same cost.
     """
-    rank, spanned = task_rank(features, queries), queries >= features.width and not features.size
-    return (2 if spanned else 1) * rank * product_operations(features)
+    passes = 2 if queries >= features.width else 1
+    return passes * task_rank(features, queries) * product_operations(features)
 
 
 def coordinate_operations(features: FeatureShape, queries: int) -> int:
     """Operations of a passage's coordinates along a task's directions with every query's, and in its norm."""
-    return 2 * (queries + 1) * task_rank(features, queries) * features.parts
+    return 2 * (queries + 1) * task_rank(features, queries) * features.blocks
 
 
 def index_bytes(features: FeatureShape) -> int:

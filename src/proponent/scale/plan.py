@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from proponent.build.compact import check_size
-from proponent.build.indexing import MAX_LENGTH
+from proponent.build.plan import MAX_LENGTH
 from proponent.errors import InputError
 from proponent.evaluate.text import aligned, labelled
 from proponent.gradients.layers import plan_layers

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proponent.index.codec import DECODED, FEW
-from proponent.index.mix import SKETCHED
 from proponent.index.scores import TOGETHER as ROWS_TOGETHER
 from proponent.index.search import TOGETHER as SHARDS_TOGETHER
 from proponent.index.whitening import STRIP
@@ -17,6 +16,7 @@ SCAN_QUERIES = 1024  # queries that share a scan, as in ``attribute.tracing``
 TOKEN_QUERIES = 32  # queries whose directions are held together, as ``QUERIES`` in ``attribute.tokens``
 SORTED = 7  # scores in parts, joined, negated, selected and sorted, and the order of the sorted ones
 POSITION = 8  # bytes of a found passage's number
+SKETCHES = 3  # a row among zeros, if it is narrow, its sketch, and halves of a transform
 ROUNDED = 4  # copies of vectors that are multiplied with signs, while they become bits
 
 
@@ -37,11 +37,10 @@ class Questions:
 
 def trace_stages(job: Job, asked: Questions) -> tuple[Stage, ...]:
     """The stages of a trace with token scores in a finished index, the first one in a process."""
-    if asked.task:
-        compared = (_task(job, asked), _mixed_scan(job, asked))
-    else:
-        compared = (_query_whitening(job, asked), _scan(job, asked))
-    return (_query_gradients(job, asked), *compared, _token_scores(job, asked))
+    whitened = _task(job, asked) if asked.task else _query_whitening(job, asked)
+    along = asked.task and not job.features.size  # signs do not tell a passage's coordinates along a task
+    scanned = _mixed_scan(job, asked) if along else _scan(job, asked)
+    return (_query_gradients(job, asked), whitened, scanned, _token_scores(job, asked))
 
 
 def tail_patch_stage(job: Job, asked: Questions) -> Stage:
@@ -74,15 +73,14 @@ def _query_gradients(job: Job, asked: Questions) -> Stage:
 
 
 def _query_whitening(job: Job, asked: Questions) -> Stage:
-    """Held are all factors, in square form, and the whitened queries, twice, also as sketches."""
+    """Held are all factors, in square form, and the whitened queries, twice, and what a sketch takes."""
     features = job.features
     each = cost.whitening_operations(features) + cost.sketch_operations(features)
-    numbers = 2 * (features.dim + (features.stored if features.size else 0))
     return Stage(
         "query whitening",
         "proponent.index.whitening.Whitening.whiten",
         asked.queries * each + cost.inversion_operations(features),
-        FLOAT * (features.dim * features.factored + asked.queries * numbers),
+        FLOAT * features.dim * (features.factored + 2 * asked.queries) + _sketch_bytes(job, asked),
         read=2 * cost.factor_bytes(features),
     )
 
@@ -91,27 +89,33 @@ def _task(job: Job, asked: Questions) -> Stage:
     """The queries are the task's own.
 
     Held are all factors, and in float64, a block at a time: whitened queries, twice, their directions and
-    coordinates, and a strip of a factor.  Blocks that run side by side hold a little more.  Under a sketch
-    some queries at a time are held as wide as they were.
+    coordinates, and a strip of a factor.  Blocks that run side by side hold a little more.  For a compact
+    index the queries' vectors under R' are made beside the whitened ones, and sketched.
     """
     features, rank = job.features, cost.task_rank(job.features, asked.queries)
-    half, wide = features.factored // 2, 2 * features.dim * min(asked.queries, SKETCHED)
-    numbers = features.stored * (2 * asked.queries + rank) + features.parts * asked.queries * rank
-    numbers += wide if features.size else 0
+    half, copies = features.factored // 2, 3 if features.size else 2
+    numbers = features.dim * (copies * asked.queries + rank) + features.blocks * asked.queries * rank
+    numbers += min(STRIP, half) * half
+    operations = cost.task_operations(features, asked.queries)
     return Stage(
         "task mix",
         "proponent.attribute.tracing.Tracer.task_mix",
-        cost.task_operations(features, asked.queries),
-        FLOAT * features.dim * features.factored + cost.DOUBLE * (numbers + min(STRIP, half) * half),
+        operations + cost.mixed_operations(features, asked.queries),
+        FLOAT * features.dim * features.factored + cost.DOUBLE * numbers + _sketch_bytes(job, asked),
         read=2 * cost.factor_bytes(features),
     )
+
+
+def _sketch_bytes(job: Job, asked: Questions) -> int:
+    """Bytes of the queries' sketches while they are made, besides the queries; none for a full index."""
+    return FLOAT * SKETCHES * asked.queries * job.features.stored if job.features.size else 0
 
 
 def _scan(job: Job, asked: Questions) -> Stage:
     """Every row is read once for each ``SCAN_QUERIES`` queries, and once for its checksum.
 
     Held are the queries' vectors, decoded rows where there are more than ``FEW`` of them, and scores; of a
-    compact index vectors as they are, rounded, and twice while they become bits.
+    compact index vectors as they are, rounded, and twice while they become bits, with or without a task.
     Vectors go out to the other workers; scores and numbers of the found passages come back.
     """
     together, dim = min(asked.queries, SCAN_QUERIES), job.features.stored
@@ -132,21 +136,20 @@ def _mixed_scan(job: Job, asked: Questions) -> Stage:
     """The same with a task's directions in place of the queries' vectors, which lie in their span.
 
     Held are the directions, and scores, or of some passages one block decoded and their coordinates, four
-    times; of a compact index no block, and directions as a scan's vectors.
+    times.
     """
     features, rank = job.features, cost.task_rank(job.features, asked.queries)
     rows = min(job.shard_rows, job.passages, ROWS_TOGETHER)
-    decoded, vectors = (0, ROUNDED) if features.size else (features.width, 1)
     directions = cost.direction_operations(features, asked.queries)
     coordinates = cost.coordinate_operations(features, asked.queries)
-    compared = FLOAT * rows * (decoded + 4 * features.parts * rank)
+    compared = FLOAT * rows * (features.width + 4 * features.blocks * rank)
     return Stage(
         "scan",
         "proponent.index.search.search",
         job.passages * (_scans(asked) * directions + coordinates),
-        FLOAT * features.stored * rank * vectors + max(_score_bytes(job, asked), compared),
+        FLOAT * features.dim * rank + max(_score_bytes(job, asked), compared),
         read=_scanned_bytes(job, asked),
-        network=(job.workers - 1) * (FLOAT * rank * features.stored + _found_bytes(asked)),
+        network=(job.workers - 1) * (FLOAT * rank * features.dim + _found_bytes(asked)),
     )
 
 
@@ -174,8 +177,7 @@ def _found_bytes(asked: Questions) -> int:
 def _token_scores(job: Job, asked: Questions) -> Stage:
     """A pass over every found passage, and one over each query for every token of its target.
 
-    The projected factors of each position meet a direction for each target token, which is pulled back,
-    through a sketch and from it.
+    The projected factors of each position meet a direction for each target token, which is pulled back.
     """
     model, features, found = job.model, job.features, asked.queries * 2 * asked.k
     row = cost.gradient_operations(model, job.tokens)
@@ -184,7 +186,6 @@ def _token_scores(job: Job, asked: Questions) -> Stage:
     target = cost.gradient_operations(model, asked.tokens, 1)
     target += cost.feature_operations(model, features, asked.tokens)
     target += features.dim * features.factored + cost.whitening_operations(features)
-    target += cost.encoding_operations(features)
     asking = asked.targets * target + cost.inversion_operations(features)
     return Stage(
         "token scores",

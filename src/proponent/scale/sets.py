@@ -21,17 +21,18 @@ IN_FLOAT64 = 4  # copies of the rows that are taken apart at a time
 def diverse_stage(job: Job, asked: Questions) -> Stage:
     """Proponents and opponents chosen among C candidates a side so that they do not repeat each other.
 
-    The cosines of a side, 2 C² operations a coordinate of the index; under a task mix each candidate is first
-    taken apart along the task's directions and put together again.  Held are unit vectors of the candidates
-    of some queries, in parts and joined, and cosines three times in float64.  Read are whole shards with a
-    candidate: for every such group of queries the whole index, at most.  Choosing itself is comparisons.
+    The cosines of a side, 2 C² operations a coordinate of the index; under a task mix each candidate of a
+    full one is first taken apart along the task's directions and put together again.  Held are unit vectors
+    of the candidates of some queries, in parts and joined, and cosines three times in float64.  Read are
+    whole shards with a candidate: for every such group of queries the whole index, at most.  Choosing itself
+    is comparisons.
     """
     side, dim = min(job.passages, max(DISTINCT_EACH * asked.k, DISTINCT)), job.features.dim
     rows, held, stored = asked.queries * 2 * side, max(TOGETHER, 2 * side * dim), job.features.stored
-    operations = asked.queries * 2 * 2 * side**2 * stored
-    if asked.task:
-        operations += rows * SPLIT_AND_JOINED * 2 * cost.task_rank(job.features, asked.queries) * stored
-    apart = cost.DOUBLE * IN_FLOAT64 * min(rows, AT_ONCE) * stored if asked.task else 0
+    operations, apart = asked.queries * 2 * 2 * side**2 * stored, 0
+    if asked.task and not job.features.size:
+        operations += rows * SPLIT_AND_JOINED * 2 * cost.task_rank(job.features, asked.queries) * dim
+        apart = cost.DOUBLE * IN_FLOAT64 * min(rows, AT_ONCE) * dim
     groups = -(-rows * dim // held)
     return Stage(
         "diverse proponents",

@@ -120,11 +120,6 @@ class FeatureShape:
         """Coordinates of a row of the index: d, or of a compact one the m = 8 · size of a sketch."""
         return 8 * self.size or self.dim
 
-    @property
-    def parts(self) -> int:
-        """Blocks that these are in, as of ``Whitening.parts``: b, or one."""
-        return 1 if self.size else self.blocks
-
 
 @dataclass(frozen=True)
 class Job:

@@ -241,11 +241,12 @@ def sign_bytes(job: Job) -> int:
     """Bytes beside a shard's rows while these are made signs: some at a time, and the codes of all.
 
     Of those rows shuffled coordinates or, back from signs, as many as the sketch has; and their sketch, its
-    signs, two halves of a transform, and the sketch and signs of the rows before.
+    signs, two halves of a transform, and the sketch and signs of the rows before; once, how many coordinates
+    each place of a sketch adds.
     """
     features, rows = job.features, min(job.passages, job.shard_rows)
     each = FLOAT * max(features.dim, features.stored) + (3 * FLOAT + 1) * features.stored
-    return min(rows, ENCODED) * each + rows * cost.index_bytes(features)
+    return min(rows, ENCODED) * each + rows * cost.index_bytes(features) + cost.DOUBLE * features.stored
 
 
 def batch_bytes(job: Job) -> int:
