@@ -18,7 +18,7 @@ from proponent.build.folder import UNCOVERED, building, check_folder, remove_lef
 from proponent.build.local import Here
 from proponent.build.marks import Marks
 from proponent.build.opening import open_build, with_model
-from proponent.build.plan import PLAN, cut_shards, refuse_namesakes, stage
+from proponent.build.plan import PLAN, cut_shards, longest_chunk, refuse_namesakes, stage
 from proponent.build.stages import Executor, run_stages
 from proponent.build.tasks import START, Build
 from proponent.build.worker import Setup
@@ -35,11 +35,7 @@ from proponent.gradients.layers import LayerPlan, plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.moments import SecondMoments, fold_moments, pack_moments, sample_moments
 from proponent.gradients.optimizer import checkpoint_moments
-from proponent.gradients.projection import (
-    Projection,
-    gaussian_projection,
-    pack_projections,
-)
+from proponent.gradients.projection import Projection, gaussian_projection, pack_projections
 from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
 from proponent.index.codec import CODEC, SIGNS
@@ -50,7 +46,6 @@ from proponent.progress import Progress, Silent
 from proponent.threads import torch_threads
 
 T = TypeVar("T")
-MAX_LENGTH = 512  # tokens of a chunk where neither the spec nor the model says less
 
 
 def build_index(
@@ -129,7 +124,7 @@ def begin(
     if note := corpus.text_note(survey.passages):
         progress.say(note)
     model = load_model(first.model, device, trust_remote_code)
-    length = _max_length(first, model, progress)
+    length = longest_chunk(first, model, progress)
     ours = {path: replace(spec, max_length=length) for path, spec in specs.items()}
     plans = {path: plan_layers(model, spec.dim, spec.layer_groups) for path, spec in ours.items()}
     manifests = {path: _manifest(survey, model, ours[path], plan) for path, plan in plans.items()}
@@ -150,19 +145,6 @@ def _shared_pass(specs: list[FeatureSpec]) -> FeatureSpec:
         if replace(spec, **{name: getattr(specs[0], name) for name in own}) != specs[0]:
             raise InputError(f"specs of one pass may differ in {', '.join(own)} alone")
     return specs[0]
-
-
-def _max_length(spec: FeatureSpec, model: LanguageModel, progress: Progress) -> int:
-    """Tokens of the longest chunk: the spec's, or as many as the model reads, up to ``MAX_LENGTH``."""
-    most, given = model.max_positions, spec.max_length
-    if most is None or (given or MAX_LENGTH) <= most:
-        return given or MAX_LENGTH
-    if given:
-        raise InputError(
-            f"max_length is {given} but the model reads at most {most} tokens; use --max-length {most}"
-        )
-    progress.say(f"passages are cut at {most} tokens, the most that the model reads")
-    return most
 
 
 def head_chunks(survey: Survey, model: LanguageModel, max_length: int) -> list[Chunk]:

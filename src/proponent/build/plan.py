@@ -16,12 +16,16 @@ from proponent.corpus.example import Chunk, Example
 from proponent.corpus.repeats import digest_of, stem_of
 from proponent.corpus.survey import Survey
 from proponent.errors import InputError
+from proponent.gradients.model import LanguageModel
+from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Passage
 from proponent.index.storage import read_table, text_column, token_column, write_table
+from proponent.progress import Progress
 
 SHARD_ROWS = 512
 SHARD_TOKENS = 2**16
 PLAN = "plan"
+MAX_LENGTH = 512  # tokens of a chunk where neither the spec nor the model says less
 TEXTS = ("id", "source", "text")  # columns of a passage
 
 
@@ -114,6 +118,19 @@ def passage_columns(passages: Sequence[Passage]) -> dict[str, pa.Array]:
 def _columns(shard: StagedShard) -> dict[str, pa.Array]:
     starts = token_column([(start,) for start in shard.starts])
     return {**passage_columns(shard.passages), "tokens": token_column(shard.rows), "start": starts}
+
+
+def longest_chunk(spec: FeatureSpec, model: LanguageModel, progress: Progress) -> int:
+    """Tokens of the longest chunk: the spec's, or as many as the model reads, up to ``MAX_LENGTH``."""
+    most, given = model.max_positions, spec.max_length
+    if most is None or (given or MAX_LENGTH) <= most:
+        return given or MAX_LENGTH
+    if given:
+        raise InputError(
+            f"max_length is {given} but the model reads at most {most} tokens; use --max-length {most}"
+        )
+    progress.say(f"passages are cut at {most} tokens, the most that the model reads")
+    return most
 
 
 def refuse_namesakes(corpus: Corpus, survey: Survey, encoder: TextEncoder, max_length: int) -> None:

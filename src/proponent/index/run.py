@@ -21,12 +21,7 @@ from proponent.index.hessian import HessianBlock
 from proponent.index.search import Shard
 from proponent.index.sketch import Sketch, sketch_of
 from proponent.index.storage import read_ahead, read_table, read_tensors
-from proponent.index.whitening import (
-    BlockWhitening,
-    Rewhitening,
-    Whitening,
-    unpack_block,
-)
+from proponent.index.whitening import BlockWhitening, Rewhitening, Whitening, unpack_block
 from proponent.threads import one_ahead
 
 FORMAT = 3
@@ -114,7 +109,10 @@ class Index:
             raise InputError(f"{path}: not a run (no run.json); make one with: proponent index CORPUS {path}")
         self.manifest = read_manifest(self.folder)
         if not self.folder.done.is_file():
-            raise InputError(f"{path}: this run is unfinished; run the same 'proponent index' again to go on")
+            verb = "compact" if COMPACTED in self.manifest else "index"
+            raise InputError(
+                f"{path}: this run is unfinished; run the same 'proponent {verb}' again to go on"
+            )
         self.summary = read_checksummed_json(self.folder.done)
         self._checked: dict[Path, tuple[int, int]] = {}  # size and time of change when last compared
         self.sound(self.folder.manifest)
