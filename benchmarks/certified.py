@@ -56,7 +56,7 @@ def main() -> None:
         failed = ((exact < lower) | (exact > upper)).any(1).float().mean()
         read, same = [], 0
         for number in range(len(exact)):
-            one = QueryTerms(terms.features[number : number + 1], full.whitening)
+            one = terms.part(slice(number, number + 1))
             reader = Reader(QueryScan(one, inner), full.only, torch.full((len(full),), math.nan))
             found = find(reader, upper[number], K, math.inf)
             order = exact[number].sort(descending=True, stable=True).indices[:K]

@@ -73,6 +73,7 @@ def test_stopped_early_it_says_so_in_words() -> None:
     ("change", "words"),
     [
         ({"read": "many"}, "counts"),
+        ({"above": "x"}, "must be numbers"),
         ({"more": 1}, "not what a certified trace writes"),
         ("sure", "not what a certified trace writes"),
     ],

@@ -97,6 +97,24 @@ def test_sure_bounds_hold_on_adversarial_rows(inner: InnerProduct) -> None:
 
 
 @pytest.mark.parametrize("inner", METHODS, ids=str)
+@pytest.mark.parametrize("size", [1e-13, 1.0, 1e10])
+def test_sure_bounds_hold_for_gradients_of_any_size_and_rows_that_float16_lengthens(
+    inner: InnerProduct, size: float
+) -> None:
+    ones = torch.where(drawn(5, 8, DIM) > 0, 1.0, -1.0)
+    ones[:, 0] = 0
+    corpus, queries = (
+        Corpus(torch.cat([ones, drawn(3, 30, DIM)]) * size),
+        torch.cat([ones[:2], drawn(1, 1, DIM)]) * size,
+    )
+    lower, upper = corpus.bounds(queries, inner, SURE)
+    exact = corpus.scores(queries, inner)
+    assert bool(torch.isfinite(lower + upper).all())
+    assert (lower <= exact).all()
+    assert (exact <= upper).all()
+
+
+@pytest.mark.parametrize("inner", METHODS, ids=str)
 def test_a_certified_answer_is_that_of_a_full_scan_and_a_tie_goes_to_the_earlier_row(
     inner: InnerProduct,
 ) -> None:

@@ -10,8 +10,10 @@ from tests.index.test_certified import DIM, WHITENING, Corpus, drawn
 
 from proponent.index.mix import TaskMix, TaskSubspace
 from proponent.index.scores import InnerProduct, PassageTerms, QueryScan, QueryTerms, Remembered
+from proponent.index.search import search
 from proponent.index.sketch import Sketch
 from proponent.index.whitening import Whitening
+from proponent.threads import torch_threads
 
 SIZE = 2**15
 SKETCH = Sketch(DIM, SIZE, 0)
@@ -62,3 +64,17 @@ def test_a_remembered_query_is_ranked_again_without_its_task_alone() -> None:
         inner = InnerProduct(hessian, True)
         expected = torch.cat([scan(queries, CODES, inner).scores(shard) for shard in corpus.codes], 1)
         torch.testing.assert_close(remembered.scores(inner, passages), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("each", [1, 37, 400])
+def test_a_search_finds_the_same_with_any_threads_and_shards(threads: int, each: int) -> None:
+    queries, features = drawn(1, 2, DIM), drawn(3, 301, DIM)
+    inner, corpus = InnerProduct("train", True), Corpus(features, SKETCH, each=each)
+    expected = torch.cat([scan(queries, CODES, inner).scores(shard) for shard in corpus.codes], 1)
+    with torch_threads(threads):
+        found = search(corpus.codes, scan(queries, CODES, inner), 9)
+        assert torch.get_num_threads() == threads
+    order = expected.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(found.proponent_positions, order.indices[:, :9])
+    assert torch.equal(found.proponent_scores, order.values[:, :9])

@@ -70,7 +70,7 @@ def test_the_scan_finds_what_a_full_sort_finds_ties_by_corpus_order(size: int, k
 def test_shards_whose_scores_are_sorted_together_change_nothing(
     together: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proponent.index.search.TOGETHER", together)
+    monkeypatch.setattr("proponent.index.search.together", lambda queries: together)
     rows, vectors = small_integers(0, ROWS), small_integers(1, QUERIES)
     found = search(shards(rows, size), scan_of(vectors), 7)
     assert_same(found, sorted_whole(vectors @ rows.T, 7))

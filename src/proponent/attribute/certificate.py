@@ -45,6 +45,12 @@ class Certificate:
             raise InputError(f"{record.place}: the field '{FIELD}' is not what a certified trace writes")
         if not all(type(found[name]) is int and found[name] >= 0 for name in counts):
             raise InputError(f"{record.place}: the counts of the field '{FIELD}' must be numbers from 0 up")
+        sizes = [
+            found["confidence"],
+            *(found[name] for name in ("above", "below") if found[name] is not None),
+        ]
+        if not all(type(value) in (int, float) for value in sizes):
+            raise InputError(f"{record.place}: confidence and bounds of the field '{FIELD}' must be numbers")
         return cls(**found)
 
     def sentence(self, proponents: int, opponents: int) -> str:

@@ -37,7 +37,7 @@ def confidence_of(certified: str | float) -> float:
     except ValueError:
         found = math.nan
     if found != SURE and not 0.5 <= found < 1:
-        raise InputError(f"certified is '{certified}'; give 'sure', or a probability from 0.5 up to, not 1")
+        raise InputError(f"certified is '{certified}'; give 'sure', or a probability from 0.5 to 1")
     return found
 
 
@@ -101,18 +101,16 @@ class _Search:
         self, tracer: Tracer, full: Index, method: Method, features: Tensor, confidence: float
     ) -> None:
         self._tracer, self._full, self._method, self._confidence = tracer, full, method, confidence
-        self._features, self._inner, index = features, method.inner_product(None), tracer.index
+        self._inner, index = method.inner_product(None), tracer.index
         assert index.sketch is not None
-        of = CodeBounds(self._terms(features), self._inner, index.sketch, confidence, len(index))
+        self._terms = QueryTerms(features, full.whitening)
+        of = CodeBounds(self._terms, self._inner, index.sketch, confidence, len(index))
         self._lower, self._upper = bounds(index.shards(), of)
-
-    def _terms(self, features: Tensor) -> QueryTerms:
-        return QueryTerms(features, self._full.whitening)
 
     def hit(self, query: Query, number: int, k: int, until: float) -> Hit:
         """The hit of one of the queries, with its certificate."""
         rows = len(self._full)
-        scan = QueryScan(self._terms(self._features[number : number + 1]), self._inner)
+        scan = QueryScan(self._terms.part(slice(number, number + 1)), self._inner)
         reader = Reader(scan, self._full.only, torch.full((rows,), torch.nan))
         best = find(reader, self._upper[number], k, until)
         worst = find(reader, -self._lower[number], k, until, sign=-1)

@@ -14,8 +14,7 @@
 
 #define ROWS 4      /* rows that meet a vector at a time: its planes are loaded once for all */
 #define MOST 8      /* planes */
-#define AHEAD 1024  /* bytes: how far ahead of its use a row is fetched */
-#define LINE 64     /* bytes in a cache line */
+#define VECTORS 8   /* that meet all rows before the next ones do: their planes stay in the second cache */
 
 typedef struct {
     const uint64_t *planes;  /* [q, bits, words] */
@@ -55,7 +54,7 @@ WIDE static inline __attribute__((always_inline)) void meet_wide(const uint64_t 
     for (; w + 8 <= words; w += 8) {
         __m512i row[ROWS];
         for (size_t r = 0; r < count; r++) {
-            __builtin_prefetch((const char *)(rows[r] + w) + AHEAD);
+            __builtin_prefetch(rows[r] + ROWS * words + w);  /* the next rows: a row is few pages */
             row[r] = _mm512_loadu_si512(rows[r] + w);
         }
         for (size_t k = 0; k < bits; k++) {
@@ -93,15 +92,15 @@ COUNTED static void strip_narrow(const uint64_t *planes, const uint64_t *const *
     meet(planes, rows, words, 0, bits, ROWS, sums);
 }
 
-/* Rows first to stop, ROWS at a time, with every vector.  Beyond the last row the last one is met again. */
-static void strips(const product *p, size_t first, size_t stop)
+/* Rows first to stop, ROWS at a time, with vectors from..to.  Beyond the last row the last one is met again. */
+static void strips(const product *p, size_t from, size_t to, size_t first, size_t stop)
 {
     int fast = wide();
     for (; first < stop; first += ROWS) {
         const uint64_t *rows[ROWS];
         for (size_t r = 0; r < ROWS; r++)
             rows[r] = p->codes + (first + r < p->n ? first + r : p->n - 1) * p->words;
-        for (size_t q = 0; q < p->q; q++) {
+        for (size_t q = from; q < to; q++) {
             int64_t sums[ROWS] = {0};
             const uint64_t *planes = p->planes + q * p->bits * p->words;
             (fast ? strip_wide : strip_narrow)(planes, rows, p->words, p->bits, sums);
@@ -129,7 +128,8 @@ static PyObject *count_differences(PyObject *self, PyObject *args)
         if (fits) {
             product p = {planes.buf, codes.buf, made.buf, q, n, bits, words};
             Py_BEGIN_ALLOW_THREADS
-            strips(&p, first, stop);
+            for (size_t from = 0; from < q; from += VECTORS)
+                strips(&p, from, from + VECTORS < q ? from + VECTORS : q, first, stop);
             Py_END_ALLOW_THREADS
         }
     }

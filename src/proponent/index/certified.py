@@ -22,12 +22,12 @@ from torch import Tensor
 
 from proponent.index.norms import row_norms
 from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
-from proponent.index.search import Shard, TopRows
+from proponent.index.search import Shard, TopRows, over_shards
 from proponent.index.signs import SignProducts, SignRows
 from proponent.index.sketch import Sketch
 
-# What rounding may add to a cosine: rows are stored in float16, and their norms are of before.
-ROUNDING = 2e-4
+# What rounding may add to a cosine: a row stored in float16 may be longer by 2^-11 than its norm says.
+ROUNDING = 6e-4
 FIRST, MOST = 64, 1024  # rows that are read at a time: few at first, each time twice as many
 SURE = 1.0
 
@@ -48,7 +48,8 @@ class CodeBounds:
         vectors = queries.vectors("none" if inner.hessian == "none" else "train")
         self._lengths = row_norms(vectors)[:, None]
         self._ours = (queries.norms if inner.hessian == "none" else queries.whitened_norms)[:, None]
-        sketched = sketch(vectors)
+        # of unit norm, as rows are bounded: squares of small gradients vanish in float32
+        sketched = sketch(vectors / torch.where(self._lengths > 0, self._lengths, 1.0))
         self._coarse = SignProducts(sketched)
         rest = sketched - self._coarse.rounded
         self._fine = SignProducts(rest)  # a second rounding, of what the first leaves
@@ -60,31 +61,36 @@ class CodeBounds:
         """Lower and upper bounds [q, n] of the scores of a shard of the compact index."""
         rows = shard.rows
         assert isinstance(rows, SignRows)
-        estimate, off = self._coarse.of(rows) + self._fine.of(rows), self._left * rows.scale
+        norms = torch.where(rows.norms > 0, rows.norms, 1.0)
+        scale = rows.scale / norms
+        estimate = (self._coarse.of(rows) + self._fine.of(rows)) / norms
+        off = self._left * scale  # by which an estimate may be wrong for rounding alone
         if self._deviations is None:
-            middle, reach = self._by_residuals(rows, estimate, off)
+            middle, reach = _by_residuals(rows.residual / norms, estimate, off)
         else:
-            middle, reach = estimate, self._deviations * self._lengths * rows.scale + off
-        reach = reach + ROUNDING * self._lengths * rows.norms
-        low, high = middle - reach, middle + reach
+            middle, reach = estimate, self._deviations * scale + off
+        size = self._size(shard)
+        return (middle - reach - ROUNDING) * size, (middle + reach + ROUNDING) * size
+
+    def _size(self, shard: Shard) -> Tensor:
+        """What a cosine [q, n] of the vectors with the rows is multiplied by to be a score; 0 for none."""
         if not self._inner.unit_norm:
-            return low, high
-        theirs = shard.feature_norms if self._inner.hessian == "none" else rows.norms
-        known = (self._ours > 0) & (theirs > 0)
-        return tuple(torch.where(known, x / self._ours / theirs, 0.0) for x in (low, high))  # type: ignore
+            return self._lengths * shard.rows.norms
+        theirs = shard.feature_norms if self._inner.hessian == "none" else shard.rows.norms
+        sizes = (self._lengths / self._ours) * (shard.rows.norms / theirs)
+        return torch.where((self._ours > 0) & (theirs > 0), sizes, 0.0)
 
-    def _by_residuals(self, rows: SignRows, estimate: Tensor, off: Tensor) -> tuple[Tensor, Tensor]:
-        """``v·ψ = (v·c)(ψ·c) + v'·ψ'``, v' and ψ' beyond c: its first term, and the most of its second.
 
-        estimate: scale · ⟨s, Sv⟩, which is off by ``off`` at most.
-        """
-        squared = rows.norms.square()
-        along = (squared - rows.residual.square()).clamp(min=0).sqrt()  # ψ·c
-        share = torch.where(squared > 0, along / squared, 0.0)
-        ours, doubt = estimate * share, off * share  # v·c
-        least = (ours.abs() - doubt).clamp(min=0)
-        beyond = (self._lengths.square() - least.square()).clamp(min=0).sqrt()
-        return ours * along, beyond * rows.residual + doubt * along
+def _by_residuals(residual: Tensor, estimate: Tensor, off: Tensor) -> tuple[Tensor, Tensor]:
+    """``v·ψ = (v·c)(ψ·c) + v'·ψ'``, v' and ψ' beyond c: its first term, and the most of its second.
+
+    Of unit vectors.  residual: ‖ψ'‖ [n].  estimate: scale · ⟨s, Sv⟩ [q, n], wrong by ``off`` at most.
+    """
+    along = (1 - residual.square()).clamp(min=0).sqrt()  # ψ·c
+    ours, doubt = estimate * along, off * along  # v·c
+    least = (ours.abs() - doubt).clamp(min=0)
+    beyond = (1 - least.square()).clamp(min=0).sqrt()
+    return ours * along, beyond * residual + doubt * along
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def find(reader: Reader, upper: Tensor, k: int, until: float, sign: int = 1) -> 
     order, count, start = upper.sort(descending=True, stable=True).indices, FIRST, 0
     while start < len(order):
         least, enough = _kth(reader.known * sign, k)
-        if enough and (float(upper[order[start]]) < least or time.monotonic() > until):
+        if start and enough and (float(upper[order[start]]) < least or time.monotonic() > until):
             break
         batch = order[start : start + max(count, k)]
         start, count = start + len(batch), min(2 * count, MOST)
@@ -154,6 +160,6 @@ def _kth(scores: Tensor, k: int) -> tuple[float, bool]:
 
 def bounds(codes: Iterable[Shard], of: CodeBounds) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds [q, n] of the scores of all rows, by one scan of the codes."""
-    parts = [of.of(shard) for shard in codes if len(shard)]
+    parts = [found for _, found in over_shards(of.of, codes)]
     lower, upper = (torch.cat(column, 1) for column in zip(*parts, strict=True))
     return lower, upper

@@ -19,7 +19,7 @@ from torch import Tensor
 from proponent.index.codec import RowProducts
 from proponent.index.mix import TaskMix, TaskSubspace, whiten_precisely
 from proponent.index.norms import row_norms
-from proponent.index.search import Found, Shard, keep_best
+from proponent.index.search import Found, Shard, keep_best, over_shards
 from proponent.index.signs import SignRows
 from proponent.index.whitening import Whitening
 from proponent.products import product
@@ -59,6 +59,12 @@ class QueryTerms:
     features: Tensor
     whitening: Whitening
     subspace: TaskSubspace | None = None
+
+    def part(self, rows: slice) -> QueryTerms:
+        """Some of the queries, whitened with all of them: a product may round others otherwise."""
+        made = replace(self, features=self.features[rows])
+        vars(made)["whitened"] = self.whitened[rows]  # where a cached property keeps its value
+        return made
 
     def vectors(self, name: str) -> Tensor:
         """The vectors [q, d] float32 to multiply with ψ_m for ``none``, ``train``, or ``beyond`` the task.
@@ -273,7 +279,7 @@ class Remembered:
         """One scan of an index for a query, q = 1."""
         names = ["none", "train"] + (["beyond"] if query.subspace is not None else [])
         vectors = RowProducts(torch.cat([query.vectors(name) for name in names]))
-        raw = torch.cat([vectors.of(shard.rows) for shard in shards], 1)
+        raw = torch.cat([found for _, found in over_shards(lambda shard: vectors.of(shard.rows), shards)], 1)
         return cls(query, dict(zip(names, raw.split(1), strict=True)))
 
     def scores(self, inner: InnerProduct, passages: PassageTerms) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
-from typing import Protocol
+from itertools import chain, islice
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,9 +15,10 @@ from torch import Tensor
 from proponent.index.background import Background
 from proponent.index.codec import Rows
 from proponent.index.signs import SignRows
+from proponent.threads import side_by_side
 
-# Shards whose scores are sorted together: sorting costs as much for one as for many.
-TOGETHER = 16
+LOT = 8  # shards of signs that a thread takes at a time
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,38 @@ class Found:
     background: Background
 
 
+def over_shards(function: Callable[[Shard], T], shards: Iterable[Shard]) -> Iterator[tuple[Shard, T]]:
+    """The shards that have rows, in order, each with the function's value.
+
+    Of signs a shard is little work, which one thread does: several are then at it side by side, each with
+    some shards.
+    """
+    filled = (shard for shard in shards if len(shard))
+    first, lanes = list(islice(filled, 1)), torch.get_num_threads()
+    every = chain(first, filled)
+    if not first or lanes == 1 or not isinstance(first[0].rows, SignRows):
+        yield from ((shard, function(shard)) for shard in every)
+        return
+    with side_by_side(lanes) as pool:
+        waiting: deque[tuple[list[Shard], Future[list[T]]]] = deque()
+        for lot in iter(lambda: list(islice(every, LOT)), []):
+            waiting.append((lot, pool.submit(lambda lot=lot: list(map(function, lot)))))  # type: ignore[misc]
+            if len(waiting) > 2 * lanes:
+                done, values = waiting.popleft()
+                yield from zip(done, values.result(), strict=True)
+        for lot, values in waiting:
+            yield from zip(lot, values.result(), strict=True)
+
+
+def together(queries: int) -> int:
+    """Shards whose scores are sorted together: sorting costs as much for one as for many."""
+    return max(16, 128 // max(1, queries))
+
+
 def search(shards: Iterable[Shard], scan: Scan, k: int) -> Found:
     """Scan shards of an index once and keep k proponents and k opponents of every query."""
-    scored = ((scan.scores(shard), shard.positions) for shard in shards if len(shard))
-    groups = iter(lambda: list(islice(scored, TOGETHER)), [])
+    scored = ((scores, shard.positions) for shard, scores in over_shards(scan.scores, shards))
+    groups = iter(lambda: list(islice(scored, together(len(scan)))), [])
     joined = (tuple(torch.cat(parts, -1) for parts in zip(*group, strict=True)) for group in groups)
     return keep_best(joined, len(scan), k)
 

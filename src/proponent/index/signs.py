@@ -7,9 +7,8 @@ A row ψ is stored as the signs s = sign(Sψ) of its sketch, its norm and the sc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ PLANES = (
 )
 LEVELS = 2**PLANES - 1  # its largest odd number
 STORED = ("codes", "scale", "norms", "residual")
-ROUNDED = 1e-5  # of a residual's square, relative to its row's: it may be too large, never too small
+ROUNDED = 1.2e-3  # of a residual's square, relative to its row's, which float16 may change by 2^-10
 WORD = 64  # signs that are stored together
 ENCODED = 64  # rows that are encoded at a time
 DECODED = 128  # rows that are decoded at a time where nothing is compiled
@@ -96,7 +95,8 @@ def encode_signs(rows: Tensor, norms: Tensor, sketch: Sketch) -> dict[str, Tenso
         positive, sums = sketched >= 0, sketched.abs().sum(1)
         codes[part] = torch.from_numpy(np.packbits(positive.numpy(), axis=1, bitorder="little"))
         scale[part] = torch.where(sums > 0, norms[part] / sums, 0.0)
-        along = sums / sketch.transposed_norms(torch.where(positive, 1.0, -1.0))  # of ψ / ‖ψ‖ and Sᵀs
+        turned = sketch.transposed_norms(torch.where(positive, 1.0, -1.0))
+        along = torch.where(sums > 0, sums / turned, 0.0)  # of ψ / ‖ψ‖ and Sᵀs
         residual[part] = norms[part] * (1 - along.square() + ROUNDED).clamp(ROUNDED, 1).sqrt()
     return dict(zip(STORED, (codes, scale, norms, residual), strict=True))
 
@@ -126,18 +126,10 @@ class SignProducts:
         return torch.cat(made, 1) if made else torch.empty(len(self._odd), 0)
 
     def _counted(self, rows: SignRows) -> Tensor:
-        """The same by the compiled module, each thread a range of rows."""
+        """The same by the compiled module, in this thread."""
         words, count = rows.dim // WORD, len(rows)
-        made = np.empty((len(self._odd), count), dtype=np.int32)
-        codes = rows.codes.contiguous().numpy()
-        run = partial(_sign_products.count_differences, self._planes, codes, made, PLANES, words)
-        strips = -(-count // _sign_products.ROWS)
-        each = max(1, -(-strips // self._threads)) * _sign_products.ROWS
-        own, *others = [(begin, min(begin + each, count)) for begin in range(0, max(1, count), each)]
-        running = [self._workers.submit(run, *share) for share in others]
-        run(*own)
-        for share in running:
-            share.result()
+        made, codes = np.empty((len(self._odd), count), dtype=np.int32), rows.codes.contiguous().numpy()
+        _sign_products.count_differences(self._planes, codes, made, PLANES, words, 0, count)
         counts: Tensor = torch.from_numpy(made)
         whole: Tensor = (LEVELS * rows.dim - 2 * counts).float()
         return whole
@@ -161,11 +153,3 @@ class SignProducts:
         levels = ((self._odd + LEVELS) / 2).to(torch.uint8).numpy()
         planes = [np.packbits(levels >> k & 1, axis=1, bitorder="little") for k in range(PLANES)]
         return np.stack(planes, 1)
-
-    @cached_property
-    def _threads(self) -> int:
-        return torch.get_num_threads()
-
-    @cached_property
-    def _workers(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max(1, self._threads - 1))

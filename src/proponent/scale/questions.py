@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from proponent.index.codec import DECODED, FEW
 from proponent.index.scores import TOGETHER as ROWS_TOGETHER
-from proponent.index.search import TOGETHER as SHARDS_TOGETHER
+from proponent.index.search import together
 from proponent.index.whitening import STRIP
 from proponent.scale import cost
 from proponent.scale.shapes import FLOAT, Job
@@ -118,10 +118,10 @@ def _scan(job: Job, asked: Questions) -> Stage:
     compact index vectors as they are, rounded, and twice while they become bits, with or without a task.
     Vectors go out to the other workers; scores and numbers of the found passages come back.
     """
-    together, dim = min(asked.queries, SCAN_QUERIES), job.features.stored
-    held = together + (min(DECODED, job.shard_rows) if together > FEW else 0)
+    vectors, dim = min(asked.queries, SCAN_QUERIES), job.features.stored
+    held = vectors + (min(DECODED, job.shard_rows) if vectors > FEW else 0)
     if job.features.size:
-        held = ROUNDED * together
+        held = ROUNDED * vectors
     return Stage(
         "scan",
         "proponent.index.search.search",
@@ -155,7 +155,7 @@ def _mixed_scan(job: Job, asked: Questions) -> Stage:
 
 def _score_bytes(job: Job, asked: Questions) -> int:
     """Bytes of the scores of some shards, joined and sorted, at most."""
-    rows = min(job.passages, SHARDS_TOGETHER * job.shard_rows)
+    rows = min(job.passages, together(min(asked.queries, SCAN_QUERIES)) * job.shard_rows)
     return FLOAT * SORTED * min(asked.queries, SCAN_QUERIES) * rows
 
 
