@@ -21,7 +21,7 @@ RUN = {
     "tokens": 12345,
     "skipped": {"empty": 2, "too_short": 0, "not_finite": ["x[1]", "y"]},
     "bytes": 3 * 2**20,
-    "spec": {"model": "some/model", "dim": 8192},
+    "spec": {"model": "some/model", "dim": 8192, "size": 0},
     "dim": 8192,
     "blocks": 2,
     "side": 64,

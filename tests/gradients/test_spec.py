@@ -92,6 +92,7 @@ def test_round_trip_through_json(tmp_path: Path) -> None:
         "dtype": "bfloat16",
         "seed": 5,
         "hessian": "train",
+        "size": 0,
     }
 
 
@@ -137,6 +138,7 @@ def test_the_digest_sees_every_field(tmp_path: Path) -> None:
         "dtype": "bfloat16",
         "seed": 1,
         "hessian": "identity",
+        "size": 64,
     }
     assert changes.keys() == {f.name for f in fields(FeatureSpec)}
     digests = {replace(SPEC, **{name: value}).digest() for name, value in changes.items()}
@@ -147,6 +149,20 @@ def test_the_digest_is_of_sorted_json() -> None:
     text = (
         '{"batch_tokens": 2048, "damping": "oas", "dim": 65536, "dtype": "float32", '
         '"hessian": "train", "layer_groups": 8, "max_length": 0, "model": "hub/model", '
-        '"moment_sample": 256, "output": "loss", "second_moment": "sample", "seed": 0}'
+        '"moment_sample": 256, "output": "loss", "second_moment": "sample", "seed": 0, "size": 0}'
     )
     assert SPEC.digest() == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("size", "found"),
+    [("4KB", 4096), ("4k", 4096), ("64B", 64), (512, 512), ("full", 0), (0, 0), ("128KB", 2**17)],
+)
+def test_sizes_are_bytes_in_words_or_numbers(size: int | str, found: int) -> None:
+    assert replace(SPEC, size=size).size == found
+
+
+@pytest.mark.parametrize("size", ["3KB", "1MB", 32, "", "KB", "4GB", -4, "256KB", "0.5KB"])
+def test_sizes_that_are_none(size: int | str) -> None:
+    with pytest.raises(InputError, match=r"size is .*give 64B, 128B"):
+        replace(SPEC, size=size)

@@ -68,7 +68,7 @@ def start_build(
     build = open_build(RunFolder(path), features, damping)
     manifest = {
         "format": FORMAT,
-        "spec": {"damping": damping, "hessian": "train"},
+        "spec": {"damping": damping, "hessian": "train", "size": 0},
         "side": isqrt(features.shape[1] // BLOCKS),
         "blocks": {f"block {b}": [] for b in range(BLOCKS)},
     }
