@@ -111,7 +111,7 @@ def test_signs_of_zero_rows_and_of_tiny_and_huge_ones() -> None:
 
 def test_an_estimate_is_right_on_average_and_its_error_is_normal_with_the_stated_deviation() -> None:
     """docs/theory.md: given Sψ with a Gaussian S, its deviation is ‖v‖ √(1 − ρ²) · scale."""
-    size, count = 512, 4000
+    size, count = 256, 2000
     row, other = drawn(1, 1, 2 * size), drawn(2, 1, 2 * size)
     vector = 0.2 * row / row.norm() + other / other.norm()
     rho = float(torch.cosine_similarity(vector, row))
