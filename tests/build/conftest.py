@@ -1,6 +1,28 @@
-"""The two small runs, and made-up features, for the tests of this folder."""
+"""The two small runs, made-up features, and a model whose shards are small, for the tests of this folder."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from tests.index.conftest import features
+from tests.models import make_model
 from tests.runs import model_folder, plain_run, run
 
+from proponent.build import indexing, plan
+from proponent.build import repair as repairing
+from proponent.gradients.model import load_model
+
 __all__ = ["features", "model_folder", "plain_run", "run"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A model, loaded once for all builds of a file, whose shards are small."""
+    folder = make_model(tmp_path_factory.mktemp("small") / "model")
+    loaded = load_model(str(folder), device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (indexing, repairing):
+            patch.setattr(module, "load_model", lambda *_: loaded)
+        patch.setattr(plan, "SHARD_ROWS", 3)
+        patch.setattr(plan, "SHARD_TOKENS", 100)
+        yield folder

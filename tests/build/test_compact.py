@@ -14,14 +14,12 @@ import pytest
 import torch
 from tests.build.test_repair import flip
 from tests.killing import Death, Killed
-from tests.models import make_model
 from tests.runs import CORPUS, QUERIES, contents, model_without_letter, small_spec
 from torch import Tensor
 
 import proponent as pp
 from proponent.attribute.tracing import Tracer
 from proponent.build import indexing, plan
-from proponent.build import repair as repairing
 from proponent.build.array import build_part, finish_index
 from proponent.build.indexing import build_index, build_indexes
 from proponent.build.marks import Marks
@@ -42,19 +40,6 @@ KINDS = (
     *("run.json", "done.json", "moments.safetensors", "sides.safetensors", "whitening/01.safetensors"),
     *("examples/00001.parquet", "index/00000.safetensors", "index/00002.safetensors"),
 )
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A model, loaded once for all builds here, whose shards are small."""
-    folder = make_model(tmp_path_factory.mktemp("compact") / "model")
-    loaded = load_model(str(folder), device="cpu")
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (indexing, repairing):
-            patch.setattr(module, "load_model", lambda *_: loaded)
-        patch.setattr(plan, "SHARD_ROWS", 3)
-        patch.setattr(plan, "SHARD_TOKENS", 100)
-        yield folder
 
 
 @pytest.fixture(scope="module", params=MOMENTS)

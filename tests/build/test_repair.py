@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,19 +26,6 @@ KINDS = (
     *("whitening/02.safetensors", "examples/00001.parquet", "index/00000.safetensors"),
     "index/00002.safetensors",
 )
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A model, loaded once for all tests here."""
-    folder = make_model(tmp_path_factory.mktemp("repair") / "model")
-    loaded = load_model(str(folder), device="cpu")
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (indexing, repairing):
-            patch.setattr(module, "load_model", lambda *_: loaded)
-        patch.setattr(plan, "SHARD_ROWS", 3)
-        patch.setattr(plan, "SHARD_TOKENS", 100)
-        yield folder
 
 
 @pytest.fixture(scope="module")
