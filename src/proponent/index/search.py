@@ -115,12 +115,16 @@ def over_shards(function: Callable[[Shard], T], shards: Iterable[Shard]) -> Iter
     with side_by_side(lanes) as pool:
         waiting: deque[tuple[list[Shard], Future[list[T]]]] = deque()
         for lot in iter(lambda: list(islice(every, LOT)), []):
-            waiting.append((lot, pool.submit(lambda lot=lot: list(map(function, lot)))))  # type: ignore[misc]
+            waiting.append((lot, pool.submit(_values, function, lot)))
             if len(waiting) > 2 * lanes:
                 done, values = waiting.popleft()
                 yield from zip(done, values.result(), strict=True)
         for lot, values in waiting:
             yield from zip(lot, values.result(), strict=True)
+
+
+def _values(function: Callable[[Shard], T], shards: list[Shard]) -> list[T]:
+    return list(map(function, shards))
 
 
 def together(queries: int) -> int:

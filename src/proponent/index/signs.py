@@ -22,9 +22,8 @@ try:
 except ImportError:  # installed without a C compiler, or a processor that it does not know
     _sign_products = None  # type: ignore[assignment]
 
-PLANES = (
-    6  # bits of a coordinate of a vector that is multiplied with signs: rounding adds 1 % to signs' variance
-)
+# Bits of a coordinate of a vector that is multiplied with signs: rounding adds under 1% to their variance.
+PLANES = 6
 LEVELS = 2**PLANES - 1  # its largest odd number
 STORED = ("codes", "scale", "norms", "residual")
 ROUNDED = 1.2e-3  # of a residual's square, relative to its row's, which float16 may change by 2^-10

@@ -221,7 +221,8 @@ def compact_stage(job: Job) -> Stage:
     """A compact run, the job's, made of a finished full one by one process.
 
     The full rows are read, and once more for their checksums; all else is copied, with its text.  Held are a
-    shard's rows decoded, and what makes them signs.
+    shard's rows decoded, and what makes them signs.  Not counted are the eigenvectors that a run with R_train
+    keeps where it has fewer signs than coordinates.
     """
     features, full = job.features, replace(job.features, size=0)
     copied = cost.moment_bytes(job.model) + cost.side_bytes(job.model, features) + cost.factor_bytes(features)
