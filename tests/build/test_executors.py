@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from multiprocessing import active_children, get_context
@@ -161,14 +162,19 @@ def test_workers_of_other_versions_are_refused(model_folder: Path, tmp_path: Pat
 
 def test_ctrl_c_ends_the_workers(model_folder: Path, tmp_path: Path) -> None:
     """It reaches every process of a terminal, of which one says so."""
-    command = [sys.executable, "-m", "tests.build.driver", str(model_folder), str(tmp_path / "run")]
-    process = subprocess.Popen(
-        [*command, "processes", "2"], cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True, text=True
-    )
-    while process.poll() is None and not (tmp_path / "run" / "work" / "features").is_dir():
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    for number in range(10):  # until it comes in time: a busy machine may end the small build before
+        run = tmp_path / f"run{number}"
+        command = [sys.executable, "-m", "tests.build.driver", str(model_folder), str(run), "processes", "2"]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True, text=True
+        )
+        while process.poll() is None and not (run / "work" / "features").is_dir():
+            time.sleep(0.01)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        if process.returncode != 0:
+            break
     assert said.count("KeyboardInterrupt") == 1, said
     for _ in range(1000):  # until nobody of its group is left
         try:
