@@ -37,7 +37,14 @@ SHAPES = {
     "8B": (4096, 14_336, 32, 32, 8),
     "70B": (8192, 28_672, 80, 64, 8),
 }
-ON_DEVICE = ("second moments", "mean eigenvalues", "gradients", "query gradients", "token scores")
+ON_DEVICE = (
+    "second moments",
+    "balancing",
+    "mean eigenvalues",
+    "gradients",
+    "query gradients",
+    "token scores",
+)
 UNITS = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 

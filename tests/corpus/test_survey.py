@@ -9,6 +9,7 @@ from xxhash import xxh3_128
 
 from proponent.corpus import Corpus, Example
 from proponent.corpus.repeats import digest_of
+from proponent.corpus.survey import part_of_sample
 from proponent.errors import InputError
 
 
@@ -104,3 +105,11 @@ def test_ids_called_as_chunks_of_other_passages_are_told() -> None:
     survey = of(*((id, "text") for id in ids)).survey()
     assert survey.namesakes == {digest_of("a#0"), digest_of("d#2#3")}
     assert of(("a", "x"), ("b", "y")).survey().namesakes == frozenset()
+
+
+def test_a_smaller_sample_is_part_of_a_larger_one() -> None:
+    corpus = of(*((f"id{n}", f"text {n}") for n in range(200)))
+    largest = corpus.survey(sample=90, seed=3).sample
+    for number in (1, 20, 89, 90):
+        assert part_of_sample(largest, number, 3) == list(corpus.survey(sample=number, seed=3).sample)
+    assert part_of_sample(largest, 500, 3) == list(largest)

@@ -47,9 +47,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "rows", "figures"),
     [
-        ("table1", 11, []),
-        ("topk", 11, ["figure"]),
-        ("correctness", 11, []),
+        ("table1", 13, []),
+        ("topk", 13, ["figure"]),
+        ("correctness", 13, []),
         ("lambda", 3, ["figure"]),
         ("damping", 4, ["figure"]),
         ("dimension", 2, ["mrr", "tail-patch"]),

@@ -179,20 +179,23 @@ def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     (row,) = (row for row in table.rows if row[0] == "gold passages as scores")
     assert row[2].startswith(f"{sum(values) / 5:.3f} ")
     kronecker = [row for row in table.rows if row[0].startswith("Kronecker, ")]
-    assert [row[1] for row in kronecker] == ["96", "96", "—", "384", "384", "384", "384", "—"]
+    assert [row[1] for row in kronecker] == ["96", "96", "384", "384", "—", "384", "384", "—"]
     assert [row[0] for row in kronecker[-3:]] == [
         "Kronecker, cosine, 4,096 bytes",
         "Kronecker, mix, 4,096 bytes",
         "Kronecker, 4,096 bytes, exact first 100",
     ]
     # fewer passages than are scored again: then all are, and the pair is the exact method
-    assert kronecker[-1][2:] == kronecker[2][2:]
+    assert kronecker[-1][2:] == kronecker[4][2:]
     whole = exact_scores(
         study.tracer, list(study.queries), Method.of("cosine"), range(len(study.index)), Silent()
     )
     sums = whole @ study.inside_by_row.double()
     assert study.exact("cosine").sums == pytest.approx(sums, abs=1e-6)
     assert all(float(row[4].split()[0]) > 0 for row in kronecker), "they find gold passages"
+    patched = {row[0]: row[6] for row in table.rows if row[6] != "—"}
+    assert len(patched) == len(table.rows) - 2, "of all but the gold passages and the ceiling"
+    assert all(value[0] in "+-" for value in patched.values())
     assert table.rows[-1][0] == "one retraining by another"
     assert "5 facts" in table.notes[0]
 

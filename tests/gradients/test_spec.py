@@ -17,11 +17,19 @@ from proponent.gradients.spec import DTYPES, OUTPUTS, FeatureSpec
 SPEC = FeatureSpec("hub/model")
 
 
-@pytest.mark.parametrize("name", ["dim", "layer_groups", "moment_sample", "batch_tokens"])
-@pytest.mark.parametrize("value", [0, -3])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("dim", 0), ("dim", -3), ("layer_groups", 0), ("batch_tokens", 0), ("moment_sample", -3)],
+)
 def test_counts_are_positive(name: str, value: int) -> None:
     with pytest.raises(InputError, match=rf"^{name} is {value}; it must be at least 1$"):
         replace(SPEC, **{name: value})  # type: ignore[arg-type]
+
+
+def test_kronecker_moments_are_of_a_larger_sample() -> None:
+    assert SPEC.moment_sample == 256
+    assert FeatureSpec("m", second_moment="kronecker").moment_sample == 1024
+    assert FeatureSpec("m", second_moment="kronecker", moment_sample=9).moment_sample == 9
 
 
 def test_a_chunk_has_two_tokens() -> None:

@@ -62,7 +62,7 @@ def test_disk_of_a_compact_run_to_the_byte(compact: tuple[Index, Job]) -> None:
 
 
 def test_a_compact_build_ends_with_its_features() -> None:
-    names = ["encoding", "second moments", "folding", "mean eigenvalues", "gradients"]
+    names = ["encoding", "second moments", "folding", "balancing", "mean eigenvalues", "gradients"]
     assert [stage.name for stage in build_stages(JOB)] == names
     said = by_name(JOB)
     assert said["mean eigenvalues"].operations == 256 * cost.row_operations(JOB)

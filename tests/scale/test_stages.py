@@ -30,6 +30,7 @@ from torch import Tensor
 from proponent.build import tasks
 from proponent.build.tasks import Build, later_stages
 from proponent.gradients import kronecker
+from proponent.gradients.balance import balanced
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.kronecker import KroneckerFactors, sample_kronecker
 from proponent.gradients.layers import plan_layers
@@ -168,6 +169,24 @@ def test_operations_and_memory_of_folding_kronecker_factors() -> None:
     assert said.operations == operations + round(14 / 3 * cubes)
     # in small factors what is beside them counts, and LAPACK's own work, as large as the factor, is not seen
     assert said.memory - 4 * job.model.summed == pytest.approx(peak + 8 * 160**2, rel=0.05)
+
+
+def test_operations_and_memory_of_balancing() -> None:
+    rows, tokens = 90, 9
+    model, job = kronecker_job(rows, tokens)
+    plan = plan_layers(model, DIM, GROUPS)
+    folded = {m.name: gaussian_projection(m, plan.side, 0) for m in plan.matrices}
+    extractor, starts = FeatureExtractor(model, plan, folded, job.batch_tokens), [1] * rows
+    with Counted() as made:
+        features = extractor(token_rows(rows, tokens), starts, "loss")
+    with Counted() as counted:
+        balanced(plan, folded, features)
+    said = by_name(replace(job, sample=rows, model=replace(job.model, attention=0)))["balancing"]
+    cubes = 2 * len(plan.blocks) * plan.side**3
+    # LAPACK's own part is 14/3 of every cube, which torch does not see
+    assert said.operations == made.operations + counted.operations + round(14 / 3 * cubes)
+    peak = max(made.peak + cost.side_bytes(job.model, job.features), 4 * rows * plan.dim + counted.peak)
+    assert 0.95 * peak < said.memory < 1.7 * peak
 
 
 # --- the later stages -------------------------------------------------------------------------------

@@ -18,15 +18,16 @@ from proponent.build.folder import UNCOVERED, building, check_folder, remove_lef
 from proponent.build.local import Here
 from proponent.build.marks import Marks
 from proponent.build.opening import open_build, with_model
-from proponent.build.plan import PLAN, cut_shards, longest_chunk, refuse_namesakes, stage
+from proponent.build.plan import PLAN, cut_shards, head_chunks, longest_chunk, refuse_namesakes, stage
 from proponent.build.stages import Executor, run_stages
 from proponent.build.tasks import START, Build
 from proponent.build.worker import Setup
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Chunk, Example
-from proponent.corpus.survey import Reading, Survey
+from proponent.corpus.survey import Reading, Survey, part_of_sample
 from proponent.errors import InputError
 from proponent.files import write_json
+from proponent.gradients.balance import balanced, rows_seen
 from proponent.gradients.coverage import uncovered
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.identity import versions
@@ -79,8 +80,8 @@ def build_indexes(
 ) -> list[Index]:
     """Several runs from one pass of the model, each the same as ``build_index`` would make it.
 
-    specs: the spec of each folder; they may differ in dim, layer_groups, second_moment, hessian, size
-    and damping.
+    specs: the spec of each folder; they may differ in dim, layer_groups, second_moment, moment_sample,
+    hessian, size and damping.
     """
     progress, executor = progress or Silent(), executor or Here()
     executor.check()
@@ -119,7 +120,7 @@ def begin(
     for path in specs:  # before what takes long: the corpus is read, the model loaded
         stack.enter_context(building(RunFolder(path)))
     progress.say("reading the corpus")
-    survey = corpus.survey(first.moment_sample, first.seed)
+    survey = corpus.survey(max(spec.moment_sample for spec in specs.values()), first.seed)
     progress.say(f"{survey.passages:,} passages, the first is '{next(iter(corpus)).id}'")
     if note := corpus.text_note(survey.passages):
         progress.say(note)
@@ -128,7 +129,11 @@ def begin(
     ours = {path: replace(spec, max_length=length) for path, spec in specs.items()}
     plans = {path: plan_layers(model, spec.dim, spec.layer_groups) for path, spec in ours.items()}
     manifests = {path: _manifest(survey, model, ours[path], plan) for path, plan in plans.items()}
-    work = Work(corpus, survey, model, ours, manifests, head_chunks(survey, model, length), progress)
+    samples = {
+        number: head_chunks(part_of_sample(survey.sample, number, first.seed), model, length)
+        for number in {spec.moment_sample for spec in specs.values()}
+    }
+    work = Work(corpus, survey, model, ours, manifests, samples, progress)
     found = {path: check_folder(RunFolder(path), manifest) for path, manifest in manifests.items()}
     refuse_namesakes(corpus, survey, model.encoder, length)
     begun = threads_of({RunFolder(path): made for path, made in found.items() if made})
@@ -138,22 +143,13 @@ def begin(
 
 def _shared_pass(specs: list[FeatureSpec]) -> FeatureSpec:
     """The first spec, after a check of all, and that they can share one pass of the model."""
-    own = ("dim", "layer_groups", "second_moment", "hessian", "damping", "size")
+    own = ("dim", "layer_groups", "second_moment", "moment_sample", "hessian", "damping", "size")
     for spec in specs:
         check_size(spec)
         check_damping(spec.damping)
         if replace(spec, **{name: getattr(specs[0], name) for name in own}) != specs[0]:
             raise InputError(f"specs of one pass may differ in {', '.join(own)} alone")
     return specs[0]
-
-
-def head_chunks(survey: Survey, model: LanguageModel, max_length: int) -> list[Chunk]:
-    """The first chunk of each sampled passage that has one."""
-    heads = (next(model.encoder.chunks(example, max_length), None) for example in survey.sample)
-    found = [chunk for chunk in heads if chunk is not None]
-    if not found:
-        raise InputError("no passage of the corpus has a token to predict; passages need at least two tokens")
-    return found
 
 
 def _manifest(survey: Survey, model: LanguageModel, spec: FeatureSpec, plan: LayerPlan) -> dict[str, Any]:
@@ -173,14 +169,14 @@ def _manifest(survey: Survey, model: LanguageModel, spec: FeatureSpec, plan: Lay
 
 @dataclass(frozen=True)
 class Work:
-    """What the runs of one pass are made of."""
+    """What the runs of one pass are made of; samples: first chunks of passages, by their wanted number."""
 
     corpus: Corpus
     survey: Survey
     model: LanguageModel
     specs: Mapping[Path, FeatureSpec]
     manifests: Mapping[Path, Mapping[str, Any]]
-    sample: Sequence[Chunk]
+    samples: Mapping[int, Sequence[Chunk]]
     progress: Progress
 
     @property
@@ -213,7 +209,7 @@ class Work:
         for path, packed in made.items():
             folder, checksums = RunFolder(path), dict[Path, str]()
             if not folder.manifest.is_file():
-                sample = [chunk.id for chunk in self.sample]
+                sample = [chunk.id for chunk in self.samples[self.specs[path].moment_sample]]
                 made_with = {"versions": versions(), "threads": torch.get_num_threads(), SAMPLE: sample}
                 write_json(folder.manifest, {**self.manifests[path], MADE_WITH: made_with, UNCOVERED: left})
             for file, tensors in packed.items():
@@ -232,9 +228,7 @@ class Work:
         packed = {folder.moments: pack_moments(moments), folder.sides: pack_projections(folded)}
         self.model.multiply_in(spec.dtype)
         if spec.size:  # its features are whitened as they are made
-            extractor = FeatureExtractor(self.model, plan, folded, spec.batch_tokens)
-            rows, starts = [chunk.tokens for chunk in self.sample], [chunk.start for chunk in self.sample]
-            whitening = whitening_of_sample(extractor(rows, starts, spec.output), blocks)
+            whitening = whitening_of_sample(self._features(plan, folded, spec), blocks)
             packed |= {folder.whitening(number): block.pack() for number, block in enumerate(whitening)}
         return packed
 
@@ -244,7 +238,9 @@ class Work:
         if spec.second_moment == "kronecker":
             sweeps = len(list(together(matrices)))
             projection = partial(gaussian_projection, side=plan.side, seed=spec.seed)
-            return self._sampled(partial(sample_kronecker, projection=projection), spec, plan, sweeps)
+            make = partial(sample_kronecker, projection=projection)
+            moments, folded = self._sampled(make, spec, plan, sweeps)
+            return moments, balanced(plan, folded, self._features(plan, folded, spec))
         if spec.second_moment == "none":
             moments = {matrix.name: SecondMoments.ones(matrix) for matrix in matrices}
         elif spec.second_moment == "sample":
@@ -254,9 +250,16 @@ class Work:
             moments = checkpoint_moments(self.model, matrices, spec.second_moment)
         return moments, fold_moments(plan, moments, self.first.seed)
 
+    def _features(self, plan: LayerPlan, folded: Mapping[str, Projection], spec: FeatureSpec) -> Tensor:
+        """Features φ [n, d] of the sampled passages, or of as many of them as memory allows."""
+        seen = self.samples[spec.moment_sample][: rows_seen(plan.dim)]
+        rows, starts = [chunk.tokens for chunk in seen], [chunk.start for chunk in seen]
+        return FeatureExtractor(self.model, plan, folded, spec.batch_tokens)(rows, starts, spec.output)
+
     def _sampled(self, make: Callable[..., T], spec: FeatureSpec, plan: LayerPlan, sweeps: int = 1) -> T:
         """What is made of the gradients of a sample of passages, in so many sweeps."""
-        rows, starts = [chunk.tokens for chunk in self.sample], [chunk.start for chunk in self.sample]
+        sample = self.samples[spec.moment_sample]
+        rows, starts = [chunk.tokens for chunk in sample], [chunk.start for chunk in sample]
         sweep = Sweep(self.model, plan.matrices, spec.batch_tokens)
         began = time.monotonic()
         with self.progress.stage("second moments", len(rows) * sweeps, "rows") as advance:
@@ -271,7 +274,7 @@ class Work:
 
     def _uncovered(self, plan: LayerPlan) -> dict[str, float]:
         """Weights with a gradient that the method leaves out, with their share of the squared gradient."""
-        if left := uncovered(self.model, plan.matrices, self.sample[0].tokens):
+        if left := uncovered(self.model, plan.matrices, self.samples[self.first.moment_sample][0].tokens):
             name, share = next(iter(left.items()))
             self.progress.say(
                 f"{len(left)} weights with {sum(left.values()):.1%} of the squared gradient are no linear "

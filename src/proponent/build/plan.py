@@ -151,3 +151,12 @@ def refuse_namesakes(corpus: Corpus, survey: Survey, encoder: TextEncoder, max_l
                     f"be cut into chunks, one of them {chunk.id!r}, which is the id of the passage at "
                     f"{places[chunk.id]}; give one of them another id"
                 )
+
+
+def head_chunks(sample: Iterable[Example], model: LanguageModel, max_length: int) -> list[Chunk]:
+    """The first chunk of each sampled passage that has one."""
+    heads = (next(model.encoder.chunks(example, max_length), None) for example in sample)
+    found = [chunk for chunk in heads if chunk is not None]
+    if not found:
+        raise InputError("no passage of the corpus has a token to predict; passages need at least two tokens")
+    return found

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from proponent.build.compact import compacted_again
 from proponent.build.folder import alone, remove_leftovers
-from proponent.build.indexing import Work, head_chunks
+from proponent.build.indexing import Work
 from proponent.build.opening import open_build, require_same_model, with_model
-from proponent.build.plan import StagedShard, cut_shards, passage_columns, stage
+from proponent.build.plan import StagedShard, cut_shards, head_chunks, passage_columns, stage
 from proponent.build.soundness import REMOVE, Soundness, check
 from proponent.build.tasks import (
     GROUP_SHARDS,
@@ -225,8 +225,8 @@ class _Again:
         path, folder = self.index.folder.path, self.build.folder
         plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         survey = Survey(self.index.manifest["corpus"]["passages"], 0, "", ())
-        sample = self._sample()
-        work = Work(Corpus.of([]), survey, self.model, {path: self.spec}, {}, sample, self.progress)
+        samples = {self.spec.moment_sample: self._sample()}
+        work = Work(Corpus.of([]), survey, self.model, {path: self.spec}, {}, samples, self.progress)
         checksums = dict[Path, str]()
         for file, tensors in work.first_files(path, plan, folder).items():
             write_tensors(file, tensors, partial(checksums.setdefault, file))
@@ -237,7 +237,7 @@ class _Again:
             return []
         if self.corpus is None:
             return sampled_again(self.index, self.model.encoder, self.spec.max_length)
-        return head_chunks(self._survey(), self.model, self.spec.max_length)
+        return head_chunks(self._survey().sample, self.model, self.spec.max_length)
 
     def _survey(self) -> Survey:
         """The corpus that was given, if it is the one that the run was made of."""

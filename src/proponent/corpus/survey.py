@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -69,6 +69,12 @@ def take_survey(corpus: Iterable[Example], sample: int, seed: int) -> Survey:
         namesakes = frozenset(digests.namesakes())
     in_order = tuple(example for _, _, example in sorted(chosen, key=lambda entry: entry[1]))
     return Survey(reading.passages, reading.empty, reading.fingerprint(), in_order, namesakes)
+
+
+def part_of_sample(sample: Sequence[Example], number: int, seed: int) -> list[Example]:
+    """The passages, in corpus order, that a survey with a smaller sample would have found."""
+    smallest = {example.id for example in heapq.nsmallest(number, sample, key=lambda e: _rank(e.id, seed))}
+    return [example for example in sample if example.id in smallest]
 
 
 def _framed(text: str) -> bytes:

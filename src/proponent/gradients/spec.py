@@ -17,6 +17,8 @@ OUTPUTS = ("loss", "margin", "logit")
 DTYPES = ("float32", "bfloat16")
 MOMENTS = ("sample", "kronecker", "none")
 HESSIANS = ("train", "identity")
+SAMPLES = {"kronecker": 1024}  # passages that second moments are of where no number is given, and
+SAMPLE = 256  # for all other kinds
 SIZES = (64, 2**17)  # bytes a passage of a compact index, the least and the most
 
 
@@ -37,8 +39,10 @@ class FeatureSpec:
     dim: feature dimension d.  Each of the B blocks has side p = floor(sqrt(d / B)): B * p * p coordinates.
     layer_groups: at most so many groups of consecutive layers, each with an attention and an MLP block.
     second_moment: ``sample`` (rank one, estimated on ``moment_sample`` passages), ``kronecker`` (two full
-        factors a matrix, estimated on them), ``none`` (ones), or the path of an optimizer checkpoint (a
-        Hugging Face Trainer's ``optimizer.pt``).
+        factors a matrix, and two sides a block, estimated on them), ``none`` (ones), or the path of an
+        optimizer checkpoint (a Hugging Face Trainer's ``optimizer.pt``).
+    moment_sample: passages that second moments are estimated on, those whose ids hash smallest; 0 for 1,024
+        with kronecker moments, and for 256 otherwise.
     size: bytes a passage in the index, a power of two from 64 to 131,072 (or text such as ``4KB``): signs of
         a sketch of the feature; 0 or ``full`` for two bytes a coordinate.
     hessian: ``train`` (R_train over the corpus) or ``identity`` (only each block's mean eigenvalue: blocks
@@ -57,7 +61,7 @@ class FeatureSpec:
     dim: int = 2**16
     layer_groups: int = 8
     second_moment: str = "sample"
-    moment_sample: int = 256
+    moment_sample: int = 0
     output: str = "loss"
     max_length: int = 0
     batch_tokens: int = 2048
@@ -81,6 +85,8 @@ class FeatureSpec:
                     f"second moment '{self.second_moment}' is neither {known} nor a file; "
                     "give an optimizer checkpoint such as checkpoint-1000/optimizer.pt"
                 )
+        if self.moment_sample == 0:
+            object.__setattr__(self, "moment_sample", SAMPLES.get(self.second_moment, SAMPLE))
         for name in ("dim", "layer_groups", "moment_sample", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")

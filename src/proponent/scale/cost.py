@@ -117,6 +117,16 @@ def root_operations(model: ModelShape, features: FeatureShape) -> int:
     return round((EIGENVALUES + EIGENVECTORS + 2) * cubes) + 2 * features.side * squares
 
 
+def balance_operations(model: ModelShape, features: FeatureShape, rows: int) -> int:
+    """Operations of whitening both sides of every block of sampled features, once a corpus; in float64.
+
+    Of a row and a block four products of matrices [p, p]: two of the sides' sums, two of what the sides make
+    of it.  Of a block the inverse roots of both sides; of every matrix its projections' products with them.
+    """
+    cubes = (8 * rows + 2 * (EIGENVALUES + EIGENVECTORS + 2)) * features.side**3
+    return round(features.blocks * cubes) + 2 * features.side**2 * sum(i + o for i, o in model.matrices)
+
+
 def triangle_operations(width: int, strip: int) -> int:
     """Operations of the lower triangle of ``Φᵀ Φ`` [width, width] for one row of Φ, by strips of its rows.
 

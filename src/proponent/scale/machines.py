@@ -15,7 +15,7 @@ ENCODING = "encoding"  # counts no operations, but is the tokenizer's
 # Of a core's speed in products: of eigenvalues and factors, and of a sketch's additions.
 DECOMPOSED, SKETCHED = 0.25, 0.02
 # Stages that are passes of the model; all else is the host's, a compact run's sketch too.
-ON_DEVICE = ("second moments", "mean eigenvalues", "gradients")
+ON_DEVICE = ("second moments", "balancing", "mean eigenvalues", "gradients")
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def speeds_of(card: Accelerator, job: Job, spec: FeatureSpec, assumed: Assumed) 
     rates |= {name: DECOMPOSED * host for name in ("folding", "factors") if name in rates}
     encoding = stages[ENCODING]
     rates[ENCODING] = (encoding.read + encoding.written) * assumed.encoded / (job.passages * job.tokens)
-    rates |= {"mean eigenvalues": passes / passed} if "mean eigenvalues" in rates else {}
+    rates |= {name: passes / passed for name in ("mean eigenvalues", "balancing") if name in rates}
     return Speeds(
         {**rates, "second moments": full, "gradients": gradients / (passed + sketched)},
         assumed.disk,

@@ -176,7 +176,8 @@ class _Bench:
         self.extractor(rows[:1], [1], self.spec.output)  # warms up
         spent = self.of(replace(self.job, passages=len(rows)))["gradients"]
         rate = self.rate(spent, _timed(one))
-        return {"gradients": rate} | ({"mean eigenvalues": rate} if self.job.features.size else {})
+        same = {"mean eigenvalues": self.job.features.size > 0, "balancing": self.job.kronecker}
+        return {"gradients": rate} | {name: rate for name, there in same.items() if there}
 
     def encoding(self) -> Rates:
         """A shard of text, spelled from random tokens, cut into rows and written."""

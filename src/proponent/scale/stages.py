@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from proponent.build.tasks import GROUP_SHARDS
 from proponent.errors import InputError
 from proponent.gradients.backprop import slice_rows
+from proponent.gradients.balance import rows_seen
 from proponent.index.hessian import STRIP
 from proponent.index.signs import ENCODED
 from proponent.index.whitening import CORNER
 from proponent.scale import cost
 from proponent.scale.shapes import FLOAT, Job
 
+BALANCE_COPIES = 4  # of a sample's features of a block, in float64, while its sides are made
 ROOT_COPIES = 4  # of a Kronecker factor, in float64, while its inverse root is made
 
 
@@ -51,7 +53,7 @@ def build_stages(job: Job) -> tuple[Stage, ...]:
 
     Raises InputError for a compact run whose R is not taken for the identity: it cannot be made in one pass.
     """
-    first = (_encoding(job), _moments(job), *((_roots(job),) if job.kronecker else ()))
+    first = (_encoding(job), _moments(job), *((_roots(job), _balance(job)) if job.kronecker else ()))
     if job.features.size:
         if not job.features.identity:
             raise InputError("a compact run is whitened as it is made, so its R has to be the identity")
@@ -110,9 +112,22 @@ def _roots(job: Job) -> Stage:
     )
 
 
+def _balance(job: Job) -> Stage:
+    """Features of a sample; of a block's in float64 themselves, by their other side, and turned twice."""
+    rows, features = min(job.sample, job.passages, rows_seen(job.features.dim)), job.features
+    beside = max(batch_bytes(job), BALANCE_COPIES * cost.DOUBLE * rows * features.width)
+    return Stage(
+        "balancing",
+        "proponent.gradients.balance.balanced",
+        rows * cost.row_operations(job) + cost.balance_operations(job.model, features, rows),
+        FLOAT * rows * features.dim + beside,
+    )
+
+
 def _eigenvalues(job: Job) -> Stage:
     """Features of a sample, whose mean eigenvalues are a compact run's whitening; held twice."""
-    rows, written = min(job.surveyed, job.passages), cost.factor_bytes(job.features)
+    rows = min(job.surveyed, job.passages, rows_seen(job.features.dim))
+    written = cost.factor_bytes(job.features)
     features = FLOAT * rows * job.features.dim
     return Stage(
         "mean eigenvalues",

@@ -13,6 +13,7 @@ from proponent.evaluate.experiments.study import BM25, RANDOM, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.metrics import estimate, paired_difference
 from proponent.evaluate.text import points
+from proponent.index.mix import WHITE_MIX
 
 TOP = (1, 3, 5, 10)
 COMPARED = (BM25, "TRAK", "gradient cosine, V", "TrackStar, R_train only", TRACKSTAR)
@@ -20,7 +21,7 @@ RATES = (1e-5, 1e-4, 1e-3, 1e-2)
 
 
 def table1_methods(study: ClosedSet) -> dict[str, Attribution]:
-    """Every method of the paper's Table 1, and each correction of TrackStar left out alone."""
+    """Every method of the paper's Table 1, each correction of TrackStar left out alone, and Kronecker."""
     (no_v,) = study.variants([{"second_moment": "none"}])
     return {
         RANDOM: study.baseline("random"),
@@ -34,6 +35,8 @@ def table1_methods(study: ClosedSet) -> dict[str, Attribution]:
         "TrackStar, R_train only": study.traced("trackstar"),
         "TrackStar without unit norm": study.traced("trackstar,unit_norm=no", task=True),
         TRACKSTAR: study.traced("trackstar", task=True),
+        "Kronecker, R_train = I": study.traced("kronecker", run=study.factored),
+        "Kronecker, task mix": study.traced("kronecker", task=True, mix=WHITE_MIX, run=study.factored),
     }
 
 

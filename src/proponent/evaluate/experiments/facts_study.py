@@ -16,10 +16,11 @@ from proponent.evaluate.experiments import study
 from proponent.evaluate.experiments.study import Study
 from proponent.evaluate.experiments.verdicts import Verdicts
 from proponent.files import checksum
+from proponent.index.run import Index
 
 KNOWN = 0.5  # p(target) from which a model knows a fact
 WIDER = 2**17  # a dimension beside the run's own
-WHITE = {"second_moment": "kronecker", "hessian": "identity"}
+WHITE = {"second_moment": "kronecker", "hessian": "identity", "moment_sample": 0}
 
 
 @dataclass
@@ -56,6 +57,13 @@ class FactsStudy(Study):
     def white(self, dim: int) -> Path:
         """The run with Kronecker moments and so many dimensions."""
         return self.variants([{**WHITE, "dim": dim}])[0]
+
+    @cached_property
+    def factored(self) -> Path:
+        """A run with Kronecker moments: the given one where it has them, otherwise one of the run's own d."""
+        given = Index(self.given.run).spec
+        there = all(given[name] == WHITE[name] for name in ("second_moment", "hessian"))
+        return self.given.run if there else self.white(self.index.dim)
 
     def verdicts(self, judge: Judge) -> Verdicts:
         """What a judge has said so far, kept in the study's folder."""

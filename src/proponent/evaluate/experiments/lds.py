@@ -25,12 +25,13 @@ from proponent.attribute.tracing import Tracer
 from proponent.build.compact import compact
 from proponent.evaluate.evaluation import evaluate
 from proponent.evaluate.experiments.facts_study import KNOWN, WHITE, WIDER
-from proponent.evaluate.experiments.study import BM25, TRACKSTAR
+from proponent.evaluate.experiments.study import BM25, PATCHED, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.experiments.trained_again import TrainedAgain
 from proponent.evaluate.gold import Gold
 from proponent.evaluate.metrics import estimate, mean, paired_difference, spearman
 from proponent.evaluate.retraining import Training
+from proponent.evaluate.text import points
 from proponent.gradients.reference import EKFAC
 from proponent.index.mix import WHITE_MIX
 from proponent.index.scores import best
@@ -174,28 +175,20 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
     for name, kind in ((BM25, "bm25"), ("embedding", "embedding")):
         yield name, Contender(0, study.by_text(kind), study.baseline(kind))
     yield GOLD, Contender(0, study.by_gold())
-    (no_v,) = study.variants([{"second_moment": "none", "hessian": "train"}])
+    (no_v,) = study.variants([{"second_moment": "none"}])
     for name, method in (("TRAK", "trak"), ("dot, no V", "dot"), ("cosine, no V", "cosine")):
         yield name, study.contender(method, no_v)
     for name, method in (("dot, V", "dot"), ("cosine, V", "cosine"), ("TrackStar, R_train", "trackstar")):
         yield name, study.contender(method)
     yield TRACKSTAR, study.contender("trackstar", mix="auto")
-    own = study.index.dim
-    white = [
-        {**WHITE, "second_moment": moment, "dim": dim}
-        for moment in ("sample", "kronecker")
-        for dim in dict.fromkeys((own, max(own, WIDER)))
-    ]
-    runs = study.variants(white)
-    for change, run in zip(white, runs, strict=True):
-        kind = "Kronecker" if change["second_moment"] == "kronecker" else "V"
-        if kind == "Kronecker" or change["dim"] != own:
-            yield f"{kind}, cosine, {change['dim']:,}", study.contender("kronecker", run)
-        if kind == "Kronecker":
-            yield f"{kind}, mix, {change['dim']:,}", study.contender("kronecker", run, WHITE_MIX)
-        if kind == "Kronecker" and change["dim"] == own:
-            yield f"{kind}, exact", study.exact("exact", run)
-    factored = [r for c, r in zip(white, runs, strict=True) if c["second_moment"] == "kronecker"]
+    dims = list(dict.fromkeys((study.index.dim, max(study.index.dim, WIDER))))
+    (wide,) = study.variants([{"hessian": "identity", "dim": dims[-1]}])
+    yield f"V, cosine, {dims[-1]:,}", study.contender("kronecker", wide)
+    factored = study.variants([{**WHITE, "dim": dim} for dim in dims])
+    for dim, run in zip(dims, factored, strict=True):
+        yield f"Kronecker, cosine, {dim:,}", study.contender("kronecker", run)
+        yield f"Kronecker, mix, {dim:,}", study.contender("kronecker", run, WHITE_MIX)
+    yield "Kronecker, exact", study.exact("exact", factored[0])
     exact, codes = study.exact_scores("exact", factored[0]), study.compact(factored[-1])
     size = f"{COMPACT:,} bytes"
     yield f"Kronecker, cosine, {size}", study.contender("kronecker", codes)
@@ -208,20 +201,27 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
 
 
 def lds(study: Halves) -> Table:
-    """LDS, MRR and Recall@10 of every method, and the ceiling of one retraining against another."""
+    """LDS, MRR, Recall@10 and tail-patch of every method, and the ceiling of one retraining by another."""
     truth, gold = study.truth, Gold.read(study.given.facts_file)
-    rows, values = [], dict[str, list[float]]()
+    values, dims, found = dict[str, list[float]](), dict[str, str](), dict[str, list[str]]()
+    first = dict[str, Attribution]()
     for name, one in contenders(study):
         values[name] = correlations(one.sums, truth.mean(0))
-        found = evaluate(one.hits, gold, name).estimates() if one.hits else {}
-        cells = (str(found[metric]) if found else "—" for metric in ("MRR", "Recall@10"))
-        rows.append((name, f"{one.dim:,}" if one.dim else "—", str(estimate(values[name])), *cells))
-    paper = values[TRACKSTAR]
-    beside = ("—" if row[0] == TRACKSTAR else str(paired_difference(values[row[0]], paper)) for row in rows)
-    rows = [(*row[:3], difference, *row[3:]) for row, difference in zip(rows, beside, strict=True)]
+        dims[name] = f"{one.dim:,}" if one.dim else "—"
+        if one.hits:
+            judged = evaluate(one.hits, gold, name).estimates()
+            found[name] = [str(judged[metric]) for metric in ("MRR", "Recall@10")]
+            first[name] = Attribution(tuple(study.cut(one.hits)), one.hits.settings)
+    for name, effects in study.patched(first).items():
+        found[name].append(points(estimate(list(effects.values()))))
+    rows, paper = [], values[TRACKSTAR]
+    for name, per_fact in values.items():
+        beside = "—" if name == TRACKSTAR else str(paired_difference(per_fact, paper))
+        cells = found.get(name, ["—", "—", "—"])
+        rows.append((name, dims[name], str(estimate(per_fact)), beside, *cells))
     ceiling = correlations(truth[0].T, truth[1])
-    rows.append(("one retraining by another", "—", str(estimate(ceiling)), "—", "—", "—"))
-    columns = ("method", "d", "LDS", "minus TrackStar", "MRR", "Recall@10")
+    rows.append(("one retraining by another", "—", str(estimate(ceiling)), *("—" for _ in range(4))))
+    columns = ("method", "d", "LDS", "minus TrackStar", "MRR", "Recall@10", "tail-patch")
     return Table("Linear datamodeling score", columns, tuple(rows), (_note(study, ceiling),))
 
 
@@ -237,5 +237,6 @@ def _note(study: Halves, ceiling: Sequence[float]) -> str:
         f"{HALVES} random halves of {len(study.retraining.passages):,} passages, {len(SEEDS)} trainings of "
         f"each, whose log p(target) are averaged: a perfect prediction would reach {best:.3f}. Over "
         f"{len(study.queries):,} facts, 95% bootstrap intervals over them. The run's model knows "
-        f"{len(study.known):,} of them (p >= {KNOWN}), one of a half {knows:,.0f}."
+        f"{len(study.known):,} of them (p >= {KNOWN}), one of a half {knows:,.0f}. Tail-patch: the first "
+        f"{PATCHED} proponents of {len(study.patch_ids)} facts, one step on each, in percentage points."
     )

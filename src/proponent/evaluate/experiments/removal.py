@@ -23,7 +23,7 @@ from proponent.evaluate.retraining import Training
 from proponent.evaluate.text import points
 from proponent.index.mix import WHITE_MIX
 
-FACTS = 24  # that are looked at
+FACTS = 72  # that are looked at
 MOST = 1 / 8  # of the corpus that one training leaves out, for as many facts as that takes
 TOP = (1, 3, 10)
 SHARE = 0.01  # of the corpus, as one more number of passages

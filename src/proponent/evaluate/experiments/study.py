@@ -40,7 +40,8 @@ RETRIEVED = 100
 PATCHED = 10
 IMPROBABLE = 1e-280
 # What TrackStar needs of a run whose features are white, and the most coordinates of its R_train.
-PAPER, PAPER_DIM = {"second_moment": "sample", "hessian": "train"}, 2**16
+PAPER = {"second_moment": "sample", "hessian": "train", "moment_sample": 0}
+PAPER_DIM = 2**16
 TRACKSTAR, BM25, RANDOM = "TrackStar", "BM25", "random"
 
 
