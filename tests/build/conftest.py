@@ -18,7 +18,10 @@ __all__ = ["features", "model_folder", "plain_run", "run"]
 
 @pytest.fixture
 def forking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers are forks, for tests that are not of how one starts: those born anew import torch each."""
+    """Workers are forks, for tests that are not of how one starts: those born anew import torch each.
+
+    Not for builds that are killed: a fork holds the lock of its run until it finds its parent dead.
+    """
     monkeypatch.setattr(processes, "get_context", lambda _: get_context("fork"))
 
 

@@ -319,9 +319,8 @@ def disturbed(way: str, model: Path, run: Path, kills: int, draw: random.Random)
 
 @pytest.mark.parametrize(
     ("way", "kills"),
-    [("here", 5), ("processes", 2), ("parts", 5), pytest.param("ray", 1, marks=(RAY, pytest.mark.slow))],
+    [("here", 5), ("processes", 1), ("parts", 5), pytest.param("ray", 1, marks=(RAY, pytest.mark.slow))],
 )
-@pytest.mark.usefixtures("forking")
 def test_killed_at_a_few_moments_it_ends_with_the_same_bytes(
     way: str, kills: int, model_folder: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
