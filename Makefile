@@ -17,8 +17,8 @@ $(READY): requirements.txt pyproject.toml $(wildcard src/proponent/index/*.c)
 demo: $(READY)
 	$(BIN)/proponent demo
 
-# One file of tests after another on each core: what a file shares is made once.
-PARALLEL := -n auto --dist loadfile
+# One file of tests after another on each core: what a file shares is made once.  tests/conftest.py orders them.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,26 @@ from hypothesis import settings
 # Two shared cores: a slow moment of the machine is no failure, and a run can be repeated.
 settings.register_profile("proponent", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("proponent")
+
+# Files of few tests that take many seconds each.
+LONG = (
+    "build/test_ray.py",
+    "build/test_executors.py",
+    "evaluate/test_retraining.py",
+    "build/test_indexing.py",
+    "reliability/test_kills.py",
+    "evaluate/test_scaling.py",
+    "evaluate/test_experiments.py",
+    "cli/test_process.py",
+    "cli/test_view.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, then those of many tests: no core has a long one left when the others are done."""
+    tests = Counter(item.path for item in items)
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: (places.get(item.path, len(LONG)), -tests[item.path]))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""The two small runs, made-up features, and a model whose shards are small, for the tests of this folder."""
+"""For the tests of this folder: two small runs, made-up features, quick workers, a model of small shards."""
 
 from collections.abc import Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,20 @@ from tests.index.conftest import features
 from tests.models import make_model
 from tests.runs import model_folder, plain_run, run
 
-from proponent.build import indexing, plan
+from proponent.build import indexing, plan, processes
 from proponent.build import repair as repairing
 from proponent.gradients.model import load_model
 
 __all__ = ["features", "model_folder", "plain_run", "run"]
+
+
+@pytest.fixture
+def forking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forks, for tests that are not of how one starts: those born anew import torch each.
+
+    Not for builds that are killed: a fork holds the lock of its run until it finds its parent dead.
+    """
+    monkeypatch.setattr(processes, "get_context", lambda _: get_context("fork"))
 
 
 @pytest.fixture(scope="module")

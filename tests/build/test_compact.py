@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -387,11 +386,10 @@ def test_threads_do_not_change_its_bytes(model: Path, tmp_path: Path) -> None:
     assert made[0] == made[1]
 
 
+@pytest.mark.usefixtures("forking")
 def test_several_sizes_from_one_pass_parts_and_processes_make_the_same_bytes(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path
 ) -> None:
-    root = Path(__file__).parents[2]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root / "src"), str(root)]))
     spec, other = sized(model), sized(model, size=256, second_moment="none", hessian="identity")
     for name, own in {"a": spec, "b": other}.items():
         build_index(CORPUS, own, tmp_path / "alone" / name, "cpu")

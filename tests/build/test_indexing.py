@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import pytest
 import torch
 from tests.killing import Death, Killed
 from tests.models import byte_tokenizer, make_model
+from tests.reliability.forked import forked
 from tests.runs import (
     CHUNKS,
     CORPUS,
@@ -44,8 +44,6 @@ from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Index, RunFolder
 from proponent.progress import Silent
-
-SOURCE = Path(indexing.__file__).parents[2]
 
 
 @pytest.fixture
@@ -164,10 +162,11 @@ def test_staged_shards_come_back_as_they_were_cut(
     assert [plan.read_staged(again, number) for number in range(len(shards))] == shards
 
 
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_every_moment_it_ends_with_the_same_bytes(
-    loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
+    step: int, loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
 ) -> None:
-    """Its folder as a kill would leave it before and after every change, each gone on from."""
+    """Its folder as a kill would leave it before and after every change, or each so many, gone on from."""
     spec = small_spec(model_folder)
     whole, copies = tmp_path / "whole", tmp_path / "copies"
     known: list[set[tuple[str, bytes]]] = []
@@ -187,7 +186,7 @@ def test_killed_at_every_moment_it_ends_with_the_same_bytes(
         build_index(CORPUS, spec, whole, "cpu")
     expected = contents(whole)
     assert len(known) > 50  # 22 files, each half written and then whole; and 8 that are removed in the end
-    for number in range(len(known)):
+    for number in range(0, len(known), step):
         copy = copies / str(number)
         for part in copy.rglob("*.part"):
             part.write_bytes(part.read_bytes()[:-7])
@@ -243,44 +242,25 @@ def test_going_on_does_not_compute_again_what_is_done(
     assert computed[before:] == made.summary["shards"][2:]
 
 
-KILLS_ITSELF = """
-import os, signal, sys
-import torch
-from proponent.build import indexing, plan
-from proponent.corpus import Corpus
-from proponent.gradients.spec import FeatureSpec
-torch.set_num_threads(int(sys.argv[4]))
-plan.SHARD_ROWS = 3
-replace, left = os.replace, 12
-def mortal(*paths):
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(*paths)
-os.replace = mortal
-spec = FeatureSpec(model=sys.argv[2], dim=70, layer_groups=2, max_length=48, batch_tokens=150)
-indexing.build_index(Corpus.read(sys.argv[1]), spec, sys.argv[3], "cpu")
-"""
-
-
 def test_a_process_that_is_really_killed(
-    loaded: LanguageModel, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
 ) -> None:
-    corpus = tmp_path / "corpus.txt"
+    corpus, spec = tmp_path / "corpus.txt", small_spec(model_folder, damping="oas")
     corpus.write_text("".join(f"{text}\n" for text in TEXTS.values() if text.strip()))
-    arguments = [str(corpus), str(model_folder), str(tmp_path / "killed"), str(torch.get_num_threads())]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLS_ITSELF, *arguments],
-        capture_output=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    replace, replaced = os.replace, count(1)
+
+    def mortal(*paths: Any) -> None:
+        if next(replaced) == 12:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(*paths)
+
+    def work() -> None:
+        os.replace = mortal
+        build_index(Corpus.read(corpus), spec, tmp_path / "killed", "cpu")
+
+    assert forked(work)
     left = contents(tmp_path / "killed")
     assert any(name.endswith(".part") for name in left)
-    monkeypatch.setattr(plan, "SHARD_ROWS", 3)
-    spec = small_spec(model_folder, damping="oas")
     build_index(Corpus.read(corpus), spec, tmp_path / "killed", "cpu")
     build_index(Corpus.read(corpus), spec, tmp_path / "whole", "cpu")
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
@@ -491,14 +471,18 @@ def killed(*_: object) -> None:
     raise Killed
 
 
+@pytest.mark.parametrize("all_files", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_flipped_byte_in_an_unfinished_run_is_named_and_removing_the_file_is_enough(
-    loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
+    all_files: bool, loaded: LanguageModel, model_folder: Path, small_shards: None, tmp_path: Path
 ) -> None:
+    """Of each file, or of one of each kind."""
     spec = small_spec(model_folder)
     expected = contents(build_index(CORPUS, spec, tmp_path / "whole", "cpu").folder.path)
     stopped_in_the_end(tmp_path / "stopped", spec)
     stopped = contents(tmp_path / "stopped")
-    for name in sorted(stopped.keys() - {"run.json"}):
+    kinds = {re.sub(r"\d+", "", name): name for name in sorted(stopped.keys() - {"run.json"})}
+    assert len(kinds) > 8
+    for name in sorted(stopped.keys() - {"run.json"}) if all_files else kinds.values():
         copy = tmp_path / "copies" / name.replace("/", "-")
         shutil.copytree(tmp_path / "stopped", copy)
         for later in LATER.get(name.split("/")[1], ()) if name.startswith("work/") else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,11 @@ def test_models_that_cannot_be_trained_again(tmp_path: Path) -> None:
             Recipe.of(str(tmp_path))
 
 
-def test_log_probabilities_are_those_of_the_retrained_model(made: tuple[Path, Path], tmp_path: Path) -> None:
-    """In a process of its own."""
+def test_log_probabilities_are_those_of_the_retrained_model(
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process of its own, here a fork, which need not import torch again."""
+    monkeypatch.setattr(retraining, "get_context", lambda _: get_context("fork"))
     study = study_of(made)
     training = Training("some", frozenset({0, 3, 10}), seed=5)
     found = study.retraining.log_probabilities([training], Silent())[training]

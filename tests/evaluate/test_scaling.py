@@ -44,10 +44,12 @@ def pretrained(folder: Path, layers: int) -> Path:
     return folder
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> list[str]:
-    small = pretrained(tmp_path / "small", layers=2)
-    other = make_model(tmp_path / "other", "gpt2")
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Models whose runs are made by the first test that asks, and gone on from by the others."""
+    folder = tmp_path_factory.mktemp("scaled")
+    small = pretrained(folder / "small", layers=2)
+    other = make_model(folder / "other", "gpt2")
     return [str(small), str(small / "checkpoints" / "checkpoint-15"), str(other)]
 
 

@@ -53,6 +53,7 @@ def test_pinned_numbers() -> None:
     torch.testing.assert_close(found.out_side, torch.tensor(PINNED_OUT), rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_bits() -> None:
     found = gaussian_projection(Matrix(("m.q", "m.k"), "attention", 3, 3, (2, 2)), 2, 11)
     answer = subprocess.run(

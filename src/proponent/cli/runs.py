@@ -33,6 +33,7 @@ METHOD = option(
     "trackstar, or kronecker for a run with such moments.",
     metavar="METHOD",
 )
+MERGE = option("Show near-identical passages as one.", "--merge-duplicates")
 CERTIFIED = option("Of a compact run: what its full run would find.", metavar="sure|PROBABILITY")
 QUERIES = typer.Argument(help="JSONL of queries or facts.", metavar="[QUERIES]")
 
@@ -73,14 +74,19 @@ def index(
     length, added = max_length or 0, _number_or_word(damping)
     spec = pp.FeatureSpec(model, dim, layer_groups, second_moment, output=output_function, max_length=length)
     spec = replace(spec, batch_tokens=batch_tokens, damping=added, dtype=dtype, seed=seed, size=size)
-    spec = spec if hessian is None else replace(spec, hessian=hessian)
-    if spec.hessian == "identity" and damping != "oas":
-        raise InputError("--damping is of R_train, which this run takes for the identity; leave it out")
+    spec = _with_hessian(spec, hessian)
     with resumable():
-        ways = parts.Ways(workers, ray, task, finish)
-        made = parts.build(ways, text, spec, run, device, trust_remote_code)
+        made = parts.build(parts.Ways(workers, ray, task, finish), text, spec, run, device, trust_remote_code)
     if made is not None:
         _show_summary(made)
+
+
+def _with_hessian(spec: pp.FeatureSpec, hessian: str | None) -> pp.FeatureSpec:
+    """The spec with what was asked for; InputError for damping without an R_train."""
+    spec = spec if hessian is None else replace(spec, hessian=hessian)
+    if spec.hessian == "identity" and spec.damping != "oas":
+        raise InputError("--damping is of R_train, which this run takes for the identity; leave it out")
+    return spec
 
 
 @verb()
@@ -118,9 +124,7 @@ def trace(
     mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
     tokens: Annotated[bool, option("Show what each token contributes.", "--tokens")] = False,
     diverse: Annotated[bool, option("Choose passages that do not repeat each other.", "--diverse")] = False,
-    merge_duplicates: Annotated[
-        bool, option("Show near-identical passages as one.", "--merge-duplicates")
-    ] = False,
+    merge_duplicates: Annotated[bool, MERGE] = False,
     exact_top: Annotated[int | None, number("Score the best so many again without projection.")] = None,
     certified: Annotated[str | None, CERTIFIED] = None,
     within: Annotated[float | None, positive("Seconds after which a certified search stops.")] = None,
@@ -147,10 +151,7 @@ def trace(
     hits = make(opened, asked, method, k, shared, mix, device, trust_remote_code)
     if (weight := hits.settings["mix"]) is not None:
         OnStderr().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")
-    if output is not None:
-        hits.write(output)
-        OnStderr().say(f"{len(hits)} queries traced, written to {output}")
-    _show_hits(hits, len(opened), as_json, output is None)
+    _give_hits(hits, output, len(opened), as_json)
 
 
 def _require_one_of(queries: Path | None, prompt: str | None, target: str | None) -> None:
@@ -188,12 +189,10 @@ def select(
     Greedily, within 1 − 1/e of the best subset of one scan's candidates (1/2 with --per-source, ε less with
     --epsilon); it says how close to the best of the whole run.
     """
-    from proponent.attribute.subset import Aim
-
     _require_mix(mix, task)
     options.require_output(output, options.SUBSET, [run, queries, task])
     pp.Method.of(method or "trackstar")
-    opened, aim = pp.Index(run), Aim(budget, function, decay, per_source, epsilon, seed)
+    opened, aim = pp.Index(run), pp.Aim(budget, function, decay, per_source, epsilon, seed)
     aim.check(len(opened))
     asked = pp.Queries.read(queries, limit=limit)
     shared = pp.Queries.read(task) if task is not None else None
@@ -261,13 +260,17 @@ def _show_summary(index: pp.Index) -> None:
         show(f"skipped: '{name}' gave a gradient that is not finite")
 
 
-def _show_hits(hits: pp.Attribution, rows: int, as_json: bool, as_table: bool) -> None:
+def _give_hits(hits: pp.Attribution, output: Path | None, rows: int, as_json: bool) -> None:
+    """Write them where that is asked for, and show them otherwise; as JSON either way."""
     from proponent.attribute.table import print_hits
 
+    if output is not None:
+        hits.write(output)
+        OnStderr().say(f"{len(hits)} queries traced, written to {output}")
     if as_json:
         for record in hits.records():
             show_json(record, indent=None)
-    elif as_table:
+    elif output is None:
         print_hits(hits, rows)
 
 
