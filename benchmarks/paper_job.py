@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from transformers import LlamaConfig
 
-from proponent.gradients.spec import FeatureSpec
+from proponent.gradients.spec import SAMPLES, FeatureSpec
 from proponent.scale.bounds import bounds
 from proponent.scale.cost import disk_bytes, index_bytes
 from proponent.scale.machines import ACCELERATORS, Assumed, speeds_of, timed
@@ -91,7 +91,8 @@ def job(name: str, tokens: int, workers: int, dim: int = DIM, kronecker: bool = 
     model, features = shapes_of_config(config, dim, GROUPS)
     features = replace(features, identity=kronecker, size=size)
     made = Job(model, features, tokens // PASSAGE, PASSAGE, workers=workers)
-    return replace(made, kronecker=kronecker)
+    sample = SAMPLES["kronecker"] if kronecker else made.sample
+    return replace(made, kronecker=kronecker, sample=sample, surveyed=sample)
 
 
 def planned(of: Job) -> Callable[[bool], str]:
