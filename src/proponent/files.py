@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import xxhash
 
@@ -23,6 +23,36 @@ except ImportError:  # not there on Windows
 CHECKSUM_BYTES = 2**20  # read at a time
 
 
+class Sender(Protocol):
+    """What keeps the files of a folder elsewhere, too."""
+
+    def send(self, part: Path, path: Path) -> None:
+        """Keep what was written at ``part``, which afterwards gets the name ``path`` here."""
+
+    def called(self, path: Path) -> str:
+        """What a user calls a file of the folder."""
+
+
+_senders: dict[Path, Sender] = {}  # by their folders
+
+
+def sent_by(folder: Path, sender: Sender) -> None:
+    """From now on, in this process, every file that is written whole below a folder is sent as well."""
+    _senders[folder] = sender
+
+
+def called(path: Path) -> str:
+    """What a user calls a file: its path, or where it is kept if that is elsewhere."""
+    sender = _sender_of(path)
+    return sender.called(path) if sender else str(path)
+
+
+def _sender_of(path: Path) -> Sender | None:
+    return (
+        next((_senders[folder] for folder in path.parents if folder in _senders), None) if _senders else None
+    )
+
+
 @contextmanager
 def written_whole(path: Path, note: Callable[[str], object] | None = None) -> Iterator[Path]:
     """A path to write to that becomes ``path`` when the block ends well and vanishes when it does not.
@@ -32,14 +62,24 @@ def written_whole(path: Path, note: Callable[[str], object] | None = None) -> It
     note: called with the checksum before the file gets its name.
     Raises InputError when the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = aside(path)
-    try:
+    sender = _sender_of(path)
+    with renamed(path) as part:
         yield part
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         if note is not None:
             note(checksum(part))
+        if sender is not None:
+            sender.send(part, path)
+
+
+@contextmanager
+def renamed(path: Path) -> Iterator[Path]:
+    """A path to write to that becomes ``path`` when the block ends well; errors as ``written_whole``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = aside(path)
+    try:
+        yield part
         os.replace(part, path)
         sync_folder(path.parent)
     except OSError as error:
@@ -89,9 +129,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); build the run again") from error
+        raise InputError(f"{called(path)}: damaged ({error}); build the run again") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path}: damaged (not a JSON object); build the run again")
+        raise InputError(f"{called(path)}: damaged (not a JSON object); build the run again")
     return value
 
 
@@ -104,7 +144,7 @@ def read_checksummed_json(path: Path) -> dict[str, Any]:
     """Read what ``write_checksummed_json`` wrote, without the checksum; InputError when it is damaged."""
     value = read_json(path)
     if value.pop("checksum", None) != content_checksum(value):
-        raise InputError(f"{path}: damaged (its checksum differs); build the run again")
+        raise InputError(f"{called(path)}: damaged (its checksum differs); build the run again")
     return value
 
 

@@ -159,7 +159,7 @@ def test_what_a_worker_cannot_use_is_the_error_of_this_process(model_folder: Pat
 
 
 def test_workers_of_other_versions_are_refused(model_folder: Path, tmp_path: Path) -> None:
-    setup = Setup((tmp_path,), "loss", 1, versions={"torch": "1.0"})
+    setup = Setup((str(tmp_path),), "loss", 1, versions={"torch": "1.0"})
     error = Worker(setup, "cpu").do(Job("features-00000", None, 0))
     assert isinstance(error, InputError)
     assert "not torch 1.0; install the same everywhere" in str(error)

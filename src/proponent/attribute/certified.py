@@ -57,11 +57,11 @@ def check_certified(index: Index, certified: str | float | None, within: float |
         )
     if index.sketch is None:
         raise InputError(
-            f"{index.folder.path}: is a full run, and every trace of it exact; leave out --certified"
+            f"{index.folder.name}: is a full run, and every trace of it exact; leave out --certified"
         )
     if index.sketch.dim < index.dim:
         raise InputError(
-            f"{index.folder.path}: keeps {index.sketch.dim:,} of {index.dim:,} coordinates, which bound no "
+            f"{index.folder.name}: keeps {index.sketch.dim:,} of {index.dim:,} coordinates, which bound no "
             f"score of all; a certified trace needs a compact run of {index.dim // 8:,} bytes or more"
         )
     full_run(index)
@@ -90,7 +90,7 @@ def certified_attribution(
             for number, query in enumerate(queries[part]):
                 hits.append(search.hit(query, number, k, until))
                 advance(1)
-    run = str(tracer.index.folder.path)
+    run = tracer.index.folder.name
     return Attribution(tuple(hits), {"method": method.name, "mix": None, "run": run})
 
 

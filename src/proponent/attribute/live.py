@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.method import METHODS, Method
@@ -19,7 +18,7 @@ from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries, require_both_sides
 from proponent.errors import InputError
 from proponent.index.mix import TaskMix
-from proponent.index.run import Index
+from proponent.index.run import Index, RunName
 from proponent.index.scores import PassageTerms, QueryTerms, Remembered, best
 from proponent.progress import Progress, Silent
 
@@ -60,7 +59,7 @@ class LiveTracer:
     """
 
     def __init__(
-        self, run: Path, task: Queries | None, device: str | None, progress: Progress | None
+        self, run: RunName, task: Queries | None, device: str | None, progress: Progress | None
     ) -> None:
         progress = progress or Silent()
         index = Index(run)

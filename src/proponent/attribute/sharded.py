@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ GATHER = 30.0  # seconds that the first search waits for workers that are starti
 class ShardKeeper:
     """Holds shards of a finished run in memory, each read when it is first searched."""
 
-    def __init__(self, run: Path, threads: int) -> None:
+    def __init__(self, run: str, threads: int) -> None:
         self._run, self._threads = run, threads
         self._kept: dict[int, Shard] = {}
 
@@ -98,7 +97,7 @@ def searching_on_ray(index: Index, address: str) -> Iterator[RaySearch]:
     """Workers for a run's shards, each with as many threads as torch has here, until the block ends."""
     threads = torch.get_num_threads()
     with connected(address, threads):
-        actors = Actors(ShardKeeper, (index.folder.path.absolute(), threads), threads, gpu=False)
+        actors = Actors(ShardKeeper, (index.folder.kept.everywhere, threads), threads, gpu=False)
         try:
             yield RaySearch(index, actors)
         finally:

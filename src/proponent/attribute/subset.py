@@ -17,7 +17,7 @@ from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example
 from proponent.errors import InputError
 from proponent.files import write_lines
-from proponent.index.run import Index
+from proponent.index.run import Index, RunName
 from proponent.progress import Progress, Silent
 
 FUNCTIONS = ("support", "log-det")
@@ -147,7 +147,7 @@ class Subset(Sequence[Selected]):
 
 
 def select(
-    index: Index | str | Path,
+    index: Index | RunName,
     queries: QueriesLike,
     aim: Aim | int,
     method: Method | str | None = None,

@@ -119,7 +119,7 @@ def _spelled(tracer: Tracer, rows: Iterable[int]) -> dict[int, tuple[Chunk, list
     found: dict[int, tuple[Chunk, list[str]]] = {}
     for row, passage in tracer.index.passages(list(rows)).items():
         text = passage.text if passage.id == passage.source else _whole(tracer.index, row, passage)
-        example = Example(passage.source, text, tracer.index.folder.path.name)
+        example = Example(passage.source, text, tracer.index.folder.name)
         for chunk, spelling in tracer.model.encoder.spelled(example, tracer.spec.max_length):
             if (chunk.id, chunk.text) == (passage.id, passage.text):
                 found[row] = (chunk, spelling)
@@ -135,7 +135,7 @@ def indexed_chunks(tracer: Tracer, rows: Sequence[int]) -> list[Chunk]:
     for lost in (row for row in rows if row not in known):
         passage = tracer.index.passages([lost])[lost]
         raise InputError(
-            f"{tracer.index.folder.path}: the tokens of '{passage.id}' are not known any more, since another "
+            f"{tracer.index.folder.name}: the tokens of '{passage.id}' are not known any more, since another "
             "chunk of it was not kept; index the corpus again without it"
         )
     return [known[row] for row in rows]

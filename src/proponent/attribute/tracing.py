@@ -6,7 +6,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
-from pathlib import Path
 from typing import Unpack
 
 import torch
@@ -30,7 +29,7 @@ from proponent.gradients.moments import unpack_moments
 from proponent.gradients.projection import unpack_projections
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.mix import WHITE_MIX, TaskMix, TaskSubspace, automatic_mix, task_eigenvalues
-from proponent.index.run import Index
+from proponent.index.run import Index, RunName
 from proponent.index.scores import QueryScan, QueryTerms, best
 from proponent.index.search import Found, Shard, search
 from proponent.progress import Progress, Silent
@@ -52,7 +51,7 @@ class Tracer:
 
     def __init__(
         self,
-        index: Index | str | Path,
+        index: Index | RunName,
         device: str | None = None,
         trust_remote_code: bool = False,
         elsewhere: RaySearch | None = None,
@@ -60,7 +59,7 @@ class Tracer:
         self.index = index if isinstance(index, Index) else Index(index)
         self.spec, self._elsewhere = FeatureSpec.from_dict(self.index.spec), elsewhere
         self.model = load_model(self.spec.model, device, trust_remote_code)
-        require_same_model(self.index.folder.path, self.index.manifest, self.model)
+        require_same_model(self.index.folder.name, self.index.manifest, self.model)
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         self.model.multiply_in(self.spec.dtype)
         self.moments = unpack_moments(self.index.moments)
@@ -72,7 +71,7 @@ class Tracer:
     def redamped(self, damping: float | str) -> Tracer:
         """The same run and model with another damping of R_train; see ``Index``."""
         other = copy.copy(self)
-        other.index, other._elsewhere = Index(self.index.folder.path, damping), None
+        other.index, other._elsewhere = Index(self.index.folder.name, damping), None
         return other
 
     def features(self, queries: Sequence[Query], output: str = "loss") -> Tensor:
@@ -226,12 +225,12 @@ class Tracer:
             )
             for n, query in enumerate(queries)
         )
-        mix, run = task_mix.mix if task_mix else None, str(self.index.folder.path)
+        mix, run = task_mix.mix if task_mix else None, self.index.folder.name
         return Attribution(hits, {"method": method.name, "mix": mix, "run": run})
 
 
 def trace(
-    index: Index | str | Path,
+    index: Index | RunName,
     queries: QueriesLike,
     method: Method | str | None = None,
     k: int = 10,

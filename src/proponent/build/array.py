@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -23,18 +22,19 @@ from proponent.errors import InputError
 from proponent.files import locked
 from proponent.gradients.model import load_model
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import MADE_WITH, Index, RunFolder, read_manifest
+from proponent.index.run import MADE_WITH, Index, RunFolder, RunName, read_manifest
 from proponent.progress import Progress, Silent
+from proponent.remote import is_url
 from proponent.threads import torch_threads
 
-POLL = 1.0  # seconds between looks at whether the shards are planned
+POLL, STORE_POLL = 1.0, 10.0  # seconds between looks at whether the shards are planned, here and in a store
 NAMED = 20  # missing shards that are named
 
 
 def build_part(
     corpus: Corpus,
     spec: FeatureSpec,
-    path: str | Path,
+    path: RunName,
     part: tuple[int, int],
     device: str | None = None,
     progress: Progress | None = None,
@@ -43,13 +43,21 @@ def build_part(
     """Make the features of the shards i, i + n, i + 2n, ... of a run; the number of those that were missing.
 
     part: (i, n), 0 <= i < n.  The first of all processes reads the corpus and plans the shards while the
-    others wait; only it sees the corpus.  All may be killed, started again, and run twice at once.
+    others wait; only it sees the corpus.  Of a run in a store, which has no locks, that is part 0.
+    All may be killed, started again, and run twice at once.
     Raises InputError as ``build_index`` does.
     """
-    progress, folder, (number, count) = progress or Silent(), RunFolder(Path(path)), part
+    progress, (number, count) = progress or Silent(), part
     if not 0 <= number < count:
         raise InputError(f"part {number} of {count}; parts of {count} are numbered from 0 to {count - 1}")
-    _plan(corpus, spec, folder, device, progress, trust_remote_code)
+    if is_url(path) and number:
+        wait = _waiting(progress, "part 0", STORE_POLL)
+        while not _planned(RunFolder(path)):
+            wait()
+        _require_same_spec(RunFolder(path), spec)
+    else:
+        _plan(corpus, spec, path, device, progress, trust_remote_code)
+    folder = RunFolder(path)
     if folder.done.is_file():
         return 0
     with sharing(folder), torch_threads(_threads(folder)):
@@ -64,13 +72,13 @@ def build_part(
 
 
 def finish_index(
-    spec: FeatureSpec, path: str | Path, progress: Progress | None = None, executor: Executor | None = None
+    spec: FeatureSpec, path: RunName, progress: Progress | None = None, executor: Executor | None = None
 ) -> Index:
     """The index of a run whose features were all made in parts; needs neither the corpus nor the model.
 
     Raises InputError where features are missing, naming the shards.
     """
-    progress, executor, folder = progress or Silent(), executor or Here(), RunFolder(Path(path))
+    progress, executor, folder = progress or Silent(), executor or Here(), RunFolder(path)
     executor.check()
     if not _planned(folder):
         raise InputError(f"{path}: nothing to finish; make its features first, with --task")
@@ -82,7 +90,7 @@ def finish_index(
     _require_all_features(folder)
     with building(folder), torch_threads(_threads(folder)):
         builds = [open_build(folder)]
-        setup = Setup((folder.path,), spec.output, torch.get_num_threads())
+        setup = Setup((folder.kept.everywhere,), spec.output, torch.get_num_threads())
         with executor.workers(setup, builds, progress) as run:
             run_stages(builds, run, progress)
     return Index(path)
@@ -95,30 +103,32 @@ def _planned(folder: RunFolder) -> bool:
 def _plan(
     corpus: Corpus,
     spec: FeatureSpec,
-    folder: RunFolder,
+    path: RunName,
     device: str | None,
     progress: Progress,
     trust_remote_code: bool,
 ) -> None:
     """Plan the shards, or wait until another process has; then the run has the spec's settings."""
-    lock = folder.path.absolute().with_name(f".{folder.path.name}.planning")
-    with locked(lock, "", wait=_waiting(progress)):
+    place = RunFolder(path).path.absolute()
+    lock = place.with_name(f".{place.name}.planning")
+    with locked(lock, "", wait=_waiting(progress, "another process", POLL)):
+        folder = RunFolder(path)
         if _planned(folder):
             _require_same_spec(folder, spec)
             return
         with ExitStack() as stack:
-            specs, threads = {folder.path: spec}, torch.get_num_threads()
-            begin(corpus, specs, stack, device, progress, trust_remote_code, threads)
+            threads = torch.get_num_threads()
+            begin(corpus, {path: spec}, stack, device, progress, trust_remote_code, threads)
 
 
-def _waiting(progress: Progress) -> Callable[[], None]:
+def _waiting(progress: Progress, planner: str, seconds: float) -> Callable[[], None]:
     said: list[str] = []
 
     def wait() -> None:
         if not said:
-            said.append("waiting for another process, which plans the shards of this run")
+            said.append(f"waiting for {planner}, which plans the shards of this run")
             progress.say(said[0])
-        time.sleep(POLL)
+        time.sleep(seconds)
 
     return wait
 
@@ -137,7 +147,7 @@ def _require_all_features(folder: RunFolder) -> None:
     if missing:
         named = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
         raise InputError(
-            f"{folder.path}: the features of {len(missing)} of {shards} shards are missing ({named}); "
+            f"{folder.name}: the features of {len(missing)} of {shards} shards are missing ({named}); "
             "task i of n makes shards i, i + n, ...: run those tasks again, then --finish"
         )
 

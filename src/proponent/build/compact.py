@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from proponent.index.codec import SIGNS, Rows
 from proponent.index.eigen import EigenWhitening
 from proponent.index.hessian import HessianBlock, TraceSum, split_blocks
 from proponent.index.norms import row_norms
-from proponent.index.run import COMPACTED, COPY, MADE_WITH, Index, RunFolder
+from proponent.index.run import COMPACTED, COPY, MADE_WITH, Index, RunFolder, RunName
 from proponent.index.search import Shard
 from proponent.index.signs import encode_signs
 from proponent.index.sketch import Sketch, kept_width, sketch_of
@@ -53,9 +52,7 @@ def whitening_of_sample(features: Tensor, blocks: int) -> list[ScaledIdentity]:
     return made
 
 
-def compact(
-    run: str | Path, output: str | Path, size: int | str = 4096, progress: Progress | None = None
-) -> Index:
+def compact(run: RunName, output: RunName, size: int | str = 4096, progress: Progress | None = None) -> Index:
     """Make a compact run of a finished full one: a bit a coordinate of a sketch of its rows.
 
     size: bytes a passage, as of ``FeatureSpec.size``.  The new run needs the old one only to give certified
@@ -69,9 +66,9 @@ def compact(
     if not parse_size(size):
         raise InputError(f"size is '{size}', which is what the run has; give 4KB or another size")
     spec = {**index.spec, "size": parse_size(size)}
-    made_of = {"run": os.path.abspath(run), "checksum": checksum(index.folder.done)}
+    made_of = {"run": index.folder.kept.everywhere, "checksum": checksum(index.folder.done)}
     manifest = {**index.manifest, "spec": spec, "codec": SIGNS, COMPACTED: made_of}
-    folder = RunFolder(Path(output))
+    folder = RunFolder(output)
     threads = int(index.manifest[MADE_WITH]["threads"])  # how sums are split decides their last digits
     with building(folder), torch_threads(threads):
         compared = {name: value for name, value in manifest.items() if name not in (MADE_WITH, UNCOVERED)}
@@ -81,7 +78,7 @@ def compact(
         else:
             write_json(folder.manifest, manifest)
             _fill(index, folder, manifest, progress)
-    made = Index(folder.path)
+    made = Index(folder.name)
     if there:  # it may have been damaged since it was made
         made.check()
     return made
@@ -136,17 +133,17 @@ def full_run(compact: Index) -> Index:
     made_of = compact.manifest.get(COMPACTED)
     if made_of is None:
         raise InputError(
-            f"{compact.folder.path}: was not made of a full run, so there are no full rows; make one with "
+            f"{compact.folder.name}: was not made of a full run, so there are no full rows; make one with "
             "'proponent index' and then 'proponent compact'"
         )
-    if not RunFolder(Path(made_of["run"])).done.is_file():
+    if not RunFolder(made_of["run"]).done.is_file():
         raise InputError(
-            f"{made_of['run']}: the full run that {compact.folder.path} was made of is not there; put it back"
+            f"{made_of['run']}: the full run that {compact.folder.name} was made of is not there; put it back"
         )
     index = Index(made_of["run"])
     if checksum(index.folder.done) != made_of["checksum"]:
         raise InputError(
-            f"{made_of['run']}: is not the run any more that {compact.folder.path} was made of; "
+            f"{made_of['run']}: is not the run any more that {compact.folder.name} was made of; "
             "compact it again"
         )
     return index

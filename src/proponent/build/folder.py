@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from proponent.errors import InputError
-from proponent.files import is_aside, is_locked, locked
+from proponent.files import called, is_aside, is_locked, locked
 from proponent.index.run import ANEW, MADE_WITH, Index, RunFolder, read_manifest
 
 # A part of run.json that is not compared, as is MADE_WITH: the weights that are not covered.
@@ -28,10 +27,12 @@ def threads_of(begun: Mapping[RunFolder, Mapping[str, Any]]) -> int | None:
         made = manifest.get(MADE_WITH)
         count = made.get("threads") if isinstance(made, dict) else None
         if type(count) is not int or count < 1:
-            raise InputError(f"{folder.manifest}: it does not say with how many threads it was begun; {ANEW}")
+            raise InputError(
+                f"{called(folder.manifest)}: it does not say with how many threads it was begun; {ANEW}"
+            )
         counts[count] = folder
     if len(counts) > 1:
-        said = ", ".join(f"{folder.path} with {count}" for count, folder in counts.items())
+        said = ", ".join(f"{folder.name} with {count}" for count, folder in counts.items())
         raise InputError(f"runs of one pass need the same number of threads: {said}; build them one by one")
     return next(iter(counts), None)
 
@@ -43,12 +44,12 @@ def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> dict[str, An
     what differs, and for a damaged manifest.
     """
     if folder.manifest.is_file():
-        here = Index(folder.path).manifest if folder.done.is_file() else read_manifest(folder)
+        here = Index(folder.name).manifest if folder.done.is_file() else read_manifest(folder)
         old = {name: value for name, value in here.items() if name not in (MADE_WITH, UNCOVERED)}
         differences = list(_differences("", old, manifest))
         if differences:
             raise InputError(
-                f"{folder.path}: this run was made with other settings: {'; '.join(differences)}; "
+                f"{folder.name}: this run was made with other settings: {'; '.join(differences)}; "
                 "give another folder, or the same settings to go on"
             )
         return here
@@ -62,9 +63,8 @@ def _refuse_other_things(folder: RunFolder) -> None:
         return
     if path.is_symlink() and not path.exists():
         raise InputError(f"{path}: a link to a folder that is not there; give another folder")
-    empty = path.is_dir() and all(is_aside(inside) or inside == folder.lock for inside in path.iterdir())
-    if path.exists() and not empty:
-        raise InputError(f"{path}: exists and is not a run; give a new or an empty folder")
+    if not folder.kept.vacant():
+        raise InputError(f"{folder.name}: exists and is not a run; give a new or an empty folder")
 
 
 @contextmanager
@@ -75,10 +75,11 @@ def building(folder: RunFolder) -> Iterator[None]:
     with other things in it.
     """
     _refuse_other_things(folder)
-    if folder.done.is_file() and not folder.work.exists() and not folder.lock.exists():
+    if folder.done.is_file() and not folder.kept.holds(folder.work) and not folder.lock.exists():
         yield
         return
     with alone(folder):
+        folder.kept.require_writable(folder.work)
         yield
 
 
@@ -95,11 +96,12 @@ def alone(folder: RunFolder) -> Iterator[None]:
 def sharing(folder: RunFolder) -> Iterator[None]:
     """Make features for a run beside others that do the same, while no process builds it as a whole."""
     with locked(folder.lock, _busy(folder), shared=True):
+        folder.kept.require_writable(folder.work)
         yield
 
 
 def _busy(folder: RunFolder) -> str:
-    return f"{folder.path}: another process is building this run; wait until it is done"
+    return f"{folder.name}: another process is building this run; wait until it is done"
 
 
 def is_being_built(folder: RunFolder) -> bool:
@@ -109,8 +111,7 @@ def is_being_built(folder: RunFolder) -> bool:
 
 def remove_leftovers(folder: RunFolder) -> None:
     """Remove what only the build needed."""
-    if folder.work.exists():
-        shutil.rmtree(folder.work)
+    folder.kept.remove(folder.work)
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[str]:

@@ -18,8 +18,9 @@ from proponent.index.storage import read_table, read_tensors
 
 
 def damage(folder: RunFolder, name: str, expected: str | None) -> str | None:
-    """What is wrong with the bytes of a file of a run; None where they are those that were written."""
+    """What is wrong with the bytes of a file of a run, where it is kept; None where they were so written."""
     path = folder.path / name
+    folder.kept.fetch(path)
     if not path.is_file():
         return "missing"
     try:

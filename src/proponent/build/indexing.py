@@ -41,7 +41,7 @@ from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
 from proponent.index.codec import CODEC, SIGNS
 from proponent.index.damping import check_damping
-from proponent.index.run import FORMAT, MADE_WITH, SAMPLE, Index, RunFolder
+from proponent.index.run import FORMAT, MADE_WITH, SAMPLE, Index, RunFolder, RunName
 from proponent.index.storage import write_tensors
 from proponent.progress import Progress, Silent
 from proponent.threads import torch_threads
@@ -52,13 +52,13 @@ T = TypeVar("T")
 def build_index(
     corpus: Corpus,
     spec: FeatureSpec,
-    path: str | Path,
+    path: RunName,
     device: str | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
     executor: Executor | None = None,
 ) -> Index:
-    """Index a corpus: its influence features, R_train and the searchable index, in the folder ``path``.
+    """Index a corpus into a folder, or at the URL of one: features, R_train and the searchable index.
 
     Killed at any moment and called again with the same arguments, it goes on where it was and ends with the
     same bytes, with as many threads as it began with; a finished run is compared with its checksums.
@@ -67,12 +67,12 @@ def build_index(
     Raises InputError for bad text, a model that cannot be used, a run made with other settings, damaged
     or built by another process, and for a corpus that changes meanwhile.
     """
-    return build_indexes(corpus, {Path(path): spec}, device, progress, trust_remote_code, executor)[0]
+    return build_indexes(corpus, {path: spec}, device, progress, trust_remote_code, executor)[0]
 
 
 def build_indexes(
     corpus: Corpus,
-    specs: Mapping[Path, FeatureSpec],
+    specs: Mapping[RunName, FeatureSpec],
     device: str | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
@@ -89,8 +89,8 @@ def build_indexes(
     with ExitStack() as stack:
         builds = begin(corpus, specs, stack, device, progress, trust_remote_code, executor.threads)
         if builds:
-            paths, output = tuple(build.folder.path for build in builds), next(iter(specs.values())).output
-            setup = Setup(paths, output, torch.get_num_threads(), trust_remote_code)
+            names, output = tuple(b.folder.kept.everywhere for b in builds), next(iter(specs.values())).output
+            setup = Setup(names, output, torch.get_num_threads(), trust_remote_code)
             if not executor.here:  # this process needs the model no more
                 builds = [replace(build, extractor=None) for build in builds]
             run_stages(builds, stack.enter_context(executor.workers(setup, builds, progress)), progress)
@@ -105,7 +105,7 @@ def build_indexes(
 
 def begin(
     corpus: Corpus,
-    specs: Mapping[Path, FeatureSpec],
+    specs: Mapping[RunName, FeatureSpec],
     stack: ExitStack,
     device: str | None,
     progress: Progress,
@@ -174,8 +174,8 @@ class Work:
     corpus: Corpus
     survey: Survey
     model: LanguageModel
-    specs: Mapping[Path, FeatureSpec]
-    manifests: Mapping[Path, Mapping[str, Any]]
+    specs: Mapping[RunName, FeatureSpec]
+    manifests: Mapping[RunName, Mapping[str, Any]]
     samples: Mapping[int, Sequence[Chunk]]
     progress: Progress
 
@@ -184,7 +184,7 @@ class Work:
         """The spec of the first run, for what all have in common."""
         return next(iter(self.specs.values()))
 
-    def start(self, plans: Mapping[Path, LayerPlan]) -> list[Build]:
+    def start(self, plans: Mapping[RunName, LayerPlan]) -> list[Build]:
         """The runs of these plans, begun and with their shards planned."""
         if not plans:
             return []
@@ -197,7 +197,7 @@ class Work:
             stage(missing, cut_shards(self._unchanged(missing), encoder, length))
         return builds
 
-    def _begun(self, plans: Mapping[Path, LayerPlan]) -> list[Build]:
+    def _begun(self, plans: Mapping[RunName, LayerPlan]) -> list[Build]:
         """Write settings, second moments and projections of each run, what of them is not there yet.
 
         Nothing is written before all of these could be made: they show whether the input can be used.
@@ -217,14 +217,14 @@ class Work:
             marks[path].write(START, checksums)
         return [with_model(open_build(RunFolder(path)), self.model) for path in plans]
 
-    def first_files(self, path: Path, plan: LayerPlan, folder: RunFolder) -> dict[Path, dict[str, Tensor]]:
+    def first_files(self, path: RunName, plan: LayerPlan, folder: RunFolder) -> dict[Path, dict[str, Tensor]]:
         """What a run's features need, by the files of a folder: also the whitening of a compact run.
 
         path: of the run, whose spec it is.
         """
         spec, blocks = self.specs[path], len(plan.blocks)
         self.model.multiply_in("float32")  # second moments weigh everything
-        moments, folded = self._folded(path, plan)
+        moments, folded = self._fold(path, plan)
         packed = {folder.moments: pack_moments(moments), folder.sides: pack_projections(folded)}
         self.model.multiply_in(spec.dtype)
         if spec.size:  # its features are whitened as they are made
@@ -232,7 +232,7 @@ class Work:
             packed |= {folder.whitening(number): block.pack() for number, block in enumerate(whitening)}
         return packed
 
-    def _folded(self, path: Path, plan: LayerPlan) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
+    def _fold(self, path: RunName, plan: LayerPlan) -> tuple[dict[str, SecondMoments], dict[str, Projection]]:
         """A run's rank-one second moments, and its projections with the correction folded in, by matrix."""
         spec, matrices = self.specs[path], plan.matrices
         if spec.second_moment == "kronecker":

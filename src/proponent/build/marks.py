@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from proponent.errors import InputError
-from proponent.files import checksum, read_checksummed_json, write_checksummed_json
+from proponent.files import called, checksum, read_checksummed_json, write_checksummed_json
 from proponent.index.run import RunFolder
 
+GONE = "if another process has finished the run, the same command says so; else it makes it again"
 DAMAGED = "damaged (its checksum differs); remove it and run the same command again"
 
 
@@ -30,16 +31,18 @@ class Marks:
 
     def done(self, task: str) -> bool:
         """Whether a task is marked as done and none of its files was removed since."""
-        return self.folder.mark(task).is_file() and all(path.is_file() for path in self.files(task))
+        has = self.folder.kept.has
+        return has(self.folder.mark(task)) and all(map(has, self.files(task)))
 
     def read(self, task: str) -> dict[str, Any]:
         """What a task's mark says; InputError when it is damaged."""
         if task not in self._known:
             path = self.folder.mark(task)
+            self._require(path)
             try:
                 self._known[task] = read_checksummed_json(path)
             except InputError as error:
-                raise InputError(f"{path}: {DAMAGED}") from error
+                raise InputError(f"{called(path)}: {DAMAGED}") from error
         return self._known[task]
 
     def files(self, task: str) -> dict[Path, str]:
@@ -49,10 +52,17 @@ class Marks:
     def sound(self, task: str, file: Path) -> Path:
         """A file of a task, after its bytes were compared with the checksum once, or InputError."""
         if file not in self._checked:
-            if checksum(file) != self.files(task)[file]:
-                raise InputError(f"{file}: {DAMAGED}")
+            self._require(file)
+            wanted, kept = self.files(task)[file], self.folder.kept
+            if checksum(file) != wanted and not (kept.fetch(file) and checksum(file) == wanted):
+                raise InputError(f"{called(file)}: {DAMAGED}")
             self._checked.add(file)
         return file
+
+    def _require(self, path: Path) -> None:
+        """Have a file here, or raise InputError where another machine has removed it."""
+        if not path.is_file() and not self.folder.kept.fetch(path):
+            raise InputError(f"{called(path)}: missing; {GONE}")
 
     def checksums(self, tasks: Iterable[str]) -> dict[Path, str]:
         """Checksums of all files of some tasks, each compared with the file's bytes now."""

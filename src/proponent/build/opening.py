@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from proponent.build.marks import Marks
@@ -33,7 +32,7 @@ def open_build(folder: RunFolder) -> Build:
 def with_model(build: Build, model: LanguageModel) -> Build:
     """The build ready for features as well; InputError where the model is not the one it was begun with."""
     manifest = read_manifest(build.folder)
-    require_same_model(build.folder.path, manifest, model)
+    require_same_model(build.folder.name, manifest, model)
     spec = FeatureSpec.from_dict(manifest["spec"])
     plan = plan_layers(model, spec.dim, spec.layer_groups)
     model.multiply_in(spec.dtype)
@@ -41,7 +40,7 @@ def with_model(build: Build, model: LanguageModel) -> Build:
     return replace(build, extractor=FeatureExtractor(model, plan, folded, spec.batch_tokens))
 
 
-def require_same_model(run: Path, manifest: Mapping[str, Any], model: LanguageModel) -> None:
+def require_same_model(run: str, manifest: Mapping[str, Any], model: LanguageModel) -> None:
     """Raise InputError where a model or its tokenizer is not the one that a run was made with."""
     found = {"model": model.identity, "tokenizer": model.encoder.fingerprint()}
     for part, fingerprint in found.items():

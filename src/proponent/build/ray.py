@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,7 +46,6 @@ class OnRay:
     @contextmanager
     def workers(self, setup: Setup, builds: Sequence[Build], progress: Progress) -> Iterator[Run]:
         """Actors that start with the first job and end with the block, or with this process."""
-        setup = replace(setup, runs=tuple(Path(path).absolute() for path in setup.runs))
         with connected(self._address, self._count * setup.threads):
             gpu = self._device in (None, "cuda") and has_gpus()
             crew = _Crew(Actors(Worker, (setup, "cuda" if gpu else self._device), setup.threads, gpu))

@@ -36,18 +36,18 @@ from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Chunk
 from proponent.corpus.survey import Survey
 from proponent.errors import InputError
-from proponent.files import checksum, read_checksummed_json, sync_folder, write_json
+from proponent.files import called, checksum, read_checksummed_json, write_json, written_whole
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import ANEW, COMPACTED, COPY, MADE_WITH, Index, RunFolder
+from proponent.index.run import ANEW, COMPACTED, COPY, MADE_WITH, Index, RunFolder, RunName
 from proponent.index.storage import write_table, write_tensors
 from proponent.progress import Progress, Silent
 from proponent.threads import torch_threads
 
 
 def repair(
-    run: str | Path,
+    run: RunName,
     corpus: Corpus | None = None,
     device: str | None = None,
     progress: Progress | None = None,
@@ -59,19 +59,20 @@ def repair(
     corpus: what the run was made of, needed for its texts, and where a passage of it was not kept.
     Interrupted and called again, it goes on.  Raises InputError where something needed is not there.
     """
-    folder, progress = RunFolder(Path(run)), progress or Silent()
-    found, made = check(folder.path, progress), list[str]()
+    folder, progress = RunFolder(run), progress or Silent()
+    found, made = check(run, progress), list[str]()
     if found.sound:
         return found
     with alone(folder):
         if not folder.done.is_file():
             for finding in found.findings:
                 if finding.remedy == REMOVE:
-                    (folder.path / finding.file).unlink(missing_ok=True)
+                    folder.kept.remove(folder.path / finding.file)
         else:
+            folder.kept.fetch_all()
             made = _made_again(folder, corpus, partial(_load, device, trust_remote_code), progress)
             remove_leftovers(folder)
-    return replace(check(folder.path), repaired=tuple(made))
+    return replace(check(run), repaired=tuple(made))
 
 
 def _made_again(
@@ -79,14 +80,14 @@ def _made_again(
 ) -> list[str]:
     """Make all damaged files of a finished run again; the names of those that are in their place."""
     made = _with_totals(folder, corpus, load)
-    index, wrong = Index(folder.path), {finding.file for finding in check(folder.path).findings}
+    index, wrong = Index(folder.name), {finding.file for finding in check(folder.name).findings}
     damaged = [name for name in index.summary["checksums"] if name in wrong]
     if not damaged:
         return made
     with torch_threads(int(index.manifest[MADE_WITH]["threads"])):
         if COMPACTED not in index.manifest:
             return made + _Again(index, damaged, corpus, load, progress).run()
-        again = RunFolder(folder.work / "again")
+        again = RunFolder(folder.again)
         compacted_again(index, again, damaged)
         return made + [name for name in damaged if _put_back(index, again, name, progress)]
 
@@ -98,14 +99,16 @@ def _load(device: str | None, trust_remote_code: bool, name: str) -> LanguageMod
 def _with_totals(folder: RunFolder, corpus: Corpus | None, load: Callable[[str], LanguageModel]) -> list[str]:
     """Make ``done.json`` or ``run.json`` again, which all else needs; the names of what was made."""
     try:
-        Index(folder.path)
+        Index(folder.name)
     except InputError as error:
-        if str(folder.done) in str(error):
+        if called(folder.done) in str(error):
             totals_again(folder, corpus, load)
             return ["done.json"]
         totals = read_checksummed_json(folder.done)
         if (copy := totals.get(COPY)) is None:
-            raise InputError(f"{folder.manifest}: damaged, and this older run has no copy; {ANEW}") from error
+            raise InputError(
+                f"{called(folder.manifest)}: damaged, and this older run has no copy; {ANEW}"
+            ) from error
         write_json(folder.manifest, copy)
         return ["run.json"]
     return []
@@ -125,7 +128,7 @@ class _Again:
 
     def run(self) -> list[str]:
         """Make the damaged files; the names of those that have their old bytes, which are in their place."""
-        folder = RunFolder(self.index.folder.work / "again")
+        folder = RunFolder(self.index.folder.again)
         for name in ("run.json", *self.index.summary["checksums"]):
             self._link(folder, name)
         self.build = open_build(folder)
@@ -204,7 +207,7 @@ class _Again:
             self._survey()
             return cut_shards(self.corpus, self.model.encoder, self.spec.max_length)
         if texts:
-            raise InputError(f"{self.index.folder.examples(texts[0])}: damaged; {WITH_CORPUS}")
+            raise InputError(f"{called(self.index.folder.examples(texts[0]))}: damaged; {WITH_CORPUS}")
         return cut_again(self.index, self.model.encoder, self.spec.max_length, needed)
 
     @property
@@ -217,12 +220,12 @@ class _Again:
         """The model, loaded when it is first needed."""
         if self._model is None:
             self._model = self.load(self.spec.model)
-            require_same_model(self.index.folder.path, self.index.manifest, self._model)
+            require_same_model(self.index.folder.name, self.index.manifest, self._model)
         return self._model
 
     def _start(self) -> None:
         """Second moments and the projections that they are folded into."""
-        path, folder = self.index.folder.path, self.build.folder
+        path, folder = self.index.folder.name, self.build.folder
         plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         survey = Survey(self.index.manifest["corpus"]["passages"], 0, "", ())
         samples = {self.spec.moment_sample: self._sample()}
@@ -245,7 +248,7 @@ class _Again:
         survey = self.corpus.survey(self.spec.moment_sample, self.spec.seed)
         if survey.fingerprint != self.index.manifest["corpus"]["fingerprint"]:
             raise InputError(
-                f"{self.index.folder.path}: was made of another corpus than is given; give the same files "
+                f"{self.index.folder.name}: was made of another corpus than is given; give the same files "
                 "with the same options"
             )
         return survey
@@ -275,9 +278,8 @@ def _put_back(index: Index, folder: RunFolder, name: str, progress: Progress) ->
     made, place = folder.path / name, index.folder.path / name
     if checksum(made) != index.summary["checksums"][name]:
         there = ", ".join(map(" ".join, index.manifest[MADE_WITH]["versions"].items()))
-        progress.say(f"{place}: comes out otherwise here, and is left; it was made with {there}")
+        progress.say(f"{called(place)}: comes out otherwise here, and is left; it was made with {there}")
         return False
-    place.parent.mkdir(exist_ok=True)
-    os.replace(made, place)
-    sync_folder(place.parent)
+    with written_whole(place) as part:
+        os.replace(made, part)
     return True

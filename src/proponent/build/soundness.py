@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from proponent.build.folder import is_being_built
 from proponent.build.holdings import damage, misfits, name_in
 from proponent.build.marks import Marks
 from proponent.errors import InputError
-from proponent.files import is_aside
-from proponent.index.run import ANEW, COMPACTED, Index, RunFolder, read_manifest
+from proponent.files import called, is_aside
+from proponent.index.run import ANEW, COMPACTED, Index, RunFolder, RunName, read_manifest
 from proponent.progress import Progress, Silent
 
 AGAIN = "proponent check RUN --repair"
@@ -77,18 +76,18 @@ class Soundness:
         return "\n".join([*made, *(f"{f.file}: {f.wrong}; {f.remedy}" for f in self.findings)])
 
 
-def check(run: str | Path, progress: Progress | None = None) -> Soundness:
+def check(run: RunName, progress: Progress | None = None) -> Soundness:
     """Verify a run: checksums, shapes, finite norms, totals, spec and blocks, and what a build left behind.
 
     InputError for what is no run at all.
     """
-    folder = RunFolder(Path(run))
+    folder = RunFolder(run)
     if not folder.manifest.is_file() and not folder.done.is_file():
         raise InputError(f"{run}: not a run (no run.json); make one with: proponent index CORPUS {run}")
     if not folder.done.is_file():
         return Soundness(str(run), 0, tuple(_of_unfinished(folder)))
     try:
-        index = Index(folder.path)
+        index = Index(folder.name)
     except InputError as error:
         return Soundness(str(run), 0, (*_of_totals(folder, error), *_leftovers(folder)))
     names = index.summary["checksums"]
@@ -113,7 +112,8 @@ def _of_unfinished(folder: RunFolder) -> Iterator[Finding]:
     go_on = f"run the same 'proponent {verb}' again to go on"
     yield Finding("done.json", "missing: this run is unfinished", go_on)
     marks = Marks(folder)
-    for path in sorted((folder.work / "marks").glob("*.json")):
+    for path in folder.kept.glob("work/marks/*.json"):
+        folder.kept.fetch(path)
         try:
             files = marks.files(path.stem)
         except InputError:
@@ -128,7 +128,7 @@ def _of_unfinished(folder: RunFolder) -> Iterator[Finding]:
 def _of_totals(folder: RunFolder, error: InputError) -> Iterator[Finding]:
     """What keeps a finished run from being opened."""
     words = _words(folder, error)
-    name = "done.json" if str(folder.done) in str(error) else "run.json"
+    name = "done.json" if called(folder.done) in str(error) else "run.json"
     yield Finding(name, words, ANEW if "run format" in words else AGAIN)
 
 
@@ -158,7 +158,7 @@ def _of_all(index: Index) -> Iterator[Finding]:
     if sum(summary["shards"]) != summary["rows"]:
         yield Finding("done.json", "its shards do not add up to its rows", ANEW)
     for place in TEXT_FOLDERS:
-        for path in sorted((folder.path / place).glob("*")):
+        for path in folder.kept.glob(f"{place}/*"):
             if not is_aside(path) and name_in(folder, path) not in summary["checksums"]:
                 yield Finding(name_in(folder, path), "is no part of this run", "move it elsewhere")
 
@@ -168,12 +168,12 @@ def _leftovers(folder: RunFolder) -> Iterator[Finding]:
     if is_being_built(folder):
         yield Finding(".lock", "another process is working on this run", "wait until it is done")
         return
-    paths = [path for path in (folder.work, folder.lock) if path.exists()]
-    for path in sorted([*paths, *filter(is_aside, folder.path.rglob(".*"))]):
+    work = [folder.work] if folder.kept.holds(folder.work) else []
+    for path in sorted([*work, *folder.kept.left()]):
         if path == folder.work or not path.is_relative_to(folder.work):
             yield Finding(name_in(folder, path), "left by a process that was killed", AGAIN)
 
 
 def _words(folder: RunFolder, error: InputError) -> str:
     """What an error says of a file, without its name and what to do."""
-    return str(error).removeprefix(f"{folder.path}/").split(": ", 1)[-1].split("; ")[0]
+    return str(error).removeprefix(f"{folder.name}/").split(": ", 1)[-1].split("; ")[0]

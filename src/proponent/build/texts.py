@@ -22,7 +22,7 @@ def cut_again(
     Raises InputError where rows of the run were not kept, so that what stood beside them is not known.
     """
     if index.summary["skipped"]["not_finite"]:
-        raise InputError(f"{index.folder.path}: passages of it were not kept; {WITH_CORPUS}")
+        raise InputError(f"{index.folder.name}: passages of it were not kept; {WITH_CORPUS}")
     firsts = accumulate(index.summary["shards"], initial=0)
     for number, (first, count) in enumerate(zip(firsts, index.summary["shards"], strict=False)):
         shard = StagedShard()
@@ -41,7 +41,7 @@ def sampled_again(index: Index, encoder: TextEncoder, max_length: int) -> list[C
     found = {chunk.id: chunk for chunk in _chunks(index, encoder, max_length, rows).values()}
     for id in index.sample:
         if id not in found:
-            raise InputError(f"{index.folder.path}: passage '{id}' was not kept; {WITH_CORPUS}")
+            raise InputError(f"{index.folder.name}: passage '{id}' was not kept; {WITH_CORPUS}")
     return [found[id] for id in index.sample]
 
 
@@ -57,7 +57,7 @@ def _chunks(
             found |= dict(enumerate(cut, first))
         chunk = found.get(row)
         if chunk is None or (chunk.id, chunk.text) != (passage.id, passage.text):
-            raise InputError(f"{index.folder.path}: a part of '{passage.source}' was not kept; {WITH_CORPUS}")
+            raise InputError(f"{index.folder.name}: a part of '{passage.source}' was not kept; {WITH_CORPUS}")
     return {row: found[row] for row in rows}
 
 

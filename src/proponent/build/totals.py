@@ -16,7 +16,7 @@ from proponent.corpus.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Example
 from proponent.errors import InputError
-from proponent.files import checksum, content_checksum, read_json, write_checksummed_json
+from proponent.files import called, checksum, content_checksum, read_json, write_checksummed_json
 from proponent.gradients.model import LanguageModel
 from proponent.index.run import ANEW, COPY, RunFolder
 from proponent.index.storage import read_table
@@ -44,12 +44,14 @@ def totals_again(folder: RunFolder, corpus: Corpus | None, load: Callable[[str],
                 write_checksummed_json(folder.done, totals)
                 return
     more = "" if corpus else "; with --corpus CORPUS it may be"
-    raise InputError(f"{folder.done}: damaged, and not proven by the files of the run{more}; or {ANEW}")
+    raise InputError(
+        f"{called(folder.done)}: damaged, and not proven by the files of the run{more}; or {ANEW}"
+    )
 
 
 def _tables(folder: RunFolder) -> list[list[dict[str, str]]]:
     """Ids, sources and texts of the rows of each shard."""
-    count = len(list((folder.path / "examples").glob("*.parquet")))
+    count = len(folder.kept.glob("examples/*.parquet"))
     return [read_table(folder.examples(shard)).to_pylist() for shard in range(count)]
 
 
@@ -93,7 +95,7 @@ def _checksums(folder: RunFolder, left: str) -> Iterator[dict[str, str]]:
     """Checksums by name: those of the files; where files are damaged too, those that can still be read."""
     files = [folder.manifest, folder.moments, folder.sides]
     for place in ("examples", "index", "hessian", "whitening"):
-        files += (folder.path / place).glob("[0-9]*")
+        files += folder.kept.glob(f"{place}/[0-9]*")
     there = filter(Path.is_file, sorted(files))
     yield {path.relative_to(folder.path).as_posix(): checksum(path) for path in there}
     read = {name: found for name, found in ENTRY.findall(left) if "." in name}

@@ -6,7 +6,6 @@ import pickle
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
@@ -50,7 +49,7 @@ class Setup:
     that the work is done with, for the same reason.
     """
 
-    runs: tuple[Path, ...]
+    runs: tuple[str, ...]
     output: str
     threads: int
     trust_remote_code: bool = False
@@ -82,7 +81,7 @@ class Worker:
             if (found := versions()) != self._setup.versions:
                 words = [", ".join(map(" ".join, v.items())) for v in (found, self._setup.versions)]
                 raise InputError(f"a worker has {words[0]}, not {words[1]}; install the same everywhere")
-            self._builds = [open_build(RunFolder(path)) for path in self._setup.runs]
+            self._builds = [open_build(RunFolder(name)) for name in self._setup.runs]
         if with_features and self._builds[0].extractor is None:
             name = read_manifest(self._builds[0].folder)["spec"]["model"]
             model = load_model(name, self._device, self._setup.trust_remote_code)

@@ -19,6 +19,7 @@ import proponent as pp
 from proponent.cli.help import Verb
 from proponent.cli.printing import show
 from proponent.errors import InputError
+from proponent.remote import require_local
 
 app = typer.Typer(
     name="proponent",
@@ -83,7 +84,7 @@ def _without_verb(
         show(context.get_help())
 
 
-Run = Annotated[Path, typer.Argument(help="Folder of a run, made by 'proponent index'.", metavar="RUN")]
+Run = Annotated[str, typer.Argument(help="Folder or URL of a run, made by 'proponent index'.", metavar="RUN")]
 Device = Annotated[str | None, option("cpu, cuda, cuda:1 or mps; by itself the best.", metavar="NAME")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Seed = Annotated[int, number("Seed of everything that is random.", least=0, most=2**32 - 1)]
@@ -129,6 +130,7 @@ def require_output(output: Path | None, kind: str, inputs: Iterable[str | Path |
     """
     if output is None:
         return
+    require_local(output, "results are written to a file of this machine; give a path, and copy it then")
     _require_writable(output)
     for folder in output.resolve().parents:
         if (folder / "run.json").is_file():

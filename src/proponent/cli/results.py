@@ -36,11 +36,11 @@ OUTPUT = option("Keep the effect of every step here (JSONL).", "--output", "-o")
     "result record or of a fact, such as c4_frequency_bucket; many numbers are cut at their quartiles."
 )
 def evaluate(
-    hits: Annotated[list[Path], typer.Argument(help="Result files.", metavar="HITS...")],
-    gold: Annotated[Path, option("Facts with the ids of their gold passages, or pairs.", metavar="FACTS")],
-    sentences: Annotated[list[Path] | None, SENTENCES] = None,
+    hits: Annotated[list[str], typer.Argument(help="Result files.", metavar="HITS...")],
+    gold: Annotated[str, option("Facts with the ids of their gold passages, or pairs.", metavar="FACTS")],
+    sentences: Annotated[list[str] | None, SENTENCES] = None,
     split: Annotated[str, SPLIT] = "relation",
-    run: Annotated[Path | None, ASKED_RUN] = None,
+    run: Annotated[str | None, ASKED_RUN] = None,
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
@@ -53,11 +53,11 @@ def evaluate(
     from proponent.evaluate.gold import asked_by
     from proponent.evaluate.splits import split_by
 
-    read = {str(path): pp.Attribution.read(path) for path in hits}
+    read = {path: pp.Attribution.read(path) for path in hits}
     try:
         facts = pp.Gold.read(gold, sentences or None, asked_by(read.values()))
     except InputError as error:
-        about = f"; --gold takes {GOLD}; or pairs, with {PAIRS}" if str(error).startswith(str(gold)) else ""
+        about = f"; --gold takes {GOLD}; or pairs, with {PAIRS}" if str(error).startswith(gold) else ""
         raise InputError(f"{error}{about}") from error
     group: Callable[[Any], str] | None = None
     if split == "correct":
@@ -71,7 +71,7 @@ def evaluate(
 
 
 def _by_correctness(
-    read: Mapping[str, pp.Attribution], facts: pp.Gold, run: Path | None, device: str | None
+    read: Mapping[str, pp.Attribution], facts: pp.Gold, run: str | None, device: str | None
 ) -> Callable[[Any], str]:
     """Ask the model of a run, or of the first file's run, the queries of this file that have gold."""
     from proponent.evaluate.correctness import by_correctness
@@ -87,7 +87,7 @@ def _by_correctness(
 def baseline(
     kind: Annotated[str, typer.Argument(help="What retrieves.", metavar="bm25|embedding|random")],
     corpus: Annotated[str, typer.Argument(help="As of 'index'.", metavar="CORPUS")],
-    queries: Annotated[Path, typer.Argument(help="JSONL of queries or facts.", metavar="QUERIES")],
+    queries: Annotated[str, typer.Argument(help="JSONL of queries or facts.", metavar="QUERIES")],
     output: Annotated[Path, option("Write result JSONL here.", "--output", "-o", metavar="FILE")],
     k: options.K = 10,
     model: Annotated[
@@ -112,8 +112,8 @@ def baseline(
 
 @verb("tail-patch")
 def tail_patch(
-    hits: Annotated[Path, typer.Argument(help="A result file.", metavar="HITS")],
-    run: Annotated[Path | None, PATCHED_RUN] = None,
+    hits: Annotated[str, typer.Argument(help="A result file.", metavar="HITS")],
+    run: Annotated[str | None, PATCHED_RUN] = None,
     learning_rate: Annotated[float | None, RATE] = None,
     limit: options.Limit = None,
     output: Annotated[Path | None, OUTPUT] = None,
@@ -127,7 +127,7 @@ def tail_patch(
     """
     options.require_output(output, options.EFFECTS, [hits, run])
     patch = partial(pp.tail_patch, learning_rate=learning_rate, limit=limit, output=output, device=device)
-    found = patch(pp.Attribution.read(hits), run, seed=seed, name=str(hits), progress=OnStderr())
+    found = patch(pp.Attribution.read(hits), run, seed=seed, name=hits, progress=OnStderr())
     show(found, found.plain() if as_json else None)
 
 
@@ -139,7 +139,7 @@ def experiment(
     name: Annotated[
         str | None, typer.Argument(help="Its name; without one they are listed.", metavar="[NAME]")
     ] = None,
-    run: Annotated[Path | None, typer.Argument(help="Folder of a finished run.", metavar="[RUN]")] = None,
+    run: Annotated[str | None, typer.Argument(help="Folder of a finished run.", metavar="[RUN]")] = None,
     queries: Annotated[
         list[Path] | None, typer.Argument(help="Prompts and targets, for 'tasks'.", metavar="[QUERIES...]")
     ] = None,

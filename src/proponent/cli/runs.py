@@ -17,8 +17,8 @@ from proponent.errors import InputError
 from proponent.progress import OnStderr
 
 SOURCES = (
-    "Files (.jsonl, .csv, .tsv, .txt, also .gz or .zst; .parquet), globs, a folder or hf:OWNER/NAME; "
-    "then the RUN folder, last."
+    "Files (.jsonl, .csv, .tsv, .txt, also .gz or .zst; .parquet), globs, URLs of them, a folder or "
+    "hf:OWNER/NAME; then the folder of the RUN or its URL, last."
 )
 MOMENTS = option(
     "From a sample, in two forms, none, or of an optimizer.pt.", metavar="sample|kronecker|none|FILE"
@@ -36,6 +36,7 @@ METHOD = option(
 MERGE = option("Show near-identical passages as one.", "--merge-duplicates")
 CERTIFIED = option("Of a compact run: what its full run would find.", metavar="sure|PROBABILITY")
 QUERIES = typer.Argument(help="JSONL of queries or facts.", metavar="[QUERIES]")
+TASK = option("Queries whose shared directions are mixed out.", metavar="FILE")
 
 
 @verb()
@@ -92,7 +93,7 @@ def _with_hessian(spec: pp.FeatureSpec, hessian: str | None) -> pp.FeatureSpec:
 @verb()
 def compact(
     run: options.Run,
-    output: Annotated[Path, typer.Argument(help="Folder of the compact run.", metavar="OUTPUT")],
+    output: Annotated[str, typer.Argument(help="Folder or URL of the compact run.", metavar="OUTPUT")],
     size: Annotated[str, CODES] = "4KB",
     as_json: options.Json = False,
 ) -> None:
@@ -114,13 +115,13 @@ def compact(
 @verb()
 def trace(
     run: options.Run,
-    queries: Annotated[Path | None, QUERIES] = None,
+    queries: Annotated[str | None, QUERIES] = None,
     prompt: Annotated[str | None, option("One prompt, instead of QUERIES.")] = None,
     target: Annotated[str | None, option("What the model says after it.")] = None,
     output: Annotated[Path | None, option("Write result JSONL here.", "--output", "-o")] = None,
     k: options.K = 10,
     method: Annotated[str | None, METHOD] = None,
-    task: Annotated[Path | None, option("Queries whose shared directions are mixed out.")] = None,
+    task: Annotated[str | None, TASK] = None,
     mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
     tokens: Annotated[bool, option("Show what each token contributes.", "--tokens")] = False,
     diverse: Annotated[bool, option("Choose passages that do not repeat each other.", "--diverse")] = False,
@@ -154,7 +155,7 @@ def trace(
     _give_hits(hits, output, len(opened), as_json)
 
 
-def _require_one_of(queries: Path | None, prompt: str | None, target: str | None) -> None:
+def _require_one_of(queries: str | None, prompt: str | None, target: str | None) -> None:
     """Raise InputError unless there is a file of queries, or a prompt with its target."""
     if queries is not None and (prompt is not None or target is not None):
         raise InputError("give either QUERIES or --prompt and --target, not both")
@@ -168,7 +169,7 @@ def _require_one_of(queries: Path | None, prompt: str | None, target: str | None
 )
 def select(
     run: options.Run,
-    queries: Annotated[Path, typer.Argument(help="JSONL of target queries or facts.", metavar="QUERIES")],
+    queries: Annotated[str, typer.Argument(help="JSONL of target queries or facts.", metavar="QUERIES")],
     budget: Annotated[int, number("Passages to choose.")],
     output: Annotated[Path | None, option("Write the subset here (JSONL).", "--output", "-o")] = None,
     per_source: Annotated[int | None, number("Chunks of one passage, at most.")] = None,
@@ -176,7 +177,7 @@ def select(
     decay: Annotated[float, number("Weight of a query's next support.", least=0, most=1)] = 0.5,
     epsilon: Annotated[float | None, positive("Choose from random samples; loses so much.")] = None,
     method: Annotated[str | None, METHOD] = None,
-    task: Annotated[Path | None, option("Queries whose shared directions are mixed out.")] = None,
+    task: Annotated[str | None, TASK] = None,
     mix: Annotated[str, option("λ of the task mix, from 0 up to but not 1.", metavar="auto|X")] = "auto",
     limit: options.Limit = None,
     device: options.Device = None,
@@ -209,7 +210,7 @@ def select(
 
 @verb()
 def info(
-    path: Annotated[Path, typer.Argument(help="A run folder or a result file.", metavar="RUN|HITS")],
+    path: Annotated[str, typer.Argument(help="A run or a result file.", metavar="RUN|HITS")],
     as_json: options.Json = False,
 ) -> None:
     """Tell what a run or a result file holds."""
@@ -255,7 +256,7 @@ def _show_summary(index: pp.Index) -> None:
     dropped = skipped["empty"] + skipped["too_short"] + len(skipped["not_finite"])
     notes = f", {dropped:,} skipped" if dropped else ""
     size = f"{index.size() / 2**20:,.1f} MiB"
-    show(f"{index.folder.path}: {len(index):,} rows, {tokens:,} tokens{notes}, {size}")
+    show(f"{index.folder.name}: {len(index):,} rows, {tokens:,} tokens{notes}, {size}")
     for name in skipped["not_finite"]:
         show(f"skipped: '{name}' gave a gradient that is not finite")
 
@@ -281,7 +282,7 @@ def _number_or_word(text: str) -> float | str:
         return text
 
 
-def _require_mix(mix: str, task: Path | None) -> None:
+def _require_mix(mix: str, task: str | None) -> None:
     """Raise InputError for a λ that is none, or that has no task."""
     weight = _number_or_word(mix)
     if weight != "auto" and not (isinstance(weight, float) and 0 <= weight < 1):

@@ -12,15 +12,17 @@ from proponent.cli.options import number, option, positive, verb
 from proponent.errors import InputError
 from proponent.progress import OnStderr
 
+TASK = option("Queries whose shared directions live traces mix out.", metavar="FILE")
+
 
 @verb()
 def view(
     paths: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(help="Result files to show, and at most one run to trace in.", metavar="HITS...|RUN"),
     ] = None,
     export: Annotated[Path | None, option("Write one self-contained HTML page of the result files.")] = None,
-    task: Annotated[Path | None, option("Queries whose shared directions live traces mix out.")] = None,
+    task: Annotated[str | None, TASK] = None,
     port: Annotated[int, number("0 takes any that is free.", least=0, most=65535)] = 8321,
     host: Annotated[
         str, option("To listen on; any but the loopback address asks for a token.", metavar="ADDRESS")
@@ -33,10 +35,13 @@ def view(
     device: options.Device = None,
 ) -> None:
     """Show result files, or a run to trace in, in a browser."""
+    from proponent.index.folder import is_run
+
     given = paths or []
     if not given and not allow_url:
         raise InputError("nothing to show; name result files or a run, or give --allow-url")
-    files, runs = [p for p in given if not p.is_dir()], [p for p in given if p.is_dir()]
+    runs = [name for name in given if is_run(name)]
+    files = [name for name in given if name not in runs]
     if len(runs) > 1:
         raise InputError(f"{runs[1]}: a second folder; give result files and at most one run")
     if task is not None and not runs:
@@ -53,7 +58,7 @@ def view(
     serve(serving, OnStderr())
 
 
-def _export(files: list[Path], runs: list[Path], page: Path) -> None:
+def _export(files: list[str], runs: list[str], page: Path) -> None:
     if runs:
         wanted = "a page holds result files only; give files that 'proponent trace' wrote"
         raise InputError(f"{runs[0]}: {wanted}")

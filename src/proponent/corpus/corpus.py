@@ -45,9 +45,10 @@ class Corpus:
         limit: int | None = None,
         text_as: str = "lines",
     ) -> Corpus:
-        """The corpus in files, globs, folders and hub datasets (``hf:owner/name:config:split``).
+        """The corpus in files, globs, folders, URLs and hub datasets (``hf:owner/name:config:split``).
 
         text_as: ``lines`` reads each line of a ``.txt`` file as a passage, ``documents`` the whole file.
+        A URL is that of a file of a store, or a pattern (``s3://bucket/*.jsonl``).
         Only names are looked up here; iterating raises InputError for a record that cannot be used.
         """
         return cls(resolve(sources, text_as), id_field, text_field, limit)

@@ -15,13 +15,14 @@ import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from proponent.errors import InputError, first_line
+from proponent.remote import opened, size_of
 
 # Bytes of one record: a line, a row of a table, a text file read whole. A small compressed file can hold
 # gigabytes without a line end; this bounds the memory that reading any file takes.
@@ -29,6 +30,8 @@ MAX_RECORD = 64 * 2**20
 MAX_RATIO = 200  # bytes of a compressed file to one of it, beyond those of one record; text has some 20
 PARQUET_ROWS, PARQUET_BYTES = 1024, 16 * 2**20  # of a batch of rows; the bytes are an estimate
 TEXT_AS = ("lines", "documents")
+
+File = str | Path  # the URL of a file of a store, or a path
 
 
 class Record(NamedTuple):
@@ -65,7 +68,7 @@ def columns_to_read(present: Collection[str], needed: Collection[str], useful: C
 class FileSource:
     """One file, of the type that its suffix names; ``text_as`` "documents": a text file is one passage."""
 
-    path: Path
+    path: File
     name: str
     text_as: str = "lines"
 
@@ -79,7 +82,7 @@ class FileSource:
     def form(self) -> str:
         """The suffix that names the file's type, that of its compression left out: ``.txt``, ``.csv``."""
         name = _whole_name(self.path)
-        return Path(name.stem).suffix if name.suffix in _PACKED else name.suffix
+        return PurePath(name.stem).suffix if name.suffix in _PACKED else name.suffix
 
     def records(self, needed: Collection[str], useful: Collection[str]) -> Iterator[Record]:
         if self.form == ".parquet":
@@ -97,7 +100,7 @@ class FileSource:
         yield Record({"id": self.name, "text": text}, place, 1)
 
 
-def _json_lines(path: Path) -> Iterator[Record]:
+def _json_lines(path: File) -> Iterator[Record]:
     """One JSON object a line; blank lines, which many writers leave at the end, are passed over."""
     for number, place, line in _decoded(path):
         if not line.strip():
@@ -111,13 +114,13 @@ def _json_lines(path: Path) -> Iterator[Record]:
         yield Record(fields, place, number)
 
 
-def _text_lines(path: Path) -> Iterator[Record]:
+def _text_lines(path: File) -> Iterator[Record]:
     """A passage a line; a blank line is an empty passage."""
     for number, place, line in _decoded(path):
         yield Record({"text": line.removesuffix("\n").removesuffix("\r")}, place, number)
 
 
-def _table_rows(path: Path, delimiter: str) -> Iterator[Record]:
+def _table_rows(path: File, delimiter: str) -> Iterator[Record]:
     """Rows of CSV or TSV, all fields as text, each at its first line; a quoted field may hold line ends."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD))  # else 131,072 characters
     start, size = 1, 0
@@ -155,7 +158,7 @@ def _checked_header(names: list[str], place: str) -> list[str]:
     return names
 
 
-def _lines(path: Path, whole: bool = False) -> Iterator[bytes]:
+def _lines(path: File, whole: bool = False) -> Iterator[bytes]:
     """The lines of a file with their ends, a byte order mark left out; or all of it at once."""
     try:
         with _open(path) as stream:
@@ -177,17 +180,17 @@ def _lines(path: Path, whole: bool = False) -> Iterator[bytes]:
         raise InputError(f"{path}: cannot be read ({error}); is the file whole?") from error
 
 
-def _most_bytes(path: Path) -> float:
+def _most_bytes(path: File) -> float:
     """Bytes that a file may give: a compressed one of a few bytes could give more than any disk holds."""
     packed = _whole_name(path).suffix in _PACKED
-    return max(MAX_RECORD, MAX_RATIO * path.stat().st_size) if packed else math.inf
+    return max(MAX_RECORD, MAX_RATIO * size_of(path)) if packed else math.inf
 
 
 def _too_long(place: str, what: str, remedy: str) -> InputError:
     return InputError(f"{place}: a {what} of more than {MAX_RECORD // 2**20} MiB, the most allowed; {remedy}")
 
 
-def _decoded(path: Path) -> Iterator[tuple[int, str, str]]:
+def _decoded(path: File) -> Iterator[tuple[int, str, str]]:
     """Number from 1, place and text of every line."""
     for number, line in enumerate(_lines(path), start=1):
         yield number, f"{path}:{number}", _decode(line, f"{path}:{number}")
@@ -201,18 +204,21 @@ def _decode(line: bytes, place: str) -> str:
         raise InputError(f"{place}: {found}; save the file as UTF-8") from error
 
 
-def _whole_name(path: Path) -> Path:
+def _whole_name(path: File) -> PurePath:
     """A file's name without the end that says which shard it is, as in ``sentences.jsonl-00000-of-00020``."""
-    return Path(_SHARD.sub("", path.name))
+    return PurePath(_SHARD.sub("", PurePath(path).name))
 
 
-def _open(path: Path) -> IO[bytes]:
-    packed = _whole_name(path).suffix
+def _open(path: File) -> IO[bytes]:
+    """A file's bytes, unpacked; closing it closes the file."""
+    packed, file = _whole_name(path).suffix, opened(path)
     if packed == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
+        unpacked = gzip.GzipFile(fileobj=file)
+        unpacked.myfileobj = file  # type: ignore[assignment]  # which it then closes
+        return cast(IO[bytes], unpacked)
     if packed == ".zst":
-        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
-    return path.open("rb")
+        return io.BufferedReader(pa.input_stream(file, compression="zstd"))
+    return file
 
 
 _LINES = (".jsonl", ".json", ".csv", ".tsv", ".txt")  # .json as C4 ships its lines
@@ -221,11 +227,11 @@ _PACKED = (".gz", ".zst")
 _SHARD = re.compile(r"-\d+-of-\d+$")
 
 
-def _parquet_rows(path: Path, needed: Collection[str], useful: Collection[str]) -> Iterator[Record]:
+def _parquet_rows(path: File, needed: Collection[str], useful: Collection[str]) -> Iterator[Record]:
     number = 0
     try:
         # pre_buffer would hold whole row groups in memory
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with opened(path) as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
             columns = columns_to_read(file.schema_arrow.names, needed, useful)
             for batch in _parquet_batches(path, file, columns):
                 for row in range(batch.num_rows if batch.nbytes > MAX_RECORD else 0):
@@ -241,7 +247,7 @@ def _parquet_rows(path: Path, needed: Collection[str], useful: Collection[str]) 
         raise InputError(f"{path}: not a readable Parquet file ({reason}); is the file whole?") from error
 
 
-def _parquet_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _parquet_batches(path: File, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Batches of at most PARQUET_ROWS, of fewer where rows are long on the average of their row group."""
     first = 1
     for number in range(file.num_row_groups):

@@ -1,16 +1,17 @@
-"""What a user names as a corpus (paths, globs, folders, hub datasets) resolved to sources of records."""
+"""What a user names as a corpus (files, globs, folders, URLs, hub datasets), resolved to sources."""
 
 from __future__ import annotations
 
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from proponent.corpus.hub import HUB_PREFIX, DatasetSource, hub_source
 from proponent.corpus.records import TEXT_AS, FileSource, Record, Source
 from proponent.errors import InputError
+from proponent.remote import files_at, is_url
 
 
 def resolve(sources: Iterable[str | os.PathLike[str]], text_as: str = "lines") -> tuple[Source, ...]:
@@ -25,25 +26,27 @@ def resolve(sources: Iterable[str | os.PathLike[str]], text_as: str = "lines") -
     if not named:
         raise InputError("no corpus is given; name at least one file, folder, glob or hub dataset")
     places: list[str | Path] = [place for source in named for place in _places(source)]
-    short = _short_names([place for place in places if isinstance(place, Path)])
+    short = _short_names([place for place in places if isinstance(place, Path) or is_url(place)])
     real = Counter(place if isinstance(place, str) else str(place.resolve()) for place in places)
     for name, times in real.items():
         if times > 1:
             raise InputError(f"{name}: given {times} times; name each source once")
     return tuple(
-        hub_source(place) if isinstance(place, str) else _path_source(place, short[place], text_as)
+        _file_source(place, short[place], text_as) if place in short else hub_source(str(place))
         for place in places
     )
 
 
 def read_records(*sources: str | os.PathLike[str]) -> Iterator[tuple[Source, Record]]:
-    """All fields of every record of files, globs, folders and hub datasets, each with its source."""
+    """All fields of every record of files, globs, folders, URLs and hub datasets, each with its source."""
     for resolved in resolve(sources):
         for record in resolved.records(needed=(), useful=()):
             yield resolved, record
 
 
-def _places(source: str) -> list[str] | list[Path]:
+def _places(source: str) -> Sequence[str | Path]:
+    if is_url(source):
+        return [*files_at(source)]
     if source.startswith(HUB_PREFIX):
         return [source]
     if Path(source).exists():
@@ -56,18 +59,23 @@ def _places(source: str) -> list[str] | list[Path]:
     return found
 
 
-def _path_source(path: Path, name: str, text_as: str) -> Source:
+def _file_source(place: str | Path, name: str, text_as: str) -> Source:
     name = name.encode("utf-8", "backslashreplace").decode()  # ids are made of it, and must be Unicode
-    return DatasetSource(name, str(path)) if path.is_dir() else FileSource(path, name, text_as)
+    folder = isinstance(place, Path) and place.is_dir()
+    return DatasetSource(name, str(place)) if folder else FileSource(place, name, text_as)
 
 
-def _short_names(paths: list[Path]) -> dict[Path, str]:
-    """Each path's base name, with as many folders before it as tell it from the others."""
-    names: dict[Path, str] = {}
-    remaining = {path: path.absolute().parts for path in paths}  # a link keeps its own name
+def _short_names(places: list[str | Path]) -> dict[str | Path, str]:
+    """Each path's or URL's base name, with as many folders before it as tell it from the others."""
+    names: dict[str | Path, str] = {}
+    remaining = {place: _parts(place) for place in places}
     for depth in range(1, max(map(len, remaining.values()), default=0) + 1):
         tails = {path: "/".join(parts[-depth:]) for path, parts in remaining.items()}
         shared = Counter(tails.values())
         names |= tails
         remaining = {path: parts for path, parts in remaining.items() if shared[tails[path]] > 1}
     return names
+
+
+def _parts(place: str | Path) -> Sequence[str]:
+    return place.split("/") if isinstance(place, str) else place.absolute().parts  # a link keeps its own name

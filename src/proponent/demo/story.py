@@ -24,6 +24,7 @@ from proponent.files import write_json
 from proponent.gradients.spec import FeatureSpec
 from proponent.pretraining import pretrain
 from proponent.progress import Progress
+from proponent.remote import require_local
 
 # 8 blocks of 32 x 32 for the tiny model's four layers: enough for a few thousand sentences.
 DIM = 2**13
@@ -83,6 +84,7 @@ def run_demo(folder: Path, seed: int, progress: Progress) -> Demo:
     Raises InputError, and replaces nothing, where the folder holds something else or what another seed or
     another version of the demo made.
     """
+    require_local(folder, "the demo is made in a folder of this machine; give a path")
     _begin(folder, seed, progress)
     made = generate(folder / "corpus", seed=seed)
     progress.say("corpus: " + ", ".join(f"{count:,} {name}" for name, count in made.counts.items()))

@@ -15,6 +15,7 @@ from proponent.corpus.fields import id_of, list_of
 from proponent.corpus.sources import read_records
 from proponent.errors import InputError
 from proponent.evaluate.pairs import are_pairs, read_pairs
+from proponent.remote import is_url
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -110,8 +111,8 @@ def asked_by(results: Iterable[Attribution]) -> frozenset[str]:
 def _shards(sentences: Paths) -> list[str]:
     """Names of the files, globs and datasets; a folder of files stands for its files."""
     given = [sentences] if isinstance(sentences, str | os.PathLike) else sentences
-    names: list[str] = []
-    for path in map(Path, given):
+    names = [os.fspath(name) for name in given if is_url(name)]
+    for path in (Path(name) for name in given if not is_url(name)):
         saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
         files = path.is_dir() and not saved
         inside = sorted(file for file in path.iterdir() if file.is_file()) if files else []

@@ -7,15 +7,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from proponent.attribute.attribution import Attribution
 from proponent.errors import InputError
 from proponent.evaluate.text import labelled
 from proponent.index.codec import CODE_BYTES
+from proponent.index.folder import is_run
 from proponent.index.mix import crossing_rank
 from proponent.index.run import Index
+from proponent.remote import is_url
 
 LISTED = 5  # weights that are named in the table
 
@@ -32,20 +33,20 @@ class Info:
 
 def info(path: str | os.PathLike[str]) -> Info:
     """What a run or a result file is made of; InputError for what is neither."""
-    place = Path(path)
-    if not place.exists():
-        raise InputError(f"{place}: no such run or result file")
-    return Info(_of_run(place) if place.is_dir() else _of_results(place))
+    name = os.fspath(path)
+    if not is_url(name) and not os.path.exists(name):
+        raise InputError(f"{name}: no such run or result file")
+    return Info(_of_run(name) if is_run(name) else _of_results(name))
 
 
-def _of_run(path: Path) -> dict[str, Any]:
+def _of_run(path: str) -> dict[str, Any]:
     index = Index(path)
     manifest = index.manifest
     values = index.spectrum().flatten().sort(descending=True).values
     rank = crossing_rank(len(values))
     fingerprints = {"model": manifest["model"], "tokenizer": manifest["tokenizer"]}
     return {
-        "run": str(path),
+        "run": path,
         "passages": manifest["corpus"]["passages"],
         "rows": len(index),
         "tokens": index.summary["tokens"],
@@ -70,12 +71,12 @@ def _of_run(path: Path) -> dict[str, Any]:
     }
 
 
-def _of_results(path: Path) -> dict[str, Any]:
+def _of_results(path: str) -> dict[str, Any]:
     """None stands for what the file does not say; errors as ``Attribution.read``."""
     hits = Attribution.read(path)
     judged = [correct for hit in hits if (correct := hit.correct()) is not None]
     return {
-        "results": str(path),
+        "results": path,
         "queries": len(hits),
         **hits.settings,
         "proponents": len(hits[0].proponents),

@@ -87,7 +87,7 @@ def tail_patch(
     corpus = Corpus.of([Example(row.id, row.text, "the run") for row in rows])
     control = random_passages(corpus, [hit.query for hit in first], most, seed).hits
     kind = "relative" if step.relative else "absolute"
-    made_with = f"{step.learning_rate:.6g} {kind}, {os.path.abspath(index.folder.path)}"
+    made_with = f"{step.learning_rate:.6g} {kind}, {index.folder.kept.everywhere}"
     with TemporaryDirectory() as scratch:
         effects = Effects.open(Path(output or Path(scratch) / "effects.jsonl"), made_with)
         t = Tracer(index, device)
@@ -104,18 +104,18 @@ def run_of(hits: Attribution, run: Index | str | os.PathLike[str] | None, name: 
     """The run that is given, or the one that the hits name; InputError where they name none."""
     if run is None and not (run := hits.settings.get("run")):
         raise InputError(f"{name}: says of no run that it is from; name one with --run")
-    return run if isinstance(run, Index) else Index(Path(run))
+    return run if isinstance(run, Index) else Index(run)
 
 
 def _refuse_foreign(hits: Iterable[Hit], index: Index, rows: Iterable[Passage], name: str) -> None:
     """Refuse a run without second moments, and proponents that are not of it, by their id or source."""
     if index.spec["second_moment"] == "none":
-        raise InputError(f"{index.folder.path}: tail-patch needs second moments; name another --run")
+        raise InputError(f"{index.folder.name}: tail-patch needs second moments; name another --run")
     known = {id for row in rows for id in (row.id, row.source)}
     for hit in hits:
         for passage in hit.proponents:
             if passage.id not in known and passage.source not in known:
                 raise InputError(
                     f"{name}: passage '{passage.id}', a proponent of query '{hit.query.id}', is not in "
-                    f"{index.folder.path}; name the run of these passages with --run"
+                    f"{index.folder.name}; name the run of these passages with --run"
                 )

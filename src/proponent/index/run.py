@@ -1,4 +1,4 @@
-"""The RUN folder: where every file of a run lies, and a finished run opened for search."""
+"""A finished run, opened for search."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.files import checksum, read_checksummed_json, read_json
+from proponent.files import called, checksum, read_checksummed_json, read_json
 from proponent.index.codec import Rows, stored_rows
 from proponent.index.damping import check_damping, damped_eigenvalues
+from proponent.index.folder import RunFolder as RunFolder
+from proponent.index.folder import RunName as RunName
 from proponent.index.hessian import HessianBlock
 from proponent.index.search import Shard
 from proponent.index.sketch import Sketch, sketch_of
@@ -32,51 +34,6 @@ COMPACTED = "compacted"  # of run.json: the full run that a compact one was made
 COPY = "run"  # the part of done.json that holds run.json once more, to make it again from
 REPAIR = "make it again with: proponent check RUN --repair"
 ANEW = "remove the folder and index the corpus again with the same command"
-
-
-class RunFolder:
-    """Paths of a run's files; docs/format.md describes their bytes."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.manifest = path / "run.json"  # what the run is made of; written first
-        self.moments = path / "moments.safetensors"  # second moments of every matrix
-        self.sides = path / "sides.safetensors"  # projections with second moments folded in
-        self.done = path / "done.json"  # totals and checksums; written last: then the run is finished
-        self.work = path / "work"  # what only the build needs; removed when the run is finished
-        self.lock = path / ".lock"  # held by the process that builds the run
-
-    def examples(self, shard: int) -> Path:
-        """Ids and text of a shard's rows."""
-        return self.path / "examples" / f"{shard:05d}.parquet"
-
-    def index(self, shard: int) -> Path:
-        """Whitened, encoded features of a shard's rows."""
-        return self.path / "index" / f"{shard:05d}.safetensors"
-
-    def hessian(self, block: int) -> Path:
-        """One block of R_train."""
-        return self.path / "hessian" / f"{block:02d}.safetensors"
-
-    def whitening(self, block: int) -> Path:
-        """The whitening of one block, with its eigenvalues and damping."""
-        return self.path / "whitening" / f"{block:02d}.safetensors"
-
-    def staged(self, shard: int) -> Path:
-        """Ids, text and tokens of a shard's rows, from the planning pass."""
-        return self.work / "rows" / f"{shard:05d}.parquet"
-
-    def features(self, shard: int) -> Path:
-        """Encoded features of a shard's rows, before whitening."""
-        return self.work / "features" / f"{shard:05d}.safetensors"
-
-    def hessian_part(self, span: int, block: int) -> Path:
-        """Sums for one block of R_train over a span of shards."""
-        return self.work / "hessian" / f"{span:05d}-{block:02d}.safetensors"
-
-    def mark(self, task: str) -> Path:
-        """Written when a task is done: what it counted, and the checksums of its files."""
-        return self.work / "marks" / f"{task}.json"
 
 
 @dataclass(frozen=True)
@@ -101,8 +58,8 @@ class Index:
     damping that cannot be used.
     """
 
-    def __init__(self, path: str | Path, damping: float | str | None = None) -> None:
-        self.folder, self._damping = RunFolder(Path(path)), damping
+    def __init__(self, path: RunName, damping: float | str | None = None) -> None:
+        self.folder, self._damping = RunFolder(path), damping
         if damping is not None:
             check_damping(damping)
         if not self.folder.manifest.is_file():
@@ -178,7 +135,7 @@ class Index:
         """Ids of the rows that second moments were sampled on; InputError for a run that does not say."""
         found = self.manifest.get(MADE_WITH, {}).get(SAMPLE)
         if found is None:
-            raise InputError(f"{self.folder.path}: does not say what its second moments are of; {ANEW}")
+            raise InputError(f"{self.folder.name}: does not say what its second moments are of; {ANEW}")
         return list(found)
 
     def spectrum(self) -> Tensor:
@@ -257,7 +214,7 @@ class Index:
     def size(self) -> int:
         """Bytes on disk of all its files."""
         files = [self.folder.done, *(self.folder.path / name for name in self.summary["checksums"])]
-        return sum(file.stat().st_size for file in files)
+        return sum(map(self.folder.kept.size, files))
 
     def check(self) -> int:
         """Compare every file with its checksum; the number of files, or InputError for the first bad one."""
@@ -273,15 +230,20 @@ class Index:
 
     def sound(self, path: Path) -> Path:
         """A file's path, after its bytes were compared with the checksum, once for each change of it."""
-        if not path.is_file():
-            raise InputError(f"{path}: missing; {REPAIR}")
-        found = path.stat()
-        state = found.st_size, found.st_mtime_ns
-        if self._checked.get(path) != state:
-            if checksum(path) != self.summary["checksums"].get(path.relative_to(self.folder.path).as_posix()):
-                raise InputError(f"{path}: damaged (its checksum differs); {REPAIR}")
-            self._checked[path] = state
+        kept = self.folder.kept
+        if not path.is_file() and not kept.fetch(path):
+            raise InputError(f"{called(path)}: missing; {REPAIR}")
+        if self._checked.get(path) != _state(path):
+            wanted = self.summary["checksums"].get(path.relative_to(self.folder.path).as_posix())
+            if checksum(path) != wanted and not (kept.fetch(path) and checksum(path) == wanted):
+                raise InputError(f"{called(path)}: damaged (its checksum differs); {REPAIR}")
+            self._checked[path] = _state(path)
         return path
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def read_manifest(folder: RunFolder) -> dict[str, Any]:
@@ -292,7 +254,7 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
         raise InputError(f"{error}; {REPAIR if folder.done.is_file() else ANEW}") from error
     if (found := manifest.get("format")) != FORMAT:
         raise InputError(
-            f"{folder.path}: run format {found}, but this version of proponent reads format {FORMAT}; {ANEW}"
+            f"{folder.name}: run format {found}, but this version of proponent reads format {FORMAT}; {ANEW}"
         )
     if isinstance(spec := manifest.get("spec"), dict):
         for name, value in EARLIER.items():

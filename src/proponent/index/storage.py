@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.files import written_whole
+from proponent.files import called, written_whole
 
 DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8"}
 
@@ -51,7 +51,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: missing or damaged ({error}); build the run again") from error
+        raise InputError(f"{called(path)}: missing or damaged ({error}); build the run again") from error
 
 
 def read_ahead(path: Path) -> None:
@@ -95,4 +95,4 @@ def read_table(path: Path) -> pa.Table:
         with pq.ParquetFile(path) as file:  # read_table would import all that reads folders of files
             return file.read()
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: missing or damaged ({error}); build the run again") from error
+        raise InputError(f"{called(path)}: missing or damaged ({error}); build the run again") from error

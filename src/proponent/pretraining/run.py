@@ -26,6 +26,7 @@ from proponent.pretraining.passages import TokenisedPassages, train_tokenizer
 from proponent.pretraining.sizes import SIZES, ModelSize
 from proponent.pretraining.training import OPTIMIZATION, RECORD, logged_losses, train, training_arguments
 from proponent.progress import Progress, Silent
+from proponent.remote import require_local
 
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
@@ -81,6 +82,9 @@ def pretrain(
     own = {"epochs": epochs, "steps": steps, "checkpoints": checkpoints}
     shape = _checked_size(size, max_length, learning_rate=learning_rate, batch=batch, **own)
     own |= {"seed": seed, "epochs": None if steps else epochs, "max_length": max_length}
+    require_local(
+        directory, "a model is trained into a folder of this machine; give a path, and copy it then"
+    )
     began, progress, folder = time.monotonic(), progress or Silent(), Path(directory)
     with _alone(folder):
         survey = corpus.survey(sample=0)

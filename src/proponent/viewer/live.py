@@ -10,7 +10,9 @@ from proponent.attribute.live import LiveTracer, Ranking, Traced
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
+from proponent.index.run import RunName
 from proponent.progress import Progress
+from proponent.remote import is_url
 
 EXAMPLES = 8
 MOST_PASSAGES = 100
@@ -21,10 +23,10 @@ class LiveRun:
     """A run with its model, loaded once, with the arguments of ``LiveTracer``."""
 
     def __init__(
-        self, run: Path, task: Queries | None, device: str | None = None, progress: Progress | None = None
+        self, run: RunName, task: Queries | None, device: str | None = None, progress: Progress | None = None
     ) -> None:
         self._live = LiveTracer(run, task, device, progress)
-        self.name = _short(run.resolve())
+        self.name = _short(Path(run) if is_url(run) else Path(run).resolve())
         self.tracer = self._live.tracer
         self._continuer = Continuer(self.tracer.model)
         self._known = {(q.prompt.strip(), q.target.strip()): q for q in task or ()}

@@ -14,6 +14,7 @@ from proponent.corpus.names import PASSAGE_COLUMNS
 from proponent.corpus.records import Record, Source, kind
 from proponent.corpus.sources import resolve
 from proponent.errors import InputError
+from proponent.remote import is_url
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,13 @@ class ResultFile:
                 yield write(_without_nan(record.fields))
 
 
-def open_results(paths: Sequence[Path]) -> tuple[ResultFile, ...]:
+def open_results(paths: Sequence[str | Path]) -> tuple[ResultFile, ...]:
     """The result files at these paths, each read once to its end: what is shown has been checked.
 
     Raises InputError for a file that is missing, empty, given twice or no result file, and for a bad line.
     """
     for path in paths:
-        if not path.is_file():
+        if not (is_url(path) or Path(path).is_file()):
             raise InputError(f"{path}: no such result file or run")
     files = tuple(ResultFile(source.name, source) for source in resolve(paths)) if paths else ()
     for path, file in zip(paths, files, strict=True):

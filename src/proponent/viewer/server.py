@@ -7,7 +7,6 @@ import socket
 import sys
 import webbrowser
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Timer
 from typing import Any
 
@@ -24,9 +23,9 @@ class Serving:
     remote: whether the page may load files by their address.
     """
 
-    files: tuple[Path, ...] = ()
-    run: Path | None = None
-    task: Path | None = None
+    files: tuple[str, ...] = ()
+    run: str | None = None
+    task: str | None = None
     device: str | None = None
     host: str = "127.0.0.1"
     port: int = 8321

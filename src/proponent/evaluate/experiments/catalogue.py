@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from proponent.errors import InputError
 from proponent.evaluate.experiments.given import Given
 from proponent.progress import Progress, Silent
+from proponent.remote import require_local
 
 if TYPE_CHECKING:
     from proponent.evaluate.experiments.study import Study
@@ -129,6 +130,7 @@ def experiment(
     Raises InputError for an unknown name, for what the experiment does not take or lacks, and for facts or
     queries that do not fit the run.
     """
+    require_local(run, "an experiment keeps its work in the folder of the run; copy the run to this machine")
     given = Given(
         Path(run),
         None if facts is None else Path(facts),

@@ -14,6 +14,7 @@ from proponent.evaluate.experiments.catalogue import EXPERIMENTS
 from proponent.evaluate.experiments.tables import Table
 from proponent.files import written_whole
 from proponent.index.run import Index
+from proponent.remote import require_local
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -34,6 +35,7 @@ def report(run: str | os.PathLike[str]) -> Path:
 
     Raises InputError where no experiment was run.
     """
+    require_local(run, "experiments are kept in the folder of a run; copy the run to this machine")
     run = Path(run)
     index, folder = Index(run), run / "experiments"
     sections = [part for name, e in EXPERIMENTS.items() for part in _section(folder / name, e.about)]

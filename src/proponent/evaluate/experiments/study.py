@@ -33,7 +33,7 @@ from proponent.evaluate.experiments.effects import Effects
 from proponent.evaluate.experiments.given import Given
 from proponent.files import read_json, write_json
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import Index
+from proponent.index.run import Index, RunName
 
 T = TypeVar("T")
 RETRIEVED = 100
@@ -222,7 +222,7 @@ class Study(ABC):
     def _made_like(self, index: Index, changes: Sequence[dict[str, Any]]) -> list[Path]:
         spec = replace(FeatureSpec.from_dict(index.spec), size=0)
         folders = [self.given.run / "variants" / file_name(str(change)) for change in changes]
-        missing = {
+        missing: dict[RunName, FeatureSpec] = {
             folder: replace(spec, **change)
             for folder, change in zip(folders, changes, strict=True)
             if not (folder / "done.json").is_file()
