@@ -7,9 +7,11 @@ from typing import Any
 
 from proponent.attribute.continuations import Continuation, Continuer
 from proponent.attribute.live import LiveTracer, Ranking, Traced
+from proponent.attribute.sharded import Shards
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
+from proponent.index.run import Index
 from proponent.progress import Progress
 
 EXAMPLES = 8
@@ -21,11 +23,16 @@ class LiveRun:
     """A run with its model, loaded once, with the arguments of ``LiveTracer``."""
 
     def __init__(
-        self, run: Path, task: Queries | None, device: str | None = None, progress: Progress | None = None
+        self,
+        run: Index | Path,
+        task: Queries | None,
+        device: str | None = None,
+        progress: Progress | None = None,
+        shards: Shards | None = None,
     ) -> None:
-        self._live = LiveTracer(run, task, device, progress)
-        self.name = _short(run.resolve())
+        self._live = LiveTracer(run, task, device, progress, shards)
         self.tracer = self._live.tracer
+        self.name = _short(self.tracer.index.folder.path.resolve())
         self._continuer = Continuer(self.tracer.model)
         self._known = {(q.prompt.strip(), q.target.strip()): q for q in task or ()}
         self._most = min(MOST_PASSAGES, len(self.tracer.index))
