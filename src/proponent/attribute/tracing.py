@@ -15,6 +15,7 @@ from torch import Tensor
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.certified import certified_attribution
 from proponent.attribute.exact import exact_scores, unprojected_extractor
+from proponent.attribute.held import nearest_shards
 from proponent.attribute.method import Method
 from proponent.attribute.questions import QueriesLike, check_ranking, checked_mix, checked_questions
 from proponent.attribute.refine import More, check_more, refined, retrieved
@@ -46,7 +47,7 @@ class Tracer:
     """A finished run with its model loaded, ready for any number of traces.
 
     trust_remote_code: run Python code that comes with the model; a run that was made so does not imply it.
-    shards: of the run; None to read them from their files.
+    shards: of the run; None for those on the model's card, or else in their files; see ``nearest_shards``.
     Raises InputError when the model or tokenizer is not the one that the run was made with.
     """
 
@@ -67,7 +68,7 @@ class Tracer:
         self.extract = FeatureExtractor(
             self.model, self.plan, unpack_projections(self.index.sides), self.spec.batch_tokens
         )
-        self.shards = shards or Streamed(self.index)
+        self.shards = shards or nearest_shards(self.index, self.model.device)
         self._known: dict[tuple[str, str, str], Tensor] = {}  # by output function, prompt and target
 
     def redamped(self, damping: float | str) -> Tracer:
