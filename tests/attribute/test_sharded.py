@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from tests.runs import CORPUS, QUERIES, small_spec
 
-from proponent.attribute.sharded import RayShards
+from proponent.attribute.live import LiveTracer, Ranking
+from proponent.attribute.sharded import RayShards, ShardKeeper
+from proponent.build import plan
+from proponent.build.indexing import build_index
+from proponent.corpus import Queries
 from proponent.crew import Actors, Lost
 from proponent.index.run import Index
 from proponent.progress import Silent
@@ -49,6 +56,20 @@ class Workers:
         if actor in self.lost:
             return Lost(f"worker {actor} was lost")
         return work([SimpleNamespace(number=n) for n in numbers])
+
+
+class Keeping(Workers):
+    """The same with real shards of a run: all that is sent and answered is pickled, as between processes."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self._keepers = {name: ShardKeeper(run, 1) for name in ("a", "b", "c")}
+
+    def _answer(self, actor: str, work: Callable[[Any], Any], numbers: list[int]) -> Any:
+        if actor in self.lost:
+            return Lost(f"worker {actor} was lost")
+        sent = pickle.loads(pickle.dumps((work, numbers)))
+        return pickle.loads(pickle.dumps(self._keepers[actor].use(*sent)))
 
 
 class Impatient(Silent):
@@ -116,3 +137,27 @@ def test_an_error_of_one_worker_ends_the_question_and_no_other(workers: Workers,
     with pytest.raises(ValueError, match="shard 0"):
         shards.each(broken, "numbers", Silent())
     assert shards.each(numbers, "numbers", Silent()) == [number for number, _ in PAIRS]
+
+
+def test_live_traces_over_kept_shards_are_those_of_files_to_the_last_bit(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a worker is lost between two questions; no shard is read by the one who asks."""
+    monkeypatch.setattr(plan, "SHARD_ROWS", 4)
+    index = build_index(CORPUS, small_spec(model_folder), tmp_path / "run", "cpu")
+    assert len(index.summary["shards"]) > 2
+    rankings = [Ranking("trackstar", mix, 9) for mix in ("auto", 0.99, None)]
+    rankings += [Ranking(method, None, 9) for method in ("cosine", "dot")]
+    found: list[list[Any]] = [[], []]
+    workers = Keeping(index.folder.path)
+    kept = RayShards(Index(index.folder.path), cast(Actors, workers))
+    for shards, into in ((None, found[0]), (kept, found[1])):
+        live = LiveTracer(index, Queries(QUERIES), "cpu", None, shards)
+        for query in QUERIES:
+            traced = live.trace(query, Silent())
+            into += [list(live.rank(traced, ranking, Silent()).records()) for ranking in rankings]
+            into.append(list(live.tracer.trace([query], "dot", 9)))
+            if shards is kept:
+                workers.lost.add("a")
+        monkeypatch.setattr(index, "shards", lambda *_: pytest.fail("shards were read by who asks"))
+    assert found[1] == found[0]
