@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from proponent.errors import InputError
+from proponent.gradients import placement
 from proponent.gradients.backprop import Batch
 from proponent.gradients.features import FeatureExtractor
 from proponent.gradients.layers import plan_layers
@@ -117,6 +118,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         return called
 
+    monkeypatch.setattr(placement, "shares", lambda *_: [0, 0, 1])  # the second block lies on both
     monkeypatch.setattr(nn.Module, "to", moved)
     monkeypatch.setattr(Batch, "of", really(Batch.of))
     monkeypatch.setattr(Batch, "scored", really(Batch.scored))
@@ -127,12 +129,13 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_a_sweep_follows_layers_over_two_cards_and_never_waits(family: str, fake: None) -> None:
     model = fake_model(family, FAKE)
-    plan = plan_layers(model, 96, 2)  # three layers in two groups: a block lies on both
+    plan = plan_layers(model, 96, 2)
     sides = {
         m.name: Projection(torch.ones(m.inputs, plan.side), torch.ones(sum(m.outputs), plan.side))
         for m in plan.matrices
     }
     extract = FeatureExtractor(model, plan, sides, 100)
+    assert {len(places) for places in extract.places} == {1, 2}
     homes = [model.device_of(matrix.name) for matrix in extract.sweep.matrices]
     assert set(homes) == set(FAKE)
     assert {extract.sides[m.name].inside.device for m in extract.sweep.matrices} == set(FAKE)
