@@ -31,6 +31,7 @@ from proponent.corpus.corpus import Corpus
 from proponent.gradients.backprop import Batch, backpropagate
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
+from proponent.gradients.placement import sent
 from proponent.gradients.sweep import captured
 
 IGNORED = -100  # the label that Hugging Face's losses pass over
@@ -116,8 +117,9 @@ def ways(
 def train(model: LanguageModel, batch: Batch) -> None:
     """Forward with the model's own loss and backward to all weights."""
     labels = torch.where(batch.predicted, batch.tokens, IGNORED)
+    tokens, labels = (sent(part, model.device) for part in (batch.tokens, labels))
     model.causal.zero_grad()
-    model.causal(input_ids=batch.tokens, labels=labels, use_cache=False).loss.backward()
+    model.causal(input_ids=tokens, labels=labels, use_cache=False).loss.backward()
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
 For MODEL and for the largest of some Llama shapes that fits the card, with random weights: tokens a second of
 training steps (forward and backward to all weights, no optimizer) and of indexing with a shard written, over
 the same random rows in turn; and operations by the cost model over seconds and over the card's dense bfloat16
-peak.  Then a scan of an index, which runs on the processor, beside the card's own product of as many float16
-codes.  Without a card it says so in one line.  ``--device cpu`` tries the script itself, with MODEL alone.
+peak.  Then scans of an index by the processor, and by the card that holds its codes, beside the card's own
+product of as many float16 codes and the bandwidth of its memory.  Without a card it says so in one line.
+``--device cpu`` tries the script itself, with MODEL alone.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from search import random_shard, unwhitened
 from side_by_side import in_turn, machine
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from proponent.attribute.held import ROWS
 from proponent.build.plan import StagedShard
 from proponent.corpus.encoding import TextEncoder
 from proponent.gradients.model import LanguageModel, load_model
+from proponent.index.codec import HeldRows
 from proponent.index.run import Passage
 from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
-from proponent.index.search import search
+from proponent.index.search import Found, Shard, search
 from proponent.scale import cost
-from proponent.scale.machines import ACCELERATORS
+from proponent.scale.machines import ACCELERATORS, Accelerator
 from proponent.scale.shapes import shapes
 
 # Hidden size, size inside the MLP, layers, heads, heads of keys and values; the largest first.
@@ -44,6 +47,7 @@ LENGTH, BATCHES, ROUNDS = 512, 4, 5
 TRAINED = 8  # bytes of a parameter and its gradient
 ROOM = 0.8  # of the card's free memory
 SHARDS = 8  # of 512 rows that are scanned
+QUERIES = (1, 64)
 
 
 def main() -> None:
@@ -139,28 +143,58 @@ def waited(work: Callable[[], object], device: torch.device) -> Callable[[], obj
     return done
 
 
-def peak_of(device: torch.device) -> float | None:
-    """Dense bfloat16 operations a second of the card, where its figures are known."""
+def card_of(device: torch.device) -> Accelerator | None:
+    """The card's data sheet, where its figures are known."""
     if device.type != "cuda":
         return None
     called = torch.cuda.get_device_name(device)
-    return next((card.bfloat16 for name, card in ACCELERATORS.items() if name in called), None)
+    return next((card for name, card in ACCELERATORS.items() if name in called), None)
+
+
+def peak_of(device: torch.device) -> float | None:
+    """Dense bfloat16 operations a second of the card."""
+    card = card_of(device)
+    return card.bfloat16 if card else None
+
+
+def bandwidth_of(device: torch.device) -> float | None:
+    """Bytes a second of the card's memory."""
+    card = card_of(device)
+    return card.bandwidth if card else None
+
+
+def found_on(held: Shard, scan: QueryScan) -> Found:
+    """A search of rows that a device holds, as a trace does it."""
+    return search(held.parts(ROWS), scan, 10)
 
 
 def scanned(device: torch.device, dim: int) -> None:
-    """Bytes a second of a scan for one query, and of a product with the same codes on the device."""
+    """Bytes of codes a second: of a scan by the processor and one by the device, and of a product there.
+
+    The product is of the codes as they are, in float16, which is what reading them costs at least.
+    """
     shards = [random_shard(first * 512, dim) for first in range(SHARDS)]
-    vector = torch.randn(1, dim)
-    scan = QueryScan(QueryTerms(vector, unwhitened(dim)), InnerProduct("train", unit_norm=True))
-    codes = torch.stack([shard.rows.codes for shard in shards]).view(torch.float16).to(device)
-    query = vector.to(device, torch.float16)
-    works: dict[str, Callable[[], object]] = {
-        "scan": partial(search, shards, scan, 10),
-        "product": waited(lambda: codes @ query.T, device),
-    }
-    found = in_turn(works, ROUNDS)
-    scan_rate, product_rate = (codes.nbytes / sorted(found[way])[ROUNDS // 2] / 1e9 for way in works)
-    print(f"search on the processor {scan_rate:.1f} GB/s; a product on {device} {product_rate:.1f} GB/s")
+    codes, scale, norms = (
+        torch.cat([getattr(shard.rows, name) for shard in shards]) for name in ("codes", "scale", "norms")
+    )
+    rows = HeldRows(codes.to(device), scale, norms)
+    held = Shard(0, rows, norms)
+    peak, size = bandwidth_of(device), codes.nbytes / 1e9
+    print("| queries | processor, GB/s | device, GB/s | product there, GB/s | device / its memory |")
+    print("| ---: | ---: | ---: | ---: | ---: |")
+    for count in QUERIES:
+        vectors = torch.randn(count, dim)
+        scan = QueryScan(QueryTerms(vectors, unwhitened(dim)), InnerProduct("train", unit_norm=True))
+        query = vectors.to(device, torch.float16)
+        works: dict[str, Callable[[], object]] = {
+            "processor": partial(search, shards, scan, 10),
+            "device": partial(found_on, held, scan),
+            "product": waited(partial(torch.matmul, rows.codes, query.T), device),
+        }
+        found = in_turn(works, ROUNDS)
+        rates = [size / sorted(found[way])[ROUNDS // 2] for way in works]
+        share = f"{rates[1] * 1e9 / peak:.1%}" if peak else ""
+        print(f"| {count} | {' | '.join(f'{rate:.1f}' for rate in rates)} | {share} |")
 
 
 if __name__ == "__main__":

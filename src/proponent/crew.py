@@ -131,6 +131,10 @@ class Actors:
                 found.append((actor, answer))
         return found
 
+    def forget(self) -> None:
+        """Let nobody be told the answers to calls that are still worked on."""
+        self._asked.clear()
+
     def end(self) -> None:
         """End all actors, whatever they are at."""
         for actor in [*self._coming.values(), *self._living]:

@@ -67,7 +67,8 @@ class Folder:
         """Remove a file, or a folder with all in it, if it is there."""
         if path.is_dir():
             shutil.rmtree(path)
-        path.unlink(missing_ok=True)
+        elif path.exists():
+            path.unlink(missing_ok=True)
 
     def require_writable(self, scratch: Path) -> None:
         """Raise InputError, before any work, where nothing can be written.  scratch: a folder of the work."""

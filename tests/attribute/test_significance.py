@@ -18,7 +18,7 @@ from proponent.attribute.notebook import attribution_html
 from proponent.attribute.significance import by_chance, chances, nothing_stands_out, stands_out
 from proponent.attribute.table import print_hit
 from proponent.errors import InputError
-from proponent.index.scores import best
+from proponent.index.search import best
 
 
 def noise(queries: int, rows: int, seed: int = 0) -> Tensor:

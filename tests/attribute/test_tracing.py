@@ -11,7 +11,7 @@ import torch
 from tests.models import byte_tokenizer, make_model
 from tests.runs import CHUNKS, QUERIES, TEXTS, SlowRun, model_without_letter, small_spec
 
-from proponent.attribute import tracing
+from proponent.attribute import sharded, tracing
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.method import Method
 from proponent.attribute.tracing import Tracer, trace
@@ -132,13 +132,13 @@ def test_many_queries_share_a_scan_and_its_size_changes_nothing(
 ) -> None:
     whole = tracer.trace(TASK, k=ALL, task=TASK, mix=0.5)
     scans: list[int] = []
-    search = tracing.search
+    search = sharded.search
 
     def noted(pieces: object, scan: Scan, k: int) -> tracing.Found:
         scans.append(len(scan))
         return search(pieces, scan, k)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tracing, "search", noted)
+    monkeypatch.setattr(sharded, "search", noted)
     monkeypatch.setattr(tracing, "SCAN_QUERIES", 2)
     parts = tracer.trace(TASK, k=ALL, task=TASK, mix=0.5)
     assert scans == [2, 2, 1]

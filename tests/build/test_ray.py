@@ -13,9 +13,11 @@ from typing import Any
 
 import psutil
 import pytest
+from starlette.testclient import TestClient
 from tests.build import driver
 from tests.build.driver import CORPUS
 from tests.runs import QUERIES, contents
+from tests.viewer.live.asking import traced
 
 from proponent.attribute.method import Method
 from proponent.attribute.sharded import ShardKeeper, searching_on_ray
@@ -23,10 +25,13 @@ from proponent.attribute.tracing import Tracer, trace
 from proponent.build import plan
 from proponent.build.indexing import build_index
 from proponent.build.ray import OnRay
+from proponent.corpus import Queries
 from proponent.crew import Actors, connected
 from proponent.errors import InputError
 from proponent.index.run import Index
 from proponent.progress import Silent
+from proponent.viewer.app import create_app
+from proponent.viewer.live import LiveRun
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 ROOT = Path(__file__).parents[2]
@@ -107,8 +112,8 @@ def test_two_machines_search_as_this_process_does_though_a_worker_is_lost(cluste
     asked = [("trackstar", QUERIES), ("trackstar", None), ("dot", None), ("cosine", None)]
     alone = Tracer(here, "cpu")
     expected = [list(alone.trace(QUERIES, method, 9, task)) for method, task in asked]
-    with searching_on_ray(here, "auto") as elsewhere:
-        tracer = Tracer(here, "cpu", elsewhere=elsewhere)
+    with searching_on_ray(here, "auto") as shards:
+        tracer = Tracer(here, "cpu", shards=shards)
         assert [list(tracer.trace(QUERIES, method, 9, task)) for method, task in asked] == expected
         kill_a_worker()
         said = Interfering()
@@ -117,6 +122,38 @@ def test_two_machines_search_as_this_process_does_though_a_worker_is_lost(cluste
         assert any("its shards are loaded by others" in line for line in said.lines)
         assert list(tracer.trace(QUERIES, "cosine", 9)) == expected[3]
     assert list(trace(here, QUERIES, "cosine", 9, device="cpu", ray="auto")) == expected[3]
+
+
+def test_the_live_viewer_asks_workers_and_answers_as_it_does_alone(cluster: Any, here: Index) -> None:
+    """A worker is lost between two questions; scores are compared to the last bit."""
+    rankings: list[dict[str, Any]] = [
+        {"method": "trackstar", "mix": "auto", "k": 9},
+        {"method": "trackstar", "mix": 0.99, "k": 60},
+        {"method": "cosine", "mix": None, "k": 9},
+        {"method": "dot", "mix": None, "k": 9},
+    ]
+
+    def rows(run: LiveRun, between: Callable[[], object] = lambda: None) -> list[Any]:
+        with TestClient(create_app(run=run), base_url="http://localhost") as client:
+            found = []
+            for query in QUERIES:
+                asked = {"prompt": query.prompt, "target": query.target}
+                id, row = traced(client, {**asked, **rankings[0]})
+                others = [client.post(f"/api/traces/{id}/rerank", json=wanted) for wanted in rankings[1:]]
+                found += [row, *(answer.json()["row"] for answer in others)]
+                between()
+                between = lambda: None  # noqa: E731
+            return found
+
+    alone = LiveRun(here, Queries(QUERIES), "cpu")
+    with searching_on_ray(here, "auto") as shards:
+        said = Interfering()
+        run = LiveRun(here, Queries(QUERIES), "cpu", said, shards)
+        assert run.tracer.shards is shards
+        with pytest.MonkeyPatch.context() as patch:  # the rows of the index are the workers' alone
+            patch.setattr(Index, "shard", lambda *_: pytest.fail("a shard was read by the server"))
+            found = rows(run, kill_a_worker)
+    assert found == rows(alone)
 
 
 @pytest.mark.slow
@@ -141,8 +178,8 @@ def test_a_machine_that_is_lost_is_done_without(
 ) -> None:
     """During a build, and between two searches; another that comes takes part."""
     expected = Tracer(here, "cpu").trace(QUERIES, "trackstar", 9)
-    with searching_on_ray(here, "auto") as elsewhere:
-        tracer = Tracer(here, "cpu", elsewhere=elsewhere)
+    with searching_on_ray(here, "auto") as shards:
+        tracer = Tracer(here, "cpu", shards=shards)
         assert list(tracer.trace(QUERIES, "trackstar", 9)) == list(expected)
         cluster.remove_node(cluster.second, allow_graceful=False)
         assert list(tracer.trace(QUERIES, "trackstar", 9)) == list(expected)

@@ -35,6 +35,7 @@ def test_what_cannot_be_shown_is_refused(proponent: Command, made: Made, hits: P
     proponent("view", tmp_path).assert_refused("not a run (no run.json)")
     proponent("view", made.run, tmp_path).assert_refused("a second folder")
     proponent("view", hits, "--task", made.facts).assert_refused("--task is for live tracing")
+    proponent("view", hits, "--ray", "local").assert_refused("--ray is for live tracing")
     proponent("view", made.run, "--task", tmp_path / "t.jsonl").assert_refused("no such file or folder")
     proponent("view", made.run, "--time-limit", "0").assert_refused("--time-limit is 0.0; give more than 0")
     proponent("view", hits, "--port", "70000").assert_refused("--port is 70000; give 0 to 65535")

@@ -25,7 +25,8 @@ from transformers import (
 from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Example, Query
 from proponent.errors import InputError
-from proponent.gradients.model import LanguageModel, load_model, pick_device
+from proponent.gradients.model import LanguageModel, load_model
+from proponent.gradients.placement import pick_device
 
 Shared = Callable[[str], LanguageModel]
 Folder = Callable[[str], Path]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from functools import partial
 
 import pytest
 import torch
 from tests.index.test_certified import DIM, WHITENING, Corpus, drawn
 
 from proponent.index.mix import TaskMix, TaskSubspace
-from proponent.index.scores import InnerProduct, PassageTerms, QueryScan, QueryTerms, Remembered
-from proponent.index.search import search
+from proponent.index.remembered import Remembered, all_terms
+from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
+from proponent.index.search import search, values
 from proponent.index.sketch import Sketch
 from proponent.index.whitening import Whitening
 from proponent.threads import torch_threads
@@ -57,9 +59,9 @@ def test_scores_are_those_of_the_full_index_but_for_what_signs_lose(
 def test_a_remembered_query_is_ranked_again_without_its_task_alone() -> None:
     queries, corpus = drawn(1, 1, DIM), Corpus(drawn(3, 150, DIM), SKETCH)
     terms = QueryTerms(queries, CODES, TaskSubspace.of(drawn(1, 5, DIM), WHITENING))
-    passages = PassageTerms.of_all(corpus.codes, terms.subspace)
+    passages = all_terms(partial(values, corpus.codes), terms.subspace)
     assert not len(passages.beyond), "so that a live trace scans again under a mix"
-    remembered = Remembered.of(corpus.codes, terms)
+    remembered = Remembered.of(partial(values, corpus.codes), terms)
     for hessian in ("none", "train"):
         inner = InnerProduct(hessian, True)
         expected = torch.cat([scan(queries, CODES, inner).scores(shard) for shard in corpus.codes], 1)

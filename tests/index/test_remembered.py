@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -22,16 +24,15 @@ from torch import Tensor
 
 from proponent.index.codec import Rows, encode
 from proponent.index.mix import TaskMix, TaskSubspace
+from proponent.index.remembered import Remembered, all_terms
 from proponent.index.scores import (
     HESSIANS,
     InnerProduct,
     PassageTerms,
     QueryScan,
     QueryTerms,
-    Remembered,
-    best,
 )
-from proponent.index.search import Shard, search
+from proponent.index.search import Shard, best, search, values
 
 PASSAGES = 700  # more than are decoded at a time
 K = 9
@@ -58,6 +59,9 @@ class Held:
             norms = self.case.passages[start:stop].norm(dim=1)
             yield Shard(start, self.stored.part(start, stop), norms)
 
+    def each(self, function: Callable[[Shard], Any]) -> list[Any]:
+        return values(self.shards(), function)
+
     def query(self, task: bool = True) -> QueryTerms:
         return QueryTerms(self.case.queries, self.whitening, self.subspace if task else None)
 
@@ -72,9 +76,9 @@ class Held:
 
     def remembered(self, inner: InnerProduct, task: bool = True) -> Tensor:
         """The same [n] from memory."""
-        passages = PassageTerms.of_all(self.shards(), self.subspace if task else None)
+        passages = all_terms(self.each, self.subspace if task else None)
         assert len(passages.norms) == len(passages.whitened_norms) == PASSAGES
-        scores = Remembered.of(self.shards(), self.query(task)).scores(inner, passages)
+        scores = Remembered.of(self.each, self.query(task)).scores(inner, passages)
         assert scores.shape == (1, PASSAGES)
         return scores[0]
 
@@ -120,8 +124,8 @@ def test_the_others_are_those_of_a_scan(hessian: str, unit_norm: bool, task: boo
 @BOTH
 def test_one_memory_serves_every_hessian_and_mix_in_turn(query: Tensor | None) -> None:
     held = Held(query)
-    passages = PassageTerms.of_all(held.shards(), held.subspace)
-    memory = Remembered.of(held.shards(), held.query())
+    passages = all_terms(held.each, held.subspace)
+    memory = Remembered.of(held.each, held.query())
     asked = [(hessian, mix) for mix in (0.5, 0.0, 0.999, 0.5) for hessian in HESSIANS]
     for hessian, mix in asked:
         for unit_norm in (True, False):
@@ -147,7 +151,8 @@ def test_another_mix_does_not_keep_what_was_negligible_under_the_old(distance: f
     subspace = TaskSubspace.of(case.task, whitening)
     shard = shard_of(case.passages)
     query = QueryTerms(case.queries, whitening, subspace)
-    memory, passages = Remembered.of([shard], query), PassageTerms.of_all([shard], subspace)
+    each = partial(values, [shard])
+    memory, passages = Remembered.of(each, query), all_terms(each, subspace)
     one, other = (TaskMix(subspace, mix) for mix in (0.5, 0.999999))
     assert query.far(other).tolist() == [0]
     if distance < 1e-7:
@@ -190,7 +195,7 @@ def test_passages_within_the_task_keep_their_digits() -> None:
 
 def test_terms_of_all_passages_are_those_of_their_shards() -> None:
     held = Held()
-    whole = PassageTerms.of_all(held.shards(), held.subspace)
+    whole = all_terms(held.each, held.subspace)
     parts = [PassageTerms.of(shard, held.subspace) for shard in held.shards()]
     for name in ("norms", "whitened_norms", "along", "beyond"):
         expected = torch.cat([getattr(part, name) for part in parts], -1)

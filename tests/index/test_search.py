@@ -11,8 +11,8 @@ from torch import Tensor
 
 from proponent.index.background import Background
 from proponent.index.codec import Rows, encode
-from proponent.index.scores import InnerProduct, QueryScan, QueryTerms, best
-from proponent.index.search import Found, Shard, merged, search
+from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
+from proponent.index.search import Found, Shard, best, merged, search
 
 ROWS, QUERIES, DIM = 57, 4, 6
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from proponent.attribute.method import Method
 from proponent.attribute.selection import LogDeterminant, Support
-from proponent.attribute.tracing import SCAN_QUERIES, Tracer, scanned
+from proponent.attribute.sharded import Streamed
+from proponent.attribute.tracing import SCAN_QUERIES, Tracer
 from proponent.corpus.example import Query
 from proponent.index.mix import TaskMix
 from proponent.index.run import Index
 from proponent.index.scores import InnerProduct
-from proponent.index.search import Scan, Shard, search
+from proponent.index.search import Scan, Shard
 from proponent.index.similarity import similarities
 from proponent.progress import Progress
 
@@ -59,7 +60,7 @@ class Candidates:
         parts = [queries[start : start + SCAN_QUERIES] for start in range(0, len(queries), SCAN_QUERIES)]
         scans = [tracer.scan(tracer.features(part, method.output), method, task_mix) for part in parts]
         summing = [_Summing(scan) for scan in scans]
-        found = [search(scanned(index, progress, "searching"), scan, each) for scan in summing]
+        found = [Streamed(index).search(scan, each, progress) for scan in summing]
         positions = torch.cat([part.proponent_positions.flatten() for part in found]).unique()
         rows = [[scan.scores(shard) for scan in scans] for shard in index.only(positions)]
         scores = torch.cat([torch.cat(of_shard) for of_shard in rows], 1)

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from proponent.attribute.attribution import Attribution
 from proponent.attribute.method import METHODS, Method
 from proponent.attribute.probability import target_probabilities
 from proponent.attribute.questions import checked_mix
-from proponent.attribute.tracing import Tracer, scanned
+from proponent.attribute.sharded import Shards
+from proponent.attribute.tracing import Tracer
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries, require_both_sides
 from proponent.errors import InputError
 from proponent.index.mix import TaskMix
+from proponent.index.remembered import Each, Remembered, all_terms
 from proponent.index.run import Index, RunName
-from proponent.index.scores import PassageTerms, QueryTerms, Remembered, best
+from proponent.index.scores import PassageTerms, QueryTerms
+from proponent.index.search import best
 from proponent.progress import Progress, Silent
 
 # Bytes that the passages' coordinates along a task's directions may take in memory.
@@ -55,16 +59,22 @@ class LiveTracer:
     """A run with its model, loaded once.
 
     task: queries whose shared directions the task mix takes out; without them there is no mix.
+    shards: of the run; see ``Tracer``.
     Raises InputError for a run, model or task that cannot be used.
     """
 
     def __init__(
-        self, run: RunName, task: Queries | None, device: str | None, progress: Progress | None
+        self,
+        run: Index | RunName,
+        task: Queries | None,
+        device: str | None,
+        progress: Progress | None,
+        shards: Shards | None = None,
     ) -> None:
         progress = progress or Silent()
-        index = Index(run)
-        progress.say(f"loading the model of {run}")
-        self.tracer = Tracer(index, device)
+        index = run if isinstance(run, Index) else Index(run)
+        progress.say(f"loading the model of {index.folder.name}")
+        self.tracer = Tracer(index, device, shards=shards)
         self.methods = {m.name: m for m in METHODS.values() if m.fits(index.spec) and m.projected}
         # output functions that the methods differentiate
         self.outputs = list(dict.fromkeys(method.output for method in self.methods.values()))
@@ -81,7 +91,10 @@ class LiveTracer:
         subspace = self.mixes[output].subspace if output in self.mixes else None
         if subspace is not None and 4 * len(subspace.strengths) * len(index) > TASK_BYTES:
             subspace = None
-        return PassageTerms.of_all(scanned(index, progress, "reading the index"), subspace)
+        return all_terms(self._each("reading the index", progress), subspace)
+
+    def _each(self, stage: str, progress: Progress) -> Each:
+        return partial(self.tracer.shards.each, stage=stage, progress=progress)
 
     def check(self, ranking: Ranking) -> None:
         """Raise InputError for a ranking that this run cannot give, before any work is done."""
@@ -99,7 +112,7 @@ class LiveTracer:
     def trace(self, query: Query, progress: Progress) -> Traced:
         """A query's gradients, its target's probability, and its products with all passages."""
         require_both_sides(query)
-        tracer, index = self.tracer, self.tracer.index
+        tracer, whitening = self.tracer, self.tracer.index.whitening
         with progress.stage("running the model", len(self.outputs) + 1, "passes") as advance:
             encoded = tracer.model.encoder.query(query, tracer.spec.max_length)
             (probability,) = target_probabilities(tracer.model, [encoded], tracer.spec.batch_tokens)
@@ -108,12 +121,10 @@ class LiveTracer:
             for output in self.outputs:
                 mix = self.mixes.get(output)
                 features = tracer.features([query], output)
-                terms[output] = QueryTerms(features, index.whitening, mix.subspace if mix else None)
+                terms[output] = QueryTerms(features, whitening, mix.subspace if mix else None)
                 advance(1)
-        remembered = {
-            output: Remembered.of(scanned(index, progress, "searching"), found)
-            for output, found in terms.items()
-        }
+        each = self._each("searching", progress)
+        remembered = {output: Remembered.of(each, found) for output, found in terms.items()}
         return Traced(query, remembered, probability)
 
     def rank(self, traced: Traced, ranking: Ranking, progress: Progress) -> Attribution:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
 from typing import Unpack
@@ -14,10 +14,11 @@ from torch import Tensor
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
 from proponent.attribute.certified import certified_attribution
 from proponent.attribute.exact import exact_scores, unprojected_extractor
+from proponent.attribute.held import nearest_shards
 from proponent.attribute.method import Method
 from proponent.attribute.questions import QueriesLike, check_ranking, checked_mix, checked_questions
 from proponent.attribute.refine import More, check_more, refined, retrieved
-from proponent.attribute.sharded import RaySearch, searching_on_ray
+from proponent.attribute.sharded import Shards, Streamed, searching_on_ray
 from proponent.attribute.significance import chances, number_or_none
 from proponent.build.opening import require_same_model
 from proponent.corpus.example import Query
@@ -30,8 +31,8 @@ from proponent.gradients.projection import unpack_projections
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.mix import WHITE_MIX, TaskMix, TaskSubspace, automatic_mix, task_eigenvalues
 from proponent.index.run import Index, RunName
-from proponent.index.scores import QueryScan, QueryTerms, best
-from proponent.index.search import Found, Shard, search
+from proponent.index.scores import QueryScan, QueryTerms
+from proponent.index.search import Found, best
 from proponent.progress import Progress, Silent
 
 # Queries that share one scan: their vectors take 0.25 MB each at d = 65,536.
@@ -45,7 +46,7 @@ class Tracer:
     """A finished run with its model loaded, ready for any number of traces.
 
     trust_remote_code: run Python code that comes with the model; a run that was made so does not imply it.
-    elsewhere: what searches the run's shards, None for this process.
+    shards: of the run; None for those on the model's card, or else in their files; see ``nearest_shards``.
     Raises InputError when the model or tokenizer is not the one that the run was made with.
     """
 
@@ -54,10 +55,10 @@ class Tracer:
         index: Index | RunName,
         device: str | None = None,
         trust_remote_code: bool = False,
-        elsewhere: RaySearch | None = None,
+        shards: Shards | None = None,
     ) -> None:
         self.index = index if isinstance(index, Index) else Index(index)
-        self.spec, self._elsewhere = FeatureSpec.from_dict(self.index.spec), elsewhere
+        self.spec = FeatureSpec.from_dict(self.index.spec)
         self.model = load_model(self.spec.model, device, trust_remote_code)
         require_same_model(self.index.folder.name, self.index.manifest, self.model)
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
@@ -66,12 +67,14 @@ class Tracer:
         self.extract = FeatureExtractor(
             self.model, self.plan, unpack_projections(self.index.sides), self.spec.batch_tokens
         )
+        self.shards = shards or nearest_shards(self.index, self.model.device)
         self._known: dict[tuple[str, str, str], Tensor] = {}  # by output function, prompt and target
 
     def redamped(self, damping: float | str) -> Tracer:
         """The same run and model with another damping of R_train; see ``Index``."""
         other = copy.copy(self)
-        other.index, other._elsewhere = Index(self.index.folder.name, damping), None
+        other.index = Index(self.index.folder.name, damping)
+        other.shards = Streamed(other.index)
         return other
 
     def features(self, queries: Sequence[Query], output: str = "loss") -> Tensor:
@@ -190,11 +193,7 @@ class Tracer:
         """
         check_ranking(self.index, method, k)
         scan = self.scan(features, method, task_mix)
-        progress = progress or Silent()
-        if self._elsewhere is not None:
-            found = self._elsewhere.search(scan, k, progress)
-        else:
-            found = search(scanned(self.index, progress, "searching"), scan, k)
+        found = self.shards.search(scan, k, progress or Silent())
         return self.attribution(queries, found, method, task_mix)
 
     def scan(self, features: Tensor, method: Method, task_mix: TaskMix | None = None) -> QueryScan:
@@ -256,14 +255,6 @@ def trace(
         raise InputError(f"method '{method.name}' reads the passages, not the index; leave out --ray")
     if more.get("certified") is not None:
         raise InputError("a certified trace reads the full run here; leave out --ray, or --certified")
-    with searching_on_ray(opened, ray) as elsewhere:
-        tracer = Tracer(opened, device, trust_remote_code, elsewhere)
+    with searching_on_ray(opened, ray) as shards:
+        tracer = Tracer(opened, device, trust_remote_code, shards)
         return tracer.trace(queries, method, k, task, mix, progress, **more)
-
-
-def scanned(index: Index, progress: Progress, stage: str) -> Iterator[Shard]:
-    """The shards of an index as a stage of work; each is counted once it has been used."""
-    with progress.stage(stage, len(index), "rows") as advance:
-        for shard in index.shards():
-            yield shard
-            advance(len(shard))

@@ -19,6 +19,7 @@ from proponent.build.tasks import Build
 from proponent.build.worker import Job, Setup, Worker
 from proponent.crew import Lost
 from proponent.errors import InputError
+from proponent.gradients.placement import refuse_spread
 from proponent.progress import Progress
 
 GRACE = 10.0  # seconds that a process has to end
@@ -33,6 +34,7 @@ class Processes:
     def __init__(self, count: int, device: str | None = None) -> None:
         if count < 1:
             raise InputError(f"{count} workers; give at least 1")
+        refuse_spread(device, "each process")
         self._count, self._device = count, device
 
     here = False

@@ -14,6 +14,7 @@ from proponent.build.tasks import Build
 from proponent.build.worker import Job, Setup, Worker
 from proponent.crew import LOCAL, Actors, connected, has_gpus, require_ray
 from proponent.errors import InputError
+from proponent.gradients.placement import refuse_spread
 from proponent.progress import Progress
 
 
@@ -27,6 +28,7 @@ class OnRay:
     def __init__(self, address: str, count: int = 1, device: str | None = None) -> None:
         if count < 1:
             raise InputError(f"{count} workers; give at least 1")
+        refuse_spread(device, "each worker on Ray")
         self._address, self._count, self._device = address, count, device
 
     here = False

@@ -85,7 +85,7 @@ def _without_verb(
 
 
 Run = Annotated[str, typer.Argument(help="Folder or URL of a run, made by 'proponent index'.", metavar="RUN")]
-Device = Annotated[str | None, option("cpu, cuda, cuda:1 or mps; by itself the best.", metavar="NAME")]
+Device = Annotated[str | None, option("cpu, cuda:1, mps; auto or A,B: spread over several.", metavar="NAME")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Seed = Annotated[int, number("Seed of everything that is random.", least=0, most=2**32 - 1)]
 Limit = Annotated[int | None, number("Only the first so many.")]

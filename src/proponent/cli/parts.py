@@ -56,8 +56,11 @@ def build(
 ) -> pp.Index | None:
     """The finished index; None where only a part of its features was made, which is then said."""
     from proponent.build.array import build_part, finish_index
+    from proponent.scale.room import require_room
 
     progress = OnStderr()
+    if not how.finish and how.ray is None:  # on Ray the memory is that of other machines
+        require_room(spec, device, trust, how.workers or 1)
     if part := how.part:
         made = build_part(corpus, spec, run, part, device, progress, trust)
         show(f"{run}: part {how.task} is done, {made:,} shards made; when all parts are: --finish")

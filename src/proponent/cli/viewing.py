@@ -33,6 +33,7 @@ def view(
         bool, typer.Option("--allow-url", help="Let the page load result files by their address.")
     ] = False,
     device: options.Device = None,
+    ray: options.Ray = None,
 ) -> None:
     """Show result files, or a run to trace in, in a browser."""
     from proponent.index.folder import is_run
@@ -46,6 +47,8 @@ def view(
         raise InputError(f"{runs[1]}: a second folder; give result files and at most one run")
     if task is not None and not runs:
         raise InputError("--task is for live tracing; name a run folder as well")
+    if ray is not None and not runs:
+        raise InputError("--ray is for live tracing; name a run folder as well")
     if export is not None:
         if allow_url:
             raise InputError("--allow-url: an exported page loads nothing; leave it out")
@@ -54,7 +57,7 @@ def view(
     from proponent.viewer.server import Serving, serve
 
     run = runs[0] if runs else None
-    serving = Serving(tuple(files), run, task, device, host, port, time_limit, browser, allow_url)
+    serving = Serving(tuple(files), run, task, device, ray, host, port, time_limit, browser, allow_url)
     serve(serving, OnStderr())
 
 

@@ -21,7 +21,7 @@ from proponent.evaluate.aliases import outside, spans
 from proponent.evaluate.sentences import sentences
 from proponent.gradients.identity import fingerprint
 from proponent.gradients.loading import quiet
-from proponent.gradients.model import pick_device
+from proponent.gradients.placement import pick_device
 
 GOLD = 0.5  # a score above it is gold
 BATCH = 16

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.outputs import OUTPUT_FUNCTIONS, OutputFunction
+from proponent.gradients.placement import sent
 
 # Logits at once: 8 MB; more where that is fewer than 128 rows, whose product waits for the matrix; but less
 # than 32 MB, up to which the C library keeps a buffer for the next slice.
@@ -39,6 +40,11 @@ class Batch:
         place = torch.arange(longest)
         return cls(tokens, (place >= torch.tensor(starts)[:, None]) & (place < lengths))
 
+    def scored(self) -> tuple[Tensor, Tensor]:
+        """Row [m] and place [m] of each position that predicts a scored token; a card never has to count."""
+        row, place = self.predicted[:, 1:].nonzero(as_tuple=True)
+        return row, place
+
 
 def backpropagate(model: LanguageModel, batch: Batch, output: str = "loss") -> None:
     """A forward and a backward pass of the output function, summed over all scored tokens of the batch.
@@ -59,11 +65,10 @@ def predicting(model: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor]:
     The last column predicts nothing, so t - 1 positions are computed, or all t where the position factors
     depend on the length of the input.
     """
-    tokens = batch.tokens.to(model.device)
-    scored = batch.predicted.to(model.device)[:, 1:]
-    width = tokens.shape[1] - 1
+    tokens, width = sent(batch.tokens, model.device), batch.tokens.shape[1] - 1
+    row, place = (sent(index, model.device) for index in batch.scored())
     given = tokens if model.position_break is not None else tokens[:, :width]
-    return model.hidden(given)[:, :width][scored], tokens[:, 1:][scored]
+    return model.hidden(given)[row, place], tokens[row, place + 1]
 
 
 def slice_rows(vocabulary: int) -> int:

@@ -18,7 +18,7 @@ from proponent.products import product
 
 
 class _Sides(NamedTuple):
-    """A folded projection of one matrix as weights, in the model's precision and on its device.
+    """A folded projection of one matrix as weights, in the model's precision and on the matrix's device.
 
     block: index b.  inside: P_in D_c [p, i].  outside: P_out D_r [p, o] of each module.
     """
@@ -66,26 +66,41 @@ class _BatchFeatures(ProjectedFactors):
 
     def __init__(self, extractor: FeatureExtractor, rows: int) -> None:
         super().__init__(extractor)
-        plan, device = extractor.plan, extractor.sweep.model.device
-        # a tensor a block: batched products are slow where their target is strided
-        self._blocks = [torch.zeros(rows, plan.side, plan.side, device=device) for _ in plan.blocks]
+        self._device, shape = extractor.sweep.model.device, (rows, extractor.plan.side, extractor.plan.side)
+        # a tensor a block: batched products are slow where their target is strided; and one a device, since
+        # a block's layers may lie on two
+        self._sums = [
+            {place: torch.zeros(shape, device=place) for place in each} for each in extractor.places
+        ]
 
     @property
     def features(self) -> Tensor:
-        """Features [n, d] of the batch after its backward pass."""
-        return torch.stack(self._blocks, 1).flatten(1)
+        """Features [n, d] of the batch after its backward pass, on the model's device."""
+        parts = ((part.to(self._device) for part in sums.values()) for sums in self._sums)
+        return torch.stack([reduce(torch.add, each) for each in parts], 1).flatten(1)
 
     def add(self, matrix: Matrix, x: Tensor, d: Tensor) -> None:
-        """Sum over tokens."""
-        self._blocks[self._sides[matrix.name].block].baddbmm_(d.transpose(1, 2), x)
+        """Sum over tokens, where they are."""
+        self._sums[self._sides[matrix.name].block][x.device].baddbmm_(d.transpose(1, 2), x)
 
 
 class FeatureSink:
-    """A sink that fills ``features`` [n, d], float32 on the CPU, rows without a finite gradient included."""
+    """A sink of the features of so many rows, those without a finite gradient included.
+
+    A card's features come over while it goes on with the next batch.
+    """
 
     def __init__(self, extractor: FeatureExtractor, rows: int) -> None:
-        self._extractor = extractor
-        self.features = torch.empty(rows, extractor.plan.dim)
+        self._extractor, self._device = extractor, extractor.sweep.model.device
+        self._on_card = self._device.type == "cuda"
+        self._features = torch.empty(rows, extractor.plan.dim, pin_memory=self._on_card)
+
+    @property
+    def features(self) -> Tensor:
+        """Features [n, d] float32 on the CPU, once all that was taken is there."""
+        if self._on_card:
+            torch.cuda.synchronize(self._device)
+        return self._features
 
     def open(self, rows: int) -> _BatchFeatures:
         """A capture for a batch of so many rows."""
@@ -93,7 +108,8 @@ class FeatureSink:
 
     def take(self, members: Sequence[int], captured: _BatchFeatures) -> None:
         """Put a batch's features where its rows belong."""
-        self.features[list(members)] = captured.features.cpu()
+        for n, row in zip(members, captured.features, strict=True):
+            self._features[n].copy_(row, non_blocking=True)
 
 
 class FeatureExtractor:
@@ -108,10 +124,13 @@ class FeatureExtractor:
     ) -> None:
         self.plan, self.sweep = plan, Sweep(model, plan.matrices, batch_tokens)
         self.sides: dict[str, _Sides] = {}
+        self.places: list[list[torch.device]] = []  # of each block's matrices
         for b, block in enumerate(plan.blocks):
+            at = {matrix.name: model.device_of(matrix.name) for matrix in block.matrices}
+            self.places.append(list(dict.fromkeys(at.values())))
             for matrix in block.matrices:
                 factors = (folded[matrix.name].in_side, *folded[matrix.name].out_side.split(matrix.outputs))
-                inside, *outside = (f.T.contiguous().to(model.device, model.dtype) for f in factors)
+                inside, *outside = (f.T.contiguous().to(at[matrix.name], model.dtype) for f in factors)
                 self.sides[matrix.name] = _Sides(b, inside, outside)
 
     def __call__(self, rows: Sequence[Sequence[int]], starts: Sequence[int], output: str) -> Tensor:

@@ -6,6 +6,7 @@ without loss, so that features are the same to the bit.  All other weights are h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from proponent.memory import available
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # names of files with weights
 FLOAT, HALF = 4, 2  # bytes of a number
+CPU = (torch.device("cpu"),)
 NARROW = (torch.bfloat16, torch.float16)
 # Weights are held as they are stored where float32 would take more than this share of the free memory, and
 # are refused above the other: a batch has to fit as well.
@@ -65,23 +67,21 @@ def stored_dtype(config: PreTrainedConfig) -> torch.dtype:
 
 
 def choose_dtype(
-    name: str, config: PreTrainedConfig, where: torch.device, trust_remote_code: bool
+    name: str, config: PreTrainedConfig, where: Sequence[torch.device], trust_remote_code: bool
 ) -> torch.dtype:
-    """The precision in which the weights of a model's linear layers are to be held on a device.
+    """The precision in which the weights of a model's linear layers are to be held on devices.
 
-    They pass the processor's memory on their way to another device.  Raises InputError where they do not fit.
+    They pass the processor's memory on their way to other devices.  Raises InputError where they do not fit.
     """
-    stored = stored_dtype(config)
-    rooms = {device: available(device) for device in (where, torch.device("cpu"))}
-    free = min((room for room in rooms.values() if room is not None), default=None)
-    if free is None or 0 < _weight_bytes(name) * FLOAT <= AMPLE * free * stored.itemsize:
+    stored, rooms = stored_dtype(config), free_memory(where)
+    scarce = min(rooms, key=lambda place: rooms[place], default="")
+    if not rooms or 0 < _weight_bytes(name) * FLOAT <= AMPLE * rooms[scarce] * stored.itemsize:
         return torch.float32  # no need to count
-    sizes = weight_sizes(config, trust_remote_code)
+    sizes, free = weight_sizes(config, trust_remote_code), rooms[scarce]
     if found := sizes.held(stored, free):
         return found
-    scarce = next(device for device, room in rooms.items() if room == free)
     needed = f"{sizes.whole / 1e9:,.1f} GB in float32"
-    remedy = "take a device with more memory, or a smaller model"
+    remedy = "take a device with more memory, several (--device auto), or a smaller model"
     if stored in NARROW:
         needed = f"{sizes.halved / 1e9:,.1f} GB with its linear layers in {_word(stored)}, as they are stored"
     elif sizes.halved <= MOST * free:
@@ -90,6 +90,13 @@ def choose_dtype(
         f"model '{name}' does not fit: its {sizes.parameters:,} parameters take {needed}, and {scarce} has "
         f"{free / 1e9:,.1f} GB free, of which {MOST:.0%} may be weights; {remedy}"
     )
+
+
+def free_memory(where: Sequence[torch.device]) -> dict[str, int]:
+    """Bytes free on devices together and, which weights pass, on the processor; without what is not known."""
+    rooms = {", ".join(map(str, devices)): [available(d) for d in devices] for devices in (where, CPU)}
+    known = {place: [room for room in each if room is not None] for place, each in rooms.items()}
+    return {place: sum(each) for place, each in known.items() if len(each) == len(rooms[place])}
 
 
 def weight_sizes(config: PreTrainedConfig, trust_remote_code: bool = False) -> WeightSizes:

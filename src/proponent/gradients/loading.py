@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ COMPUTED = re.compile(
 
 
 def load_weights(
-    name: str, trust_remote_code: bool, where: torch.device | None = None
+    name: str, trust_remote_code: bool, where: Sequence[torch.device] = ()
 ) -> tuple[Any, dict[str, Any]]:
     """The causal model on the CPU, in eval mode and frozen, and the content of its config.json.
 
-    In float32; but where it goes to a device of little memory, its linear layers may be as they are stored.
+    In float32; but where it goes to devices of little memory, its linear layers may be as they are stored.
     Raises InputError unless it fits there, every stored tensor is used, every parameter is stored, and the
     class that was saved is the one that computes here.
     """
@@ -42,7 +42,7 @@ def load_weights(
         _refuse_quantised(name, settings)
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
         dtype = torch.float32
-        if where is not None:
+        if where:
             dtype = choose_dtype(name, config, where, trust_remote_code)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from proponent.corpus.encoding import TextEncoder
-from proponent.errors import InputError, first_line
+from proponent.errors import InputError
 from proponent.gradients.identity import fingerprint
 from proponent.gradients.linear import multiply_fast, product_dtype
 from proponent.gradients.loading import load_tokenizer, load_weights, require_model
+from proponent.gradients.placement import pick_devices, place
 from proponent.gradients.probing import probe
 
 LIMITS = ("max_position_embeddings", "max_seq_len", "max_target_positions")  # names of one setting
@@ -46,13 +47,19 @@ class _Replay(nn.Module):
 
 @dataclass(frozen=True)
 class CausalModel:
-    """A frozen causal language model on a device: token ids to hidden states, and these to logits.
+    """A frozen causal language model: token ids to hidden states, and these to logits.
 
-    causal: the whole Hugging Face model in eval mode.
+    causal: the whole Hugging Face model in eval mode.  device: of the token ids, hidden states and logits;
+    layers may lie on others, see ``place``.
     """
 
     causal: Any
     device: torch.device
+
+    def device_of(self, path: str) -> torch.device:
+        """Where the weight of a linear module is, by its path, and so what it is given and gives."""
+        weight: Tensor = self.causal.get_submodule(path).weight
+        return weight.device
 
     @property
     def vocabulary(self) -> int:
@@ -113,18 +120,20 @@ def load_model(name: str, device: str | None = None, trust_remote_code: bool = F
     """Load a causal language model from a folder or a hub id, frozen and ready to give gradients.
 
     In float32; a large one whose linear layers are stored in 16 bits keeps these so, see ``holding``.
-    device: a torch device name; None picks CUDA, then MPS, then CPU.
+    device: a torch device name; several with commas between, or ``auto`` for all cards, whose memory its
+        layers share; None picks CUDA, then MPS, then CPU.
     trust_remote_code: run Python code that comes with the model; without it, such a model is refused.
     Raises InputError when it does not fit, when the folder is missing, lacks weights or holds others than the
     model uses, or when the model is not causal or its head reads more than the last hidden state.
     """
     require_model(name)
-    where = pick_device(device)
-    causal, settings = load_weights(name, trust_remote_code, where)
+    devices = pick_devices(device)
+    causal, settings = load_weights(name, trust_remote_code, devices)
     known = _known_tokens(name, causal)
     encoder = TextEncoder(load_tokenizer(name, trust_remote_code), known)
     identity = fingerprint(causal, settings)
-    model = LanguageModel(causal.to(where), where, encoder, None, identity=identity)
+    place(causal, devices)
+    model = LanguageModel(causal, devices[0], encoder, None, identity=identity)
     model.multiply_in("float32")
     text = causal.config.get_text_config(decoder=True)  # of the text model where there are several
     # "dynamic" positions, which follow the longest row seen so far, never change up to the stated limit
@@ -140,19 +149,6 @@ def _known_tokens(name: str, causal: Any) -> int:
     if not all(isinstance(getattr(table, "weight", None), Tensor) for table in tables):
         raise InputError(f"model '{name}' has no embedding and unembedding of tokens; it is not supported")
     return min(int(table.weight.shape[0]) for table in tables)
-
-
-def pick_device(device: str | None) -> torch.device:
-    """The named device, or the best one there is; InputError when the named one is not there."""
-    if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device '{device}' cannot be used here: {first_line(error)}") from error
-    return torch.device(device)
 
 
 def _breaks(rope: Any) -> Iterator[int]:

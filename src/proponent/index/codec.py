@@ -23,6 +23,7 @@ CODEC, SIGNS = "float16", "signs"
 CODE_BYTES = 2  # of a coordinate in float16
 ENCODED = 64  # rows that are encoded or decoded at a time
 DECODED = 128  # rows that are decoded at a time for a product, few enough to stay in the caches
+SLICE = 2**23  # codes that a device decodes at a time for a product
 FEW = 16  # up to so many vectors are multiplied with the codes as they are stored
 
 
@@ -58,11 +59,11 @@ class Rows:
 
     def part(self, start: int, stop: int) -> Rows:
         """Rows start..stop."""
-        return Rows(self.codes[start:stop], self.scale[start:stop], self.norms[start:stop])
+        return type(self)(self.codes[start:stop], self.scale[start:stop], self.norms[start:stop])
 
     def only(self, rows: Tensor) -> Rows:
         """Some rows [m]."""
-        return Rows(self.codes[rows], self.scale[rows], self.norms[rows])
+        return type(self)(self.codes[rows], self.scale[rows], self.norms[rows])
 
     def at(self, rows: Tensor) -> Tensor:
         """Some rows [m, d] decoded; rows: a mask [n] or positions [m]."""
@@ -83,6 +84,27 @@ class Rows:
     def column_products(self, vectors: Tensor, start: int, stop: int) -> Tensor:
         """Products [v, n] of vectors [v, stop − start] with those columns of all rows."""
         return product(vectors, self.codes[:, start:stop].to(torch.float32)).mul_(self.scale)
+
+
+class HeldRows(Rows):
+    """The same with the codes on a device, which multiplies them; what it gives is on the processor.
+
+    By slices that are taken to float32, small enough for the caches of a card.
+    """
+
+    def at(self, rows: Tensor) -> Tensor:
+        """Some rows [m, d] decoded; rows: a mask [n] or positions [m]."""
+        return self.codes[rows.to(self.codes.device)].cpu().float() * self.scale[rows, None]
+
+    def columns(self, start: int, stop: int) -> Tensor:
+        """Columns start..stop of all rows, decoded, [n, stop − start] float32."""
+        return self.codes[:, start:stop].cpu().float().mul_(self.scale[:, None])
+
+    def column_products(self, vectors: Tensor, start: int, stop: int) -> Tensor:
+        """Products [v, n] of vectors [v, stop − start] with those columns of all rows."""
+        sent = vectors.to(self.codes.device)
+        parts = self.codes[:, start:stop].split(max(1, SLICE // (stop - start)))
+        return torch.cat([sent @ part.float().T for part in parts], 1).cpu().mul_(self.scale)
 
 
 def stored_rows(tensors: Mapping[str, Tensor]) -> Rows | SignRows:
@@ -116,6 +138,8 @@ class RowProducts:
         """``vectors · rowsᵀ`` [q, n] float32; of signs, as they estimate it."""
         if isinstance(rows, SignRows):
             return self._sign_products.of(rows)
+        if isinstance(rows, HeldRows):
+            return rows.column_products(self._vectors, 0, rows.dim)
         codes = rows.codes
         few = _code_products is not None and 0 < len(self._vectors) <= FEW
         if few and codes.dtype == torch.float16 and codes.is_contiguous():

@@ -59,7 +59,7 @@ class Index:
     """
 
     def __init__(self, path: RunName, damping: float | str | None = None) -> None:
-        self.folder, self._damping = RunFolder(path), damping
+        self.folder, self.damping = RunFolder(path), damping
         if damping is not None:
             check_damping(damping)
         if not self.folder.manifest.is_file():
@@ -117,11 +117,11 @@ class Index:
     @cached_property
     def _redamped(self) -> list[BlockWhitening]:
         """The whitening of all blocks with the given damping; empty where that is the run's."""
-        if self._damping is None:
+        if self.damping is None:
             return []
         stored = map(BlockWhitening.unpack, self._blocks(self.folder.whitening))
         blocks = zip(self.hessian(), stored, strict=True)
-        return [BlockWhitening.of(block, self._damping, old.eigenvalues) for block, old in blocks]
+        return [BlockWhitening.of(block, self.damping, old.eigenvalues) for block, old in blocks]
 
     @cached_property
     def _rewhitening(self) -> Rewhitening | None:

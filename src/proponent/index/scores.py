@@ -4,12 +4,12 @@
 
 The task mix R' has the eigenvalue 1 − λ + λσ along each direction u of the task's subspace and 1 − λ beyond
 them, so all that it needs of a passage is ``Uᵀψ`` and ``‖ψ − UUᵀψ‖``.  ``combine`` is this algebra: a scan
-does it a shard at a time, and ``Remembered`` keeps a query's products, to rank again without a scan.
+does it a shard at a time, and ``remembered.py`` with a query's products that are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from proponent.index.codec import RowProducts
 from proponent.index.mix import TaskMix, TaskSubspace, whiten_precisely
 from proponent.index.norms import row_norms
-from proponent.index.search import Found, Shard, keep_best, over_shards
+from proponent.index.search import Shard
 from proponent.index.signs import SignRows
 from proponent.index.whitening import Whitening
 from proponent.products import product
@@ -180,13 +180,6 @@ class PassageTerms:
         along = subspace.along(shard.rows)
         return cls(shard.feature_norms, shard.rows.norms, along, subspace.beyond(shard.rows, along))
 
-    @classmethod
-    def of_all(cls, shards: Iterable[Shard], subspace: TaskSubspace | None) -> PassageTerms:
-        """The terms of all passages, by one scan of an index."""
-        parts = [cls.of(part, subspace) for shard in shards for part in shard.parts(TOGETHER)]
-        columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return cls(*(torch.cat(column, -1) for column in columns))
-
 
 def combine(
     inner: InnerProduct, queries: QueryTerms, passages: PassageTerms, raw: Callable[[str], Tensor]
@@ -262,31 +255,3 @@ class QueryScan:
     def _scores(self, shard: Shard) -> Tensor:
         passages = PassageTerms.of(shard, self._inner.subspace)
         return combine(self._inner, self._queries, passages, lambda _: self._products.of(shard.rows))
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """One query with its products with all passages: ranked again under another λ or Hessian without a scan.
-
-    products: [1, n] of each of the query's vectors.
-    """
-
-    query: QueryTerms
-    products: Mapping[str, Tensor]
-
-    @classmethod
-    def of(cls, shards: Iterable[Shard], query: QueryTerms) -> Remembered:
-        """One scan of an index for a query, q = 1."""
-        names = ["none", "train"] + (["beyond"] if query.subspace is not None else [])
-        vectors = RowProducts(torch.cat([query.vectors(name) for name in names]))
-        raw = torch.cat([found for _, found in over_shards(lambda shard: vectors.of(shard.rows), shards)], 1)
-        return cls(query, dict(zip(names, raw.split(1), strict=True)))
-
-    def scores(self, inner: InnerProduct, passages: PassageTerms) -> Tensor:
-        """Scores [1, n] of all passages."""
-        return combine(inner, self.query, passages, self.products.__getitem__)
-
-
-def best(scores: Tensor, k: int) -> Found:
-    """The k highest and the k lowest of scores [q, n], as ``search`` finds them."""
-    return keep_best([(scores, torch.arange(scores.shape[1]))], len(scores), k)

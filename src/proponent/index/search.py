@@ -123,6 +123,11 @@ def over_shards(function: Callable[[Shard], T], shards: Iterable[Shard]) -> Iter
             yield from zip(lot, values.result(), strict=True)
 
 
+def values(shards: Iterable[Shard], function: Callable[[Shard], T]) -> list[T]:
+    """The function's value for every shard that has rows, in their order."""
+    return [value for _, value in over_shards(function, shards)]
+
+
 def _values(function: Callable[[Shard], T], shards: list[Shard]) -> list[T]:
     return list(map(function, shards))
 
@@ -148,6 +153,11 @@ def keep_best(scored: Iterable[tuple[Tensor, ...]], queries: int, k: int) -> Fou
         bottom.add(-scores, positions)
         background.add(scores, positions)
     return Found(top.scores, top.positions, -bottom.scores, bottom.positions, background)
+
+
+def best(scores: Tensor, k: int) -> Found:
+    """The k highest and the k lowest of scores [q, n], as ``search`` finds them."""
+    return keep_best([(scores, torch.arange(scores.shape[1]))], len(scores), k)
 
 
 def merged(parts: Sequence[Found], k: int) -> Found:

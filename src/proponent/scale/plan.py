@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 
 from proponent.build.compact import check_size
 from proponent.build.plan import MAX_LENGTH
@@ -235,11 +236,9 @@ def plan(
     if tokens < 1:
         raise InputError(f"{tokens} tokens are no corpus; give at least 1")
     config = load_config(spec.model, trust_remote_code)
-    text = config.get_text_config(decoder=True)
-    most = next(filter(None, (getattr(text, name, None) for name in LIMITS)), MAX_LENGTH)
-    corpus = (tokens, length or spec.max_length or min(MAX_LENGTH, most), workers)
+    corpus = (tokens, length or passage_length(spec, config), workers)
     if card := ACCELERATORS.get((device or "").upper()):
-        job = _job(shapes_of_config(config, spec.dim, spec.layer_groups), spec, *corpus)
+        job = job_of(shapes_of_config(config, spec.dim, spec.layer_groups), spec, *corpus)
         speeds = speeds_of(card, job, spec, assumed)
         return Plan(spec, job, timed(job, speeds), assumed, card.name, card, price, speeds.disk)
     if not has_weights(spec.model):
@@ -248,14 +247,21 @@ def plan(
             f"model.safetensors, or as the device an accelerator: {', '.join(ACCELERATORS)}"
         )
     model = load_model(spec.model, device, trust_remote_code)
-    job = _job(shapes(model, spec.dim, spec.layer_groups), spec, *corpus)
+    job = job_of(shapes(model, spec.dim, spec.layer_groups), spec, *corpus)
     layers = plan_layers(model, spec.dim, spec.layer_groups)
     speeds = measured_speeds(model, layers, job, spec, assumed.network, progress or Silent())
     return Plan(spec, job, timed(job, speeds), assumed, model.device.type, None, price, speeds.disk)
 
 
-def _job(
-    shaped: tuple[ModelShape, FeatureShape], spec: FeatureSpec, tokens: int, length: int, workers: int
+def passage_length(spec: FeatureSpec, config: PreTrainedConfig) -> int:
+    """Tokens of a spec's longest passages, as far as a model's configuration says."""
+    text = config.get_text_config(decoder=True)
+    most = next(filter(None, (getattr(text, name, None) for name in LIMITS)), MAX_LENGTH)
+    return spec.max_length or min(MAX_LENGTH, most)
+
+
+def job_of(
+    shaped: tuple[ModelShape, FeatureShape], spec: FeatureSpec, tokens: int, length: int, workers: int = 1
 ) -> Job:
     """The job of a spec."""
     sampled, kronecker = spec.second_moment in ("sample", "kronecker"), spec.second_moment == "kronecker"

@@ -7,10 +7,11 @@ from typing import Any
 
 from proponent.attribute.continuations import Continuation, Continuer
 from proponent.attribute.live import LiveTracer, Ranking, Traced
+from proponent.attribute.sharded import Shards
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
-from proponent.index.run import RunName
+from proponent.index.run import Index, RunName
 from proponent.progress import Progress
 from proponent.remote import is_url
 
@@ -23,11 +24,17 @@ class LiveRun:
     """A run with its model, loaded once, with the arguments of ``LiveTracer``."""
 
     def __init__(
-        self, run: RunName, task: Queries | None, device: str | None = None, progress: Progress | None = None
+        self,
+        run: Index | RunName,
+        task: Queries | None,
+        device: str | None = None,
+        progress: Progress | None = None,
+        shards: Shards | None = None,
     ) -> None:
-        self._live = LiveTracer(run, task, device, progress)
-        self.name = _short(Path(run) if is_url(run) else Path(run).resolve())
+        self._live = LiveTracer(run, task, device, progress, shards)
         self.tracer = self._live.tracer
+        folder = self.tracer.index.folder
+        self.name = _short(Path(folder.name) if is_url(folder.name) else folder.path.resolve())
         self._continuer = Continuer(self.tracer.model)
         self._known = {(q.prompt.strip(), q.target.strip()): q for q in task or ()}
         self._most = min(MOST_PASSAGES, len(self.tracer.index))

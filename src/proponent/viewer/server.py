@@ -6,19 +6,26 @@ import os
 import socket
 import sys
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Timer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
+from proponent.index.run import Index
 from proponent.progress import Progress
+
+if TYPE_CHECKING:
+    from proponent.viewer.live import LiveRun
 
 
 @dataclass(frozen=True)
 class Serving:
     """What a server shows and where: result files, and a run for live tracing with the queries of its task.
 
+    ray: address of a cluster whose workers hold the run's shards, or ``local``; None to read them here.
     port: 0 takes any that is free.  seconds: that a request may take.  browser: whether to open one.
     remote: whether the page may load files by their address.
     """
@@ -27,6 +34,7 @@ class Serving:
     run: str | None = None
     task: str | None = None
     device: str | None = None
+    ray: str | None = None
     host: str = "127.0.0.1"
     port: int = 8321
     seconds: float = 300.0
@@ -46,18 +54,15 @@ def serve(serving: Serving, progress: Progress) -> None:
     except ImportError as error:
         raise InputError("the viewer needs FastAPI; install it: pip install 'proponent[viewer]'") from error
     from proponent.viewer.app import create_app
-    from proponent.viewer.live import LiveRun
     from proponent.viewer.results import open_results
     from proponent.viewer.security import Guard
 
-    files = open_results(serving.files)
-    with bound(serving.host, serving.port) as listening:
-        task = Queries.read(serving.task) if serving.task else None
-        run = LiveRun(serving.run, task, serving.device, progress) if serving.run else None
+    files, stdout = open_results(serving.files), sys.stdout  # which Ray's lines are kept off
+    with bound(serving.host, serving.port) as listening, opened(serving, progress) as run:
         guard = replace(Guard.of(serving.host), remote=serving.remote)
         app = create_app(files, run, guard, serving.seconds)
         address = address_of(serving.host, listening.getsockname()[1], guard.token)
-        print(address, flush=True)
+        print(address, file=stdout, flush=True)
         if guard.token is not None:
             progress.say("whoever has this address can do what you can; the connection is not encrypted")
         progress.say("press Ctrl-C to end")
@@ -66,6 +71,20 @@ def serve(serving: Serving, progress: Progress) -> None:
         quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
         config = uvicorn.Config(app, proxy_headers=False, ws="none", timeout_graceful_shutdown=2, **quiet)
         uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextmanager
+def opened(serving: Serving, progress: Progress) -> Iterator[LiveRun | None]:
+    """The run with its model, if there is one; workers on Ray hold its shards until the block ends."""
+    from proponent.attribute.sharded import searching_on_ray
+    from proponent.viewer.live import LiveRun
+
+    if serving.run is None:
+        yield None
+        return
+    task, index = Queries.read(serving.task) if serving.task else None, Index(serving.run)
+    with searching_on_ray(index, serving.ray) if serving.ray else nullcontext() as shards:
+        yield LiveRun(index, task, serving.device, progress, shards)
 
 
 def bound(host: str, port: int) -> socket.socket:

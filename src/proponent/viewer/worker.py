@@ -18,6 +18,7 @@ from proponent.errors import InputError
 from proponent.progress import Advance, Progress
 
 log = logging.getLogger("proponent.viewer")
+CLOSING = 3.0  # seconds in which cancelled work is to end
 RETRY_SECONDS = 5  # after which a client that found the queue full may ask again
 # Reports its progress and returns the result.
 Job = Callable[[Progress], Any]
@@ -110,7 +111,8 @@ class Worker:
         self._changed = threading.Condition()
         self._current: Work | None = None
         self._closed = False
-        threading.Thread(target=self._work, daemon=True, name="proponent-viewer").start()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="proponent-viewer")
+        self._thread.start()
 
     def submit(self, job: Job, first: bool = False) -> Work:
         """Put a job into the queue, or at its head; raises HTTPException (429) when it is full."""
@@ -141,13 +143,14 @@ class Worker:
             work.run()  # sets its outcome to cancelled
 
     def close(self) -> None:
-        """Cancel everything and let the thread end."""
+        """Cancel everything and let the thread end, which is waited for, but not for long."""
         with self._changed:
             self._closed = True
             self._changed.notify()
             everything = [*self._queue, self._current]
         for work in filter(None, everything):
             self.cancel(work)
+        self._thread.join(CLOSING)  # else it would ask workers of a Ray session that is gone
 
     def _work(self) -> None:
         while True:

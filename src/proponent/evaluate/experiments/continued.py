@@ -13,7 +13,8 @@ from proponent.attribute.probability import target_losses
 from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Query
 from proponent.gradients.loading import load_tokenizer, load_weights
-from proponent.gradients.model import LanguageModel, pick_device
+from proponent.gradients.model import LanguageModel
+from proponent.gradients.placement import pick_device
 from proponent.pretraining.passages import PadRight
 
 EPOCHS, BATCH = 3, 16

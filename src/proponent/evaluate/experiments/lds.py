@@ -34,7 +34,7 @@ from proponent.evaluate.retraining import Training
 from proponent.evaluate.text import points
 from proponent.gradients.reference import EKFAC
 from proponent.index.mix import WHITE_MIX
-from proponent.index.scores import best
+from proponent.index.search import best
 
 GOLD = "gold passages as scores"
 HALVES = 48
