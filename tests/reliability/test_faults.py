@@ -94,8 +94,8 @@ def test_a_disk_that_fills_up_as_a_run_is_compacted(disk: Path, model: Path, tmp
             refused += [name for name in contents(disk / "run") if name.endswith(".part")]
     assert len(refused) > 2
     assert all("no space left on the disk; free some and start again" in line for line in refused)
-    compact(tmp_path / "full", tmp_path / "run", 64)
-    assert contents(disk / "run") == contents(tmp_path / "run")
+    compact(tmp_path / "full", tmp_path / "other" / "run", 64)  # as far from the full run
+    assert contents(disk / "run") == contents(tmp_path / "other" / "run")
 
 
 def test_a_run_is_compacted_from_a_disk_that_cannot_be_written_and_not_onto_one(
