@@ -5,6 +5,7 @@
 
 The file of prompts has a prompt and a target a line, with a tab between them.  Each is traced by one client
 first; then all clients trace them in random order.  Clients that are told to come again later (429) do.
+An eleventh part has more clients than the server's queue has room for.
 Prints the numbers of answers, of wrong ones and of those told to wait, the times, and the server's memory.
 """
 
@@ -116,6 +117,7 @@ def main() -> None:
     parser.add_argument("address")
     parser.add_argument("--pid", type=int, required=True, help="of the server")
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--overload", type=int, default=48, help="clients of one more part, at the end")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--prompts", type=Path, required=True)
     given = parser.parse_args()
@@ -123,13 +125,13 @@ def main() -> None:
     asked = [(prompt, target) for prompt, _, target in (line.partition("\t") for line in lines)]
     print("| minute | answers | wrong | told to wait | without a hint | failed | median s | memory MiB |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for part in range(1, 11):
-        found = soak(given.address, asked, given.clients, given.minutes * 6)
+    minutes = [f"{part * given.minutes / 10:g}" for part in range(1, 11)]
+    for minute, clients in [*((minute, given.clients) for minute in minutes), ("overload", given.overload)]:
+        found = soak(given.address, asked, clients, given.minutes * 6)
         counts = (len(found.seconds), found.wrong, found.later, found.unhinted, len(found.failed))
         median = statistics.median(found.seconds) if found.seconds else float("nan")
         cells = " | ".join(map(str, counts))
-        minute = part * given.minutes / 10
-        print(f"| {minute:g} | {cells} | {median:.2f} | {memory(given.pid):.0f} |", flush=True)
+        print(f"| {minute} | {cells} | {median:.2f} | {memory(given.pid):.0f} |", flush=True)
 
 
 if __name__ == "__main__":

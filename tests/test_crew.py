@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +28,40 @@ def test_a_cluster_that_is_not_there_is_named(address: str) -> None:
     told = rf"no Ray cluster at '{address}': .*; start one, or give the word local"
     with pytest.raises(InputError, match=told), connected(address, 1):
         pass
+
+
+SPAWNING = """
+import sys, time
+from multiprocessing import get_context
+from proponent.crew import end_with_parent
+
+def work(pipe):
+    end_with_parent()
+    pipe.send("here")
+    time.sleep(600)
+
+if __name__ == "__main__":
+    ours, theirs = get_context("spawn").Pipe()
+    child = get_context("spawn").Process(target=work, args=(theirs,))
+    child.start()
+    ours.recv()
+    print(child.pid, flush=True)
+    child.join()
+"""
+
+
+def test_a_spawned_process_ends_with_one_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "spawning.py").write_text(SPAWNING)
+    words = [sys.executable, tmp_path / "spawning.py"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(3000):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("it goes on by itself")

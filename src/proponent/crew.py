@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from typing import Any
 
 from proponent.errors import InputError, first_line
@@ -15,6 +17,22 @@ from proponent.errors import InputError, first_line
 LOCAL = "local"  # in place of an address: a cluster of this machine, for as long as it is used
 LOOK = 1.0  # seconds that answers are waited for before the cluster is looked at again
 FAILED_STARTS = 3  # actors in a row that do not come to life
+
+
+def end_with_parent() -> None:
+    """End this process at once when the one that spawned it dies, which may be killed and unable to end it.
+
+    The next command on the same files must find them alone, and nobody would end those that wait for work.
+    A process that was not spawned goes on.
+    """
+    if (parent := parent_process()) is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 @dataclass(frozen=True)

@@ -124,10 +124,18 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
             file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; ValueError for what is none, or is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object; InputError when it is damaged."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{called(path)}: damaged ({error}); build the run again") from error
     if not isinstance(value, dict):

@@ -337,4 +337,5 @@ def test_killed_at_fifty_moments_it_ends_with_the_same_bytes(
     while killed < 50:
         killed += disturbed(way, model_folder, tmp_path / "run", 5, draw)
         assert contents(tmp_path / "run") == whole, f"after {killed} kills"
+        print(f"{way}: {killed} killed at work, the same bytes")
         shutil.rmtree(tmp_path / "run")

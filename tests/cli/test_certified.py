@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from tests.cli.running import Command, Made
+
+from proponent.files import checksum, read_checksummed_json, write_checksummed_json, write_json
 
 
 @pytest.fixture
@@ -50,3 +53,31 @@ def test_what_cannot_be_had_is_one_line(
 
 def test_a_full_run_needs_no_certificate(made: Made, proponent: Command) -> None:
     proponent("trace", made.run, made.facts, "-k", "1", "--certified", "sure").assert_refused("is a full run")
+
+
+def test_a_full_run_that_was_moved_is_said_with_full(
+    made: Made, codes: Path, proponent: Command, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(codes, moved / "codes")
+    shutil.copytree(made.run, moved / "full", ignore=shutil.ignore_patterns("experiments"))
+    manifest = json.loads((moved / "codes" / "run.json").read_text())
+    for name, value in (("run", "/nowhere"), ("beside", "nowhere")):
+        manifest["compacted"][name] = value
+    write_json(moved / "codes" / "run.json", manifest)
+    totals = read_checksummed_json(moved / "codes" / "done.json")
+    totals |= {"run": manifest}
+    totals["checksums"]["run.json"] = checksum(moved / "codes" / "run.json")
+    write_checksummed_json(moved / "codes" / "done.json", totals)
+    asked = ("trace", moved / "codes", made.facts, "-k", "2", "--device", "cpu", "--json")
+    proponent(*asked, "--certified", "sure").assert_refused(
+        "/nowhere: the full run that", "is not there; put it back, or say where it is with --full RUN"
+    )
+    answer = proponent(*asked, "--certified", "sure", "--full", moved / "full")
+    assert answer.code == 0, answer
+    assert all(json.loads(line)["certificate"]["confidence"] == 1 for line in answer.out.splitlines())
+    proponent(*asked, "--full", moved / "full").assert_refused("for a certified trace; add --certified")
+    (moved / "codes" / "index" / "00000.safetensors").unlink()
+    proponent("check", moved / "codes", "--repair").assert_refused("--full RUN")
+    proponent("check", moved / "codes", "--full", moved / "full").assert_refused("--full is for a repair")
+    assert proponent("check", moved / "codes", "--repair", "--full", moved / "full").code == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import torch
 from tests.facts import fact_record
 from tests.references.tail_patch import target_probability
+from tests.reliability.forked import Kills
 
 pytest.importorskip("accelerate", reason="needs the extra 'pretrain'")
 
@@ -151,6 +154,38 @@ def test_they_are_kept_and_go_on(made: tuple[Path, Path], monkeypatch: pytest.Mo
     other = [Training("t0", frozenset({7}), 1)]
     with pytest.raises(InputError, match=r"truth.jsonl:1: 't0' was trained on other passages"):
         study.retraining.log_probabilities(other, Silent())
+    path.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+@pytest.mark.usefixtures("here")
+def test_killed_at_random_moments_the_file_ends_the_same(
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lds_module, "SEEDS", (1,))
+    kills = Kills()
+
+    def work(place: Path) -> None:
+        if not place.exists():
+            copy = place.with_name(f"copy-{os.getpid()}")
+            shutil.copytree(made[0], copy)
+            copy.rename(place)
+        _ = study_of((place, made[1])).truth
+
+    kills.of(work, tmp_path / "killed", 10)
+    print(f"retraining: {kills}")
+    assert kills.killed >= 5
+
+
+@pytest.mark.usefixtures("here", "made_up")
+def test_what_a_killed_training_left_is_removed(made: tuple[Path, Path]) -> None:
+    study = study_of(made)
+    path = study.retraining.path
+    left = path.parent / f"{retraining.MODELS}left"
+    (left / "model").mkdir(parents=True)
+    study.retraining.log_probabilities([Training("t0", frozenset({0}), 1)], Silent())
+    assert not list(path.parent.glob(f"{retraining.MODELS}*"))
     path.unlink()
 
 

@@ -13,6 +13,7 @@ from tests.models import make_model
 from tests.runs import CORPUS, contents, small_spec
 
 from proponent.build import indexing, plan
+from proponent.build.compact import compact
 from proponent.build.indexing import build_index
 from proponent.build.soundness import check
 from proponent.errors import InputError
@@ -78,6 +79,38 @@ def test_a_disk_that_cannot_be_written(disk: Path, model: Path) -> None:
         build_index(CORPUS, spec, disk / "other", "cpu")
     assert raised.value.errno == errno.EROFS
     assert contents(disk / "run") == before
+    assert mounted(disk, "remount,rw")
+
+
+def test_a_disk_that_fills_up_as_a_run_is_compacted(disk: Path, model: Path, tmp_path: Path) -> None:
+    build_index(CORPUS, small_spec(model), tmp_path / "full", "cpu")
+    refused = list[str]()
+    for size in (4, *range(16, 200, 24)):
+        assert mounted(disk, f"remount,size={size}k")
+        try:
+            compact(tmp_path / "full", disk / "run", 64)
+        except InputError as error:
+            refused.append(str(error))
+            refused += [name for name in contents(disk / "run") if name.endswith(".part")]
+    assert len(refused) > 2
+    assert all("no space left on the disk; free some and start again" in line for line in refused)
+    compact(tmp_path / "full", tmp_path / "other" / "run", 64)  # as far from the full run
+    assert contents(disk / "run") == contents(tmp_path / "other" / "run")
+
+
+def test_a_run_is_compacted_from_a_disk_that_cannot_be_written_and_not_onto_one(
+    disk: Path, model: Path, tmp_path: Path
+) -> None:
+    assert mounted(disk, "remount,size=4m")
+    build_index(CORPUS, small_spec(model), disk / "full", "cpu")
+    compact(disk / "full", disk / "run", 64)
+    assert mounted(disk, "remount,ro")
+    compact(disk / "full", tmp_path / "run", 64)
+    compact(disk / "full", disk / "run", 64)  # finished: only compared
+    with pytest.raises(OSError, match="other") as raised:
+        compact(disk / "full", disk / "other", 64)
+    assert raised.value.errno == errno.EROFS
+    assert check(disk / "run").sound
     assert mounted(disk, "remount,rw")
 
 

@@ -13,9 +13,11 @@ from tests.evaluate.conftest import PLACES, write_facts
 from tests.models import make_model
 from tests.pretraining.conftest import CORPUS as LESSONS
 from tests.reliability.forked import Kills, written
-from tests.runs import CORPUS, small_spec
+from tests.reliability.test_fuzz_runs import make
+from tests.runs import CORPUS, QUERIES, small_spec
 
 import proponent as pp
+from proponent.attribute.subset import Aim
 from proponent.build import indexing, plan
 from proponent.evaluate.experiments import sweeps
 from proponent.gradients.model import load_model
@@ -46,6 +48,28 @@ def test_an_index(times: int, model: Path, tmp_path: Path) -> None:
     kills.of(work, tmp_path / "killed", times)
     print(f"index: {kills}")
     assert kills.killed >= times / 2
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=SLOW)])
+@pytest.mark.parametrize("way", ["eigenvectors", "made compact"])
+def test_a_compact_run(way: str, times: int, model: Path, tmp_path: Path) -> None:
+    """Made of a full run, and as the features come."""
+    kills = Kills()
+    kills.of(make(way, model, tmp_path), tmp_path / "killed", times)
+    print(f"{way}: {kills}")
+    assert kills.killed >= times / 2
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=SLOW)])
+def test_a_selection(times: int, model: Path, tmp_path: Path) -> None:
+    run = pp.build_index(CORPUS, small_spec(model), tmp_path / "run", "cpu")
+    kills = Kills()
+
+    def work(path: Path) -> None:
+        pp.select(run, QUERIES, Aim(3), device="cpu").write(path)
+
+    kills.of(work, tmp_path / "set.jsonl", times)
+    print(f"selection: {kills}")
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(50, marks=SLOW)])

@@ -25,6 +25,7 @@ from proponent.index.search import Found
 from proponent.progress import Progress
 
 if TYPE_CHECKING:
+    from proponent.attribute.refine import More
     from proponent.attribute.tracing import Tracer
 
 HELD = 2**24  # bounds of each side that are held at a time, of all queries
@@ -41,11 +42,13 @@ def confidence_of(certified: str | float) -> float:
     return found
 
 
-def check_certified(index: Index, certified: str | float | None, within: float | None, mixed: bool) -> None:
+def check_certified(index: Index, more: More, mixed: bool) -> None:
     """Raise InputError for a certified trace that this run cannot give.  mixed: whether there is a task."""
+    certified, within = more.get("certified"), more.get("within")
     if certified is None:
-        if within is not None:
-            raise InputError("a time limit is for a certified trace; add --certified, or leave it out")
+        for value, what in ((within, "a time limit"), (more.get("full"), "the place of a full run")):
+            if value is not None:
+                raise InputError(f"{what} is for a certified trace; add --certified, or leave it out")
         return
     confidence_of(certified)
     if within is not None and not 0 < within < math.inf:
@@ -64,7 +67,7 @@ def check_certified(index: Index, certified: str | float | None, within: float |
             f"{index.folder.name}: keeps {index.sketch.dim:,} of {index.dim:,} coordinates, which bound no "
             f"score of all; a certified trace needs a compact run of {index.dim // 8:,} bytes or more"
         )
-    full_run(index)
+    full_run(index, more.get("full"))
 
 
 def certified_attribution(
@@ -72,21 +75,23 @@ def certified_attribution(
     queries: Sequence[Query],
     method: Method,
     k: int,
-    certified: str | float,
-    within: float | None,
+    more: More,
     progress: Progress,
 ) -> Attribution:
     """The k proponents and opponents of queries in the full run, found through the codes of a compact one.
 
-    certified, within: as of ``More``; the time is for the search of all these queries together.
+    more: ``certified`` and its companions; the time is for the search of all these queries together.
     """
-    full, until = full_run(tracer.index), math.inf if within is None else time.monotonic() + within
+    within, confidence = more.get("within"), confidence_of(more["certified"] or "")
+    full, until = full_run(tracer.index, more.get("full")), math.inf
+    if within is not None:
+        until = time.monotonic() + within
     features, size = tracer.features(queries, method.output), max(1, HELD // len(full))
     hits: list[Hit] = []
     with progress.stage("certified search", len(queries), "queries") as advance:
         for start in range(0, len(queries), size):
             part = slice(start, start + size)
-            search = _Search(tracer, full, method, features[part], confidence_of(certified))
+            search = _Search(tracer, full, method, features[part], confidence)
             for number, query in enumerate(queries[part]):
                 hits.append(search.hit(query, number, k, until))
                 advance(1)

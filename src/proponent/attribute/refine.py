@@ -14,7 +14,7 @@ from proponent.attribute.method import Method
 from proponent.attribute.tokens import with_tokens
 from proponent.errors import InputError
 from proponent.index.mix import TaskMix
-from proponent.index.run import Index
+from proponent.index.run import Index, RunName
 from proponent.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class More(TypedDict, total=False):
     see ``attribute/distinct.py``.  exact_top: score the best and the lowest so many again without projection
     and without a task mix, by one more pass over them; see ``attribute/exact.py``.  certified: of a compact
     run, find what its full run would: ``sure``, or with a probability from 0.5 up; within: seconds after
-    which that search stops and says how far it came; see ``attribute/certified.py``.
+    which that search stops and says how far it came; full: where the full run is, if it was moved; see
+    ``attribute/certified.py``.
     """
 
     tokens: bool
@@ -38,11 +39,12 @@ class More(TypedDict, total=False):
     exact_top: int | None
     certified: str | float | None
     within: float | None
+    full: RunName | None
 
 
 def check_more(index: Index, method: Method, k: int, mixed: bool, more: More) -> None:
     """Raise InputError for what cannot be had together, or of this run.  mixed: whether there is a task."""
-    check_certified(index, more.get("certified"), more.get("within"), mixed)
+    check_certified(index, more, mixed)
     others = [name for name in ("diverse", "merge_duplicates", "exact_top") if more.get(name)]
     if more.get("certified") is not None and (others or not method.projected):
         other = others[0].replace("_", "-") if others else f"method '{method.name}'"

@@ -11,10 +11,10 @@ The tests compare it with a loop that really steps and restores the weights.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +27,7 @@ from proponent.attribute.probability import batch_probabilities, target_probabil
 from proponent.corpus.batches import batches
 from proponent.corpus.example import EncodedQuery
 from proponent.errors import InputError
+from proponent.files import parse_json
 from proponent.gradients.lanes import plain_batches
 from proponent.gradients.layers import Matrix
 from proponent.gradients.model import LanguageModel
@@ -57,21 +58,32 @@ class PatchStep:
 
         Where ``pretrain.json`` tells it, η is pretraining's learning rate over its batch size: a whole
         step on one passage alone overshoots.  learning_rate: overrides η.  Raises InputError where it
-        is not positive.
+        is not positive, and where ``pretrain.json`` is asked and does not tell it.
         """
-        step, record = cls(), Path(folder) / "pretrain.json"
-        if record.is_file():
-            settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
-            step = cls(learning_rate=settings["learning_rate"] / settings["batch"], relative=False)
-        if learning_rate is not None:
-            if not learning_rate > 0:
-                raise InputError(f"the learning rate is {learning_rate}; it must be more than 0")
-            step = replace(step, learning_rate=learning_rate)
-        return step
+        record = Path(folder) / "pretrain.json"
+        relative = not record.is_file()
+        if learning_rate is None:
+            learning_rate = cls.learning_rate if relative else _pretrained_rate(record)
+        elif not learning_rate > 0:
+            raise InputError(f"the learning rate is {learning_rate}; it must be more than 0")
+        return cls(learning_rate=learning_rate, relative=relative)
 
     def size(self, weight: Tensor) -> float:
         """η · s(W) of a weight."""
         return self.learning_rate * (max(self.floor, rms(weight)) if self.relative else 1.0)
+
+
+def _pretrained_rate(record: Path) -> float:
+    """Pretraining's learning rate over its batch size, by its record."""
+    try:
+        settings = parse_json(record.read_text(encoding="utf-8"))["settings"]
+        rate = float(settings["learning_rate"]) / int(settings["batch"])
+        if not 0 < rate < math.inf:
+            raise ValueError(f"a learning rate of {rate}")
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        found = f"{record}: does not say with which learning rate and batch the model was pretrained"
+        raise InputError(f"{found}; put the file back, or give a learning rate") from error
+    return rate
 
 
 def rms(values: Tensor) -> float:

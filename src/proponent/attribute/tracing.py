@@ -145,7 +145,7 @@ class Tracer:
         trackstar, or kronecker for a run with such moments.
         task: queries that R_eval is taken over, for methods whose Hessian is mixed; without it they use
         R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.
-        more: tokens, diverse, merge_duplicates, exact_top, certified, within; see ``More``.
+        more: tokens, diverse, merge_duplicates, exact_top, certified, within, full; see ``More``.
         Raises InputError for queries, method, k, mix or more that cannot be used.
         """
         progress = progress or Silent()
@@ -154,9 +154,8 @@ class Tracer:
         task_mix = self.task_mix(task, mix, method.output) if task else None
         parts = [queries[start : start + SCAN_QUERIES] for start in range(0, len(queries), SCAN_QUERIES)]
         most = retrieved(k, len(self.index), more)
-        if (certified := more.get("certified")) is not None:
-            given = (certified, more.get("within"), progress)
-            ranked = [certified_attribution(self, queries, method, most, *given)]
+        if more.get("certified") is not None:
+            ranked = [certified_attribution(self, queries, method, most, more, progress)]
         else:
             ranked = [self._ranked(part, method, most, task_mix, progress) for part in parts]
         hits = list(chain.from_iterable(ranked))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from proponent.build.folder import UNCOVERED, building, check_folder, sharing, threads_of
+from proponent.build.folder import building, check_folder, compared, sharing, threads_of
 from proponent.build.indexing import begin
 from proponent.build.local import Here, run_here
 from proponent.build.marks import Marks
@@ -22,7 +22,7 @@ from proponent.errors import InputError
 from proponent.files import locked
 from proponent.gradients.model import load_model
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import MADE_WITH, Index, RunFolder, RunName, read_manifest
+from proponent.index.run import Index, RunFolder, RunName, read_manifest
 from proponent.progress import Progress, Silent
 from proponent.remote import is_url
 from proponent.threads import torch_threads
@@ -137,7 +137,7 @@ def _require_same_spec(folder: RunFolder, spec: FeatureSpec) -> None:
     """Raise InputError for a run of another spec, naming what differs."""
     here = read_manifest(folder)
     asked = replace(spec, max_length=spec.max_length or here["spec"]["max_length"])
-    made = {name: value for name, value in here.items() if name not in (MADE_WITH, UNCOVERED)}
+    made = compared(here)
     check_folder(folder, {**made, "spec": asked.to_dict()})
 
 

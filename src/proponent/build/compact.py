@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proponent.build.folder import UNCOVERED, building, check_folder, remove_leftovers
+from proponent.build.folder import building, check_folder, remove_leftovers
 from proponent.build.marks import Marks
 from proponent.build.tasks import START
 from proponent.errors import InputError
@@ -30,6 +32,7 @@ from proponent.index.storage import read_tensors, write_tensors
 from proponent.index.whitening import BlockWhitening, ScaledIdentity
 from proponent.products import product
 from proponent.progress import Progress, Silent
+from proponent.remote import is_url
 from proponent.threads import torch_threads
 
 
@@ -66,13 +69,12 @@ def compact(run: RunName, output: RunName, size: int | str = 4096, progress: Pro
     if not parse_size(size):
         raise InputError(f"size is '{size}', which is what the run has; give 4KB or another size")
     spec = {**index.spec, "size": parse_size(size)}
-    made_of = {"run": index.folder.kept.everywhere, "checksum": checksum(index.folder.done)}
-    manifest = {**index.manifest, "spec": spec, "codec": SIGNS, COMPACTED: made_of}
     folder = RunFolder(output)
+    made_of = {**_places(index, folder), "checksum": checksum(index.folder.done)}
+    manifest = {**index.manifest, "spec": spec, "codec": SIGNS, COMPACTED: made_of}
     threads = int(index.manifest[MADE_WITH]["threads"])  # how sums are split decides their last digits
     with building(folder), torch_threads(threads):
-        compared = {name: value for name, value in manifest.items() if name not in (MADE_WITH, UNCOVERED)}
-        check_folder(folder, compared)
+        check_folder(folder, manifest)
         if there := folder.done.is_file():
             remove_leftovers(folder)
         else:
@@ -82,6 +84,15 @@ def compact(run: RunName, output: RunName, size: int | str = 4096, progress: Pro
     if there:  # it may have been damaged since it was made
         made.check()
     return made
+
+
+def _places(index: Index, folder: RunFolder) -> dict[str, str]:
+    """Where a full run is, and where it is from its compact one, so that both can be moved together."""
+    found = {"run": index.folder.kept.everywhere}
+    if not (is_url(found["run"]) or is_url(folder.name)):
+        with suppress(ValueError):  # on another drive of Windows
+            found["beside"] = os.path.relpath(found["run"], os.path.abspath(folder.name))
+    return found
 
 
 def _fill(index: Index, folder: RunFolder, manifest: dict[str, Any], progress: Progress) -> None:
@@ -104,12 +115,11 @@ def _fill(index: Index, folder: RunFolder, manifest: dict[str, Any], progress: P
     remove_leftovers(folder)
 
 
-def compacted_again(compact: Index, folder: RunFolder, damaged: Collection[str]) -> None:
+def compacted_again(compact: Index, index: Index, folder: RunFolder, damaged: Collection[str]) -> None:
     """Make damaged files of a compact run again of the full one, in a folder of their own.
 
-    Raises InputError where the full run is not there, is another by now, or is damaged there too.
+    index: the full run; InputError where it is damaged there too.
     """
-    index = full_run(compact)
 
     def whitening(block: int) -> Path:
         made = folder.whitening(block)  # before rows are, by the order of the names
@@ -125,9 +135,10 @@ def compacted_again(compact: Index, folder: RunFolder, damaged: Collection[str])
             _copied(index, folder, index.folder.path / name)
 
 
-def full_run(compact: Index) -> Index:
+def full_run(compact: Index, given: RunName | None = None) -> Index:
     """The full run that a compact one was made of.
 
+    given: where it is; by itself where it was, or where it is from the compact run if both were moved.
     Raises InputError for a run that was made of none, and where that is not there or is another by now.
     """
     made_of = compact.manifest.get(COMPACTED)
@@ -136,17 +147,17 @@ def full_run(compact: Index) -> Index:
             f"{compact.folder.name}: was not made of a full run, so there are no full rows; make one with "
             "'proponent index' and then 'proponent compact'"
         )
-    if not RunFolder(made_of["run"]).done.is_file():
-        raise InputError(
-            f"{made_of['run']}: the full run that {compact.folder.name} was made of is not there; put it back"
-        )
-    index = Index(made_of["run"])
-    if checksum(index.folder.done) != made_of["checksum"]:
-        raise InputError(
-            f"{made_of['run']}: is not the run any more that {compact.folder.name} was made of; "
-            "compact it again"
-        )
-    return index
+    places = [made_of["run"]] if given is None else [given]
+    if given is None and "beside" in made_of and not is_url(compact.folder.name):
+        places.append(os.path.normpath(os.path.join(os.path.abspath(compact.folder.name), made_of["beside"])))
+    there = [place for place in places if RunFolder(place).done.is_file()]
+    for place in there:
+        if checksum(RunFolder(place).done) == made_of["checksum"]:
+            return Index(place)
+    of, remedy = f"that {compact.folder.name} was made of", "say where it is with --full RUN"
+    if there:
+        raise InputError(f"{there[0]}: is not the run any more {of}; {remedy}, or compact this one again")
+    raise InputError(f"{places[0]}: the full run {of} is not there; put it back, or {remedy}")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from proponent.errors import InputError
 from proponent.files import called, is_aside, is_locked, locked
-from proponent.index.run import ANEW, MADE_WITH, Index, RunFolder, read_manifest
+from proponent.index.run import ANEW, COMPACTED, MADE_WITH, Index, RunFolder, read_manifest
 
 # A part of run.json that is not compared, as is MADE_WITH: the weights that are not covered.
 UNCOVERED = "uncovered"
@@ -37,6 +37,14 @@ def threads_of(begun: Mapping[RunFolder, Mapping[str, Any]]) -> int | None:
     return next(iter(counts), None)
 
 
+def compared(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of ``run.json`` by which a run is the same: not with what it was made, nor where."""
+    same = {name: value for name, value in manifest.items() if name not in (MADE_WITH, UNCOVERED)}
+    if isinstance(made_of := manifest.get(COMPACTED), dict):
+        same[COMPACTED] = {"checksum": made_of.get("checksum")}
+    return same
+
+
 def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     """The manifest of the run in a folder, if any, once it has been compared with the given one.
 
@@ -45,8 +53,7 @@ def check_folder(folder: RunFolder, manifest: Mapping[str, Any]) -> dict[str, An
     """
     if folder.manifest.is_file():
         here = Index(folder.name).manifest if folder.done.is_file() else read_manifest(folder)
-        old = {name: value for name, value in here.items() if name not in (MADE_WITH, UNCOVERED)}
-        differences = list(_differences("", old, manifest))
+        differences = list(_differences("", compared(here), compared(manifest)))
         if differences:
             raise InputError(
                 f"{folder.name}: this run was made with other settings: {'; '.join(differences)}; "

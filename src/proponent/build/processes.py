@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -17,7 +15,7 @@ from proponent.build.dispatch import Dispatch, Outcome
 from proponent.build.stages import Run
 from proponent.build.tasks import Build
 from proponent.build.worker import Job, Setup, Worker
-from proponent.crew import Lost
+from proponent.crew import Lost, end_with_parent
 from proponent.errors import InputError
 from proponent.gradients.placement import refuse_spread
 from proponent.progress import Progress
@@ -134,7 +132,7 @@ def _how(code: int | None) -> str:
 
 def _work(pipe: Connection, setup: Setup, device: str | None) -> None:
     """What a process does: jobs, until there are no more or the process that gives them is gone."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    end_with_parent()
     worker = Worker(setup, device)
     while True:
         try:
@@ -142,11 +140,3 @@ def _work(pipe: Connection, setup: Setup, device: str | None) -> None:
         except EOFError:
             return
         pipe.send(worker.do(job))
-
-
-def _follow_parent() -> None:
-    """End this process at once when its parent dies: the next command on the run must find it alone."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from proponent.build.compact import compacted_again
+from proponent.build.compact import compacted_again, full_run
 from proponent.build.folder import alone, remove_leftovers
 from proponent.build.indexing import Work
 from proponent.build.opening import open_build, require_same_model, with_model
@@ -52,11 +52,13 @@ def repair(
     device: str | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
+    full: RunName | None = None,
 ) -> Soundness:
     """Make what ``check`` finds wrong in a finished run again; what it finds afterwards.
 
     Of an unfinished run, damaged files of the work are removed: the next build makes them.
     corpus: what the run was made of, needed for its texts, and where a passage of it was not kept.
+    full: where the full run is that a compact one was made of, if it was moved.
     Interrupted and called again, it goes on.  Raises InputError where something needed is not there.
     """
     folder, progress = RunFolder(run), progress or Silent()
@@ -70,13 +72,18 @@ def repair(
                     folder.kept.remove(folder.path / finding.file)
         else:
             folder.kept.fetch_all()
-            made = _made_again(folder, corpus, partial(_load, device, trust_remote_code), progress)
+            load = partial(_load, device, trust_remote_code)
+            made = _made_again(folder, corpus, load, progress, full)
             remove_leftovers(folder)
     return replace(check(run), repaired=tuple(made))
 
 
 def _made_again(
-    folder: RunFolder, corpus: Corpus | None, load: Callable[[str], LanguageModel], progress: Progress
+    folder: RunFolder,
+    corpus: Corpus | None,
+    load: Callable[[str], LanguageModel],
+    progress: Progress,
+    full: RunName | None,
 ) -> list[str]:
     """Make all damaged files of a finished run again; the names of those that are in their place."""
     made = _with_totals(folder, corpus, load)
@@ -88,7 +95,7 @@ def _made_again(
         if COMPACTED not in index.manifest:
             return made + _Again(index, damaged, corpus, load, progress).run()
         again = RunFolder(folder.again)
-        compacted_again(index, again, damaged)
+        compacted_again(index, full_run(index, full), again, damaged)
         return made + [name for name in damaged if _put_back(index, again, name, progress)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -16,7 +15,14 @@ from proponent.corpus.corpus import Corpus
 from proponent.corpus.encoding import TextEncoder
 from proponent.corpus.example import Example
 from proponent.errors import InputError
-from proponent.files import called, checksum, content_checksum, read_json, write_checksummed_json
+from proponent.files import (
+    called,
+    checksum,
+    content_checksum,
+    parse_json,
+    read_json,
+    write_checksummed_json,
+)
 from proponent.gradients.model import LanguageModel
 from proponent.index.run import ANEW, COPY, RunFolder
 from proponent.index.storage import read_table
@@ -105,6 +111,6 @@ def _checksums(folder: RunFolder, left: str) -> Iterator[dict[str, str]]:
 def _says(left: str, totals: Mapping[str, Any]) -> bool:
     """Whether what is left says the same, so that but its checksum of itself is damaged."""
     with suppress(ValueError):
-        found = json.loads(left)
+        found = parse_json(left)
         return isinstance(found, dict) and {**found, "checksum": ""} == {**totals, "checksum": ""}
     return False

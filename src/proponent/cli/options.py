@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import math
 import os
 import tempfile
@@ -19,6 +18,7 @@ import proponent as pp
 from proponent.cli.help import Verb
 from proponent.cli.printing import show
 from proponent.errors import InputError
+from proponent.files import parse_json
 from proponent.remote import require_local
 
 app = typer.Typer(
@@ -95,6 +95,7 @@ Ray = Annotated[str | None, option("Work on Ray: on this machine, or a cluster."
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
 ]
+Full = Annotated[str | None, option("Where the full run of a compact one is now.", metavar="RUN")]
 IdField = Annotated[str | None, option("Field of the ids; by itself the first usual name.", metavar="NAME")]
 TextField = Annotated[str | None, option("Field of the text; by itself 'text'.", metavar="NAME")]
 TextAs = Annotated[str, choice("Passages of a .txt file: its lines, or itself.", "lines", "documents")]
@@ -168,7 +169,7 @@ def _is_of(kind: str, path: Path) -> bool:
     with path.open("rb") as file:
         if kind == PAGE:
             return b"<title>proponent" in file.read(4096)
-        with suppress(ValueError, RecursionError):
-            record = json.loads(file.readline())
+        with suppress(ValueError):
+            record = parse_json(file.readline())
             return isinstance(record, dict) and _FIELDS[kind] <= record.keys()
     return False

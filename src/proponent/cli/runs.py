@@ -129,6 +129,7 @@ def trace(
     exact_top: Annotated[int | None, number("Score the best so many again without projection.")] = None,
     certified: Annotated[str | None, CERTIFIED] = None,
     within: Annotated[float | None, positive("Seconds after which a certified search stops.")] = None,
+    full: options.Full = None,
     limit: options.Limit = None,
     device: options.Device = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -147,7 +148,7 @@ def trace(
     asked = pp.Queries.read(queries, limit=limit) if queries else pp.Queries.of(str(prompt), str(target))
     shared = pp.Queries.read(task) if task is not None else None
     make = partial(pp.trace, tokens=tokens, diverse=diverse, merge_duplicates=merge_duplicates)
-    make = partial(make, exact_top=exact_top, certified=certified, within=within)
+    make = partial(make, exact_top=exact_top, certified=certified, within=within, full=full)
     make = partial(make, ray=ray, progress=OnStderr())
     hits = make(opened, asked, method, k, shared, mix, device, trust_remote_code)
     if (weight := hits.settings["mix"]) is not None:
@@ -227,6 +228,7 @@ def check(
     text_field: options.TextField = None,
     text_as: options.TextAs = "lines",
     limit: options.Limit = None,
+    full: options.Full = None,
     device: options.Device = None,
     trust_remote_code: options.TrustRemoteCode = False,
     as_json: options.Json = False,
@@ -236,13 +238,14 @@ def check(
     Repaired files have the bytes that they had. Texts are made again of the corpus: give it, with the options
     that the run was made with, as often as it has parts.
     """
-    if corpus and not repair:
-        raise InputError("--corpus is for a repair; add --repair, or leave it out")
+    for given, name in ((corpus, "--corpus"), (full, "--full")):
+        if given and not repair:
+            raise InputError(f"{name} is for a repair; add --repair, or leave it out")
     if repair:
         read = partial(pp.Corpus.read, id_field=id_field, text_field=text_field, limit=limit, text_as=text_as)
         text = read(*corpus) if corpus else None
         with resumable():
-            found = pp.repair(run, text, device, OnStderr(), trust_remote_code)
+            found = pp.repair(run, text, device, OnStderr(), trust_remote_code, full)
     else:
         found = pp.check(run, OnStderr())
     show(found, found.values if as_json else None)

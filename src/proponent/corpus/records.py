@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import math
 import re
 import zlib
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from proponent.errors import InputError, first_line
+from proponent.files import parse_json
 from proponent.remote import opened, size_of
 
 # Bytes of one record: a line, a row of a table, a text file read whole. A small compressed file can hold
@@ -106,8 +106,8 @@ def _json_lines(path: File) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            fields = parse_json(line)
+        except ValueError as error:
             raise InputError(f"{place}: not JSON ({error}); one object a line is expected") from error
         if not isinstance(fields, dict):
             raise InputError(f"{place}: not a JSON object but {kind(fields)}; one object a line is expected")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -20,7 +19,7 @@ from proponent.demo.corpus.drawing import generate
 from proponent.errors import InputError
 from proponent.evaluate.correctness import predictions
 from proponent.evaluate.metrics import hits_within, mean, reciprocal_ranks
-from proponent.files import write_json
+from proponent.files import parse_json, write_json
 from proponent.gradients.spec import FeatureSpec
 from proponent.pretraining import pretrain
 from proponent.progress import Progress
@@ -123,7 +122,7 @@ def _begin(folder: Path, seed: int, progress: Progress) -> None:
         write_json(record, {"seed": seed})
         return
     try:
-        begun = json.loads(record.read_text(encoding="utf-8"))["seed"]
+        begun = parse_json(record.read_text(encoding="utf-8"))["seed"]
     except (OSError, ValueError, TypeError, KeyError):
         raise InputError(
             f"{folder} is not empty and holds no demo (no readable {RECORD}); give an empty or new folder"

@@ -15,11 +15,12 @@ from proponent.attribute.attribution import Hit
 from proponent.corpus.example import Query
 from proponent.errors import InputError
 from proponent.evaluate.answers import answer_in
-from proponent.files import written_whole
+from proponent.files import parse_json, written_whole
 from proponent.gradients.model import LanguageModel
 from proponent.progress import Progress
 
 SPARE_TOKENS = 4
+ASK_AGAIN = "remove the file to ask the model again"
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,23 @@ def predictions(
         made = predict(model, queries, progress, samples)
         with written_whole(path) as aside:
             aside.write_text("".join(json.dumps(asdict(p)) + "\n" for p in made), encoding="utf-8")
-    read, remedy = {}, "remove the file to ask the model again"
+    read = read_predictions(path)
+    if lacking := [query.id for query in queries if query.id not in read]:
+        raise InputError(f"{path}: no prediction of '{lacking[0]}'; {ASK_AGAIN}")
+    return read
+
+
+def read_predictions(path: Path) -> dict[str, Prediction]:
+    """Predictions by id that were written before; InputError for a file of something else."""
+    read, wanted = {}, {"query_id": str, "text": str, "correct": bool, "share": float}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            prediction = Prediction(**json.loads(line))
+            fields = parse_json(line)
+            if not isinstance(fields, dict) or {name: type(fields[name]) for name in fields} != wanted:
+                raise TypeError("other fields")
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path}:{number}: no prediction; {remedy}") from error
-        read[prediction.query_id] = prediction
-    if lacking := [query.id for query in queries if query.id not in read]:
-        raise InputError(f"{path}: no prediction of '{lacking[0]}'; {remedy}")
+            raise InputError(f"{path}:{number}: no prediction; {ASK_AGAIN}") from error
+        read[fields["query_id"]] = Prediction(**fields)
     return read
 
 

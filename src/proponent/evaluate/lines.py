@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from proponent.errors import InputError
-from proponent.files import locked
+from proponent.files import locked, parse_json
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,23 +26,24 @@ class GrowingFile:
     first: str
     what: str
 
-    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Number and fields of every whole line; InputError for a file of something else."""
+    def records(self, made: Callable[[dict[str, Any]], T]) -> Iterator[tuple[int, T]]:
+        """The number of every whole line, and what is made of its fields.
+
+        Raises InputError for a file of something else: lines that are no JSON, and those of which nothing can
+        be made.
+        """
         content, whole = self._read()
         for number, line in enumerate(content[:whole].splitlines(), start=1):
             try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise self.foreign(number) from error
-            if not isinstance(record, dict):
-                raise self.foreign(number)
-            yield number, record
+                found = made(parse_json(line))
+            except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+                raise self._foreign(number) from error
+            yield number, found
         torn, beginning = content[whole:], f'{{"{self.first}": "'.encode()
         if not (torn.startswith(beginning) or beginning.startswith(torn)):
-            raise self.foreign(content.count(b"\n") + 1)
+            raise self._foreign(content.count(b"\n") + 1)
 
-    def foreign(self, line: int) -> InputError:
-        """The error for a line of something else."""
+    def _foreign(self, line: int) -> InputError:
         return InputError(f"{self.path}:{line}: not {self.what}; remove the file or give another")
 
     @contextmanager
@@ -70,3 +73,17 @@ class GrowingFile:
         """Its bytes, and how many of them are whole lines."""
         content = self.path.read_bytes() if self.path.is_file() else b""
         return content, content.rfind(b"\n") + 1
+
+
+def text(value: object) -> str:
+    """A value that is text; TypeError for another."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value} is not text")
+    return value
+
+
+def number(value: object) -> float:
+    """A value that is a number; TypeError for another, OverflowError for one that is too large."""
+    if type(value) not in (int, float):
+        raise TypeError(f"{value} is not a number")
+    return float(value)  # type: ignore[arg-type]

@@ -7,26 +7,30 @@ there are; what is known is kept, a line a training, and an interrupted retraini
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
 from proponent.attribute.probability import target_losses
 from proponent.corpus.corpus import Corpus
 from proponent.corpus.example import Example, Query
+from proponent.crew import end_with_parent
 from proponent.errors import InputError
-from proponent.evaluate.lines import GrowingFile
+from proponent.evaluate.lines import GrowingFile, number, text
 from proponent.gradients.model import load_model
 from proponent.pretraining.again import Recipe, retrain
 from proponent.progress import Progress
 
 BATCH_TOKENS = 4096  # of queries whose losses are taken together
 DIGITS = 4  # of a log-probability in the file
+MODELS = ".models-"  # what the names of folders begin with in which models are trained
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ class Retraining:
 
         Raises InputError for a file whose lines are of other trainings of the same names.
         """
-        file = GrowingFile(self.path, "training", "log-probabilities after retraining")
+        file = self._file
         with file.held():
-            known = self._known(file, trainings)
+            known = self.known(trainings)
             missing = [training for training in trainings if training not in known]
             if missing:
                 with file.appending() as append, progress.stage("retraining", len(missing), "models") as done:
@@ -79,43 +83,57 @@ class Retraining:
                         done(1)
         return {training: known[training] for training in trainings}
 
-    def _known(self, file: GrowingFile, trainings: Iterable[Training]) -> dict[Training, list[float]]:
+    def known(self, trainings: Iterable[Training]) -> dict[Training, list[float]]:
+        """What the file has of some trainings; errors as above, and for a file of something else."""
         by_name: Mapping[str, Training] = {training.name: training for training in trainings}
         known: dict[Training, list[float]] = {}
-        for number, record in file.records():
-            if (training := by_name.get(record.get("training", ""))) is None:
+        for line, (name, without, log_p) in self._file.records(_truth):
+            if (training := by_name.get(name)) is None:
                 continue
-            if record.get("without") != training.digest or len(record.get("log_p", ())) != len(self.queries):
+            if without != training.digest or len(log_p) != len(self.queries):
                 raise InputError(
-                    f"{self.path}:{number}: '{training.name}' was trained on other passages or asked other "
+                    f"{self.path}:{line}: '{training.name}' was trained on other passages or asked other "
                     "queries; remove the file, or use the run and the facts that it is of"
                 )
-            known[training] = record["log_p"]
+            known[training] = log_p
         return known
+
+    @property
+    def _file(self) -> GrowingFile:
+        return GrowingFile(self.path, "training", "log-probabilities after retraining")
 
     def _train(self, trainings: Sequence[Training]) -> Iterator[list[float]]:
         workers = min(torch.get_num_threads(), len(trainings))
-        given = (self.recipe, self.passages, self.queries, self.max_length)
-        with ProcessPoolExecutor(workers, get_context("spawn"), _Worker.start, given) as pool:
-            yield from pool.map(_Worker.train, [(t.without, t.seed) for t in trainings])
+        for left in self.path.parent.glob(f"{MODELS}*"):  # by one that was killed
+            shutil.rmtree(left)
+        with TemporaryDirectory(prefix=MODELS, dir=self.path.parent) as models:
+            given = (self.recipe, self.passages, self.queries, self.max_length, models)
+            with ProcessPoolExecutor(workers, get_context("spawn"), _Worker.start, given) as pool:
+                yield from pool.map(_Worker.train, [(t.without, t.seed) for t in trainings])
+
+
+def _truth(record: Mapping[str, Any]) -> tuple[str, str, list[float]]:
+    """A training's name, the digest of what it left out, and log p of each query."""
+    return text(record["training"]), text(record["without"]), [*map(number, record["log_p"])]
 
 
 class _Worker:
     """A process that trains one model after another."""
 
-    given: tuple[Recipe, tuple[Example, ...], tuple[Query, ...], int]
+    given: tuple[Recipe, tuple[Example, ...], tuple[Query, ...], int, str]
 
     @classmethod
     def start(cls, *given: object) -> None:
+        end_with_parent()
         torch.set_num_threads(1)
         cls.given = given  # type: ignore[assignment]
 
     @classmethod
     def train(cls, training: tuple[frozenset[int], int]) -> list[float]:
-        recipe, passages, queries, max_length = cls.given
+        recipe, passages, queries, max_length, models = cls.given
         without, seed = training
         kept = [passage for number, passage in enumerate(passages) if number not in without]
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory(dir=models) as folder:
             retrain(recipe, Corpus.of(kept), Path(folder), seed)
             model = load_model(folder, "cpu")
             encoded = [model.encoder.query(query, max_length) for query in queries]

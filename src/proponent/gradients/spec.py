@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from proponent.corpus.records import kind
 from proponent.errors import InputError
 
 OUTPUTS = ("loss", "margin", "logit")
@@ -19,6 +20,8 @@ MOMENTS = ("sample", "kronecker", "none")
 HESSIANS = ("train", "identity")
 SAMPLES = {"kronecker": 1024}  # passages that second moments are of where no number is given, and
 SAMPLE = 256  # for all other kinds
+# What a setting's annotation takes of JSON values.
+TYPES = {"str": (str,), "int": (int,), "float | str": (float, int, str), "int | str": (int, str)}
 SIZES = (64, 2**17)  # bytes a passage of a compact index, the least and the most
 
 
@@ -110,6 +113,11 @@ class FeatureSpec:
         if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
             found = f"the run's spec has unknown settings {unknown}"
             raise InputError(f"{found}; was it made by a newer version?")
+        taken = {field.name: TYPES[str(field.type)] for field in fields(cls)}
+        for name, value in values.items():
+            if type(value) not in taken[name]:
+                found = f"{name} is {kind(value)}"
+                raise InputError(f"the run's spec cannot be used: {found}; build the run again")
         try:
             spec = cls(**{**values, "second_moment": "none"})
         except TypeError as error:

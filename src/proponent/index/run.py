@@ -152,12 +152,12 @@ class Index:
     @cached_property
     def moments(self) -> dict[str, Tensor]:
         """Second moments as packed tensors."""
-        return self._read(self.folder.moments)
+        return self._kept(self.folder.moments)
 
     @cached_property
     def sides(self) -> dict[str, Tensor]:
         """Projections with second moments folded in, as packed tensors."""
-        return self._read(self.folder.sides)
+        return self._kept(self.folder.sides)
 
     def shards(self, numbers: Container[int] | None = None) -> Iterator[Shard]:
         """All rows in corpus order, a shard at a time, or those of the shards of some numbers.
@@ -185,7 +185,7 @@ class Index:
 
     def shard(self, number: int, first: int = 0) -> Shard:
         """The rows of one shard, whose positions begin at ``first``."""
-        stored = self._read(self.folder.index(number))
+        stored = read_tensors(self.sound(self.folder.index(number)))
         rows = stored_rows(stored)
         if self._rewhitening and isinstance(rows, Rows):
             rows = Rows.in_memory(self._rewhitening(rows.decode()))
@@ -223,10 +223,11 @@ class Index:
         return len(self.summary["checksums"])
 
     def _blocks(self, place: Callable[[int], Path]) -> Iterator[dict[str, Tensor]]:
-        return (self._read(place(b)) for b in range(self.blocks))
+        return (self._kept(place(b)) for b in range(self.blocks))
 
-    def _read(self, path: Path) -> dict[str, Tensor]:
-        return read_tensors(self.sound(path))
+    def _kept(self, path: Path) -> dict[str, Tensor]:
+        """Tensors that are used long after they were read: copies, as a mapped file can change meanwhile."""
+        return {name: tensor.clone() for name, tensor in read_tensors(self.sound(path)).items()}
 
     def sound(self, path: Path) -> Path:
         """A file's path, after its bytes were compared with the checksum, once for each change of it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from proponent.corpus.corpus import Corpus
 from proponent.errors import InputError
-from proponent.files import write_json
+from proponent.files import parse_json, write_json
 from proponent.gradients.loading import quiet
 from proponent.pretraining.run import copy_tokenizer, train_in
 from proponent.pretraining.sizes import ModelSize
@@ -33,7 +32,7 @@ class Recipe:
     def of(cls, model: str) -> Recipe:
         """The recipe of a model folder; InputError where ``proponent pretrain`` left none."""
         try:
-            record = json.loads((Path(model) / RECORD).read_text(encoding="utf-8"))
+            record = parse_json((Path(model) / RECORD).read_text(encoding="utf-8"))
             if "result" not in record:
                 raise InputError(f"{model}: its pretraining is unfinished; let it finish first")
             made = cls(Path(model), dict(record["settings"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import shutil
@@ -20,7 +19,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBas
 
 from proponent.corpus.corpus import Corpus
 from proponent.errors import InputError
-from proponent.files import locked, write_json, written_whole
+from proponent.files import locked, parse_json, write_json, written_whole
 from proponent.gradients.loading import quiet
 from proponent.pretraining.passages import TokenisedPassages, train_tokenizer
 from proponent.pretraining.sizes import SIZES, ModelSize
@@ -162,7 +161,7 @@ def _found(folder: Path) -> tuple[dict[str, Any], Pretrained | None]:
     if not folder.is_file() and not any(folder.glob("[!.]*")):  # a killed run leaves hidden files
         return {}, None
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        content = parse_json((folder / RECORD).read_text(encoding="utf-8"))
         settings, result = dict(content["settings"]), content.get("result")
         rate = settings["learning_rate"]
         return settings, Pretrained(folder, learning_rate=rate, **result) if result else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -19,6 +18,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from proponent.files import parse_json
 from proponent.pretraining.passages import GroupedByLength, PadRight, TokenisedPassages
 from proponent.progress import Advance, Progress
 
@@ -99,7 +99,7 @@ def train(
 
 def logged_losses(checkpoint: Path) -> list[float]:
     """The losses that were logged up to a checkpoint: means a token, in nats."""
-    state = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+    state = parse_json((checkpoint / COMPLETE).read_text(encoding="utf-8"))
     return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
 
 
@@ -135,7 +135,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     found.sort(key=lambda path: int(path.name.rpartition("-")[2]))
     while found:
         try:
-            json.loads((found[-1] / COMPLETE).read_text(encoding="utf-8"))
+            parse_json((found[-1] / COMPLETE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             shutil.rmtree(found.pop())
         else:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from proponent.attribute.attribution import Hit
 from proponent.attribute.tail_patch import TailPatcher
 from proponent.errors import InputError
-from proponent.evaluate.lines import GrowingFile
+from proponent.evaluate.lines import GrowingFile, number, text
 from proponent.progress import Progress
 
 Key = tuple[str, str]
@@ -87,13 +88,16 @@ class Effects:
 
     def _read(self) -> None:
         """Read what the file holds."""
-        for number, record in self._file.records():
-            try:
-                self.known[record["query"], record["passage"]] = float(record["points"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise self._file.foreign(number) from error
-            if (made_with := record.get("made_with", "")) != self.made_with:
+        for line, (key, points, made_with) in self._file.records(_effect):
+            self.known[key] = points
+            if made_with != self.made_with:
                 raise InputError(
-                    f"{self.path}:{number}: measured with another step or run ('{made_with}', now "
+                    f"{self.path}:{line}: measured with another step or run ('{made_with}', now "
                     f"'{self.made_with}'); remove the file or give another"
                 )
+
+
+def _effect(record: Mapping[str, Any]) -> tuple[Key, float, str]:
+    """Query and passage, the points, and what they were measured with."""
+    key = text(record["query"]), text(record["passage"])
+    return key, number(record["points"]), text(record.get("made_with", ""))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from proponent.attribute.candidates import Candidates
 from proponent.attribute.method import Method
@@ -22,7 +22,7 @@ from proponent.evaluate.experiments.facts_study import FactsStudy
 from proponent.evaluate.experiments.figures import Figure
 from proponent.evaluate.experiments.study import BM25, RANDOM, every_other
 from proponent.evaluate.experiments.tables import Table
-from proponent.evaluate.lines import GrowingFile
+from proponent.evaluate.lines import GrowingFile, number, text
 from proponent.evaluate.metrics import Estimate, estimate, mean, paired_difference
 from proponent.evaluate.text import points
 
@@ -95,7 +95,7 @@ class Selection(FactsStudy):
         """−log p(target) of every fact after each training, kept in ``losses.jsonl`` as they are done."""
         file = GrowingFile(self.folder / "losses.jsonl", "training", "losses after trainings")
         with file.held():
-            known = {record["training"]: record["losses"] for _, record in file.records()}
+            known = known_losses(file)
             missing = [training for training in trainings if str(training) not in known]
             with file.appending() as append:
                 for training, losses in self._train(missing):
@@ -115,6 +115,15 @@ class Selection(FactsStudy):
                 model.train(chosen, training.rate, training.seed)
                 yield training, model.losses(self.queries)
                 advance(1)
+
+
+def known_losses(file: GrowingFile) -> dict[str, Losses]:
+    """The losses in a file by the name of the training; InputError for a file of something else."""
+
+    def made(record: Mapping[str, Any]) -> tuple[str, Losses]:
+        return text(record["training"]), {id: number(loss) for id, loss in dict(record["losses"]).items()}
+
+    return dict(found for _, found in file.records(made))
 
 
 class Further(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proponent.errors import InputError, first_line
 from proponent.evaluate.experiments.figures import Drawing
 from proponent.files import written_whole
 
@@ -44,10 +45,14 @@ class Table:
 
     @classmethod
     def read(cls, folder: Path) -> Table:
-        """The table that ``write`` left in a folder, without its figures."""
-        with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
-            columns, *rows = (tuple(row) for row in csv.reader(file))
-        title, *lines = (folder / "table.md").read_text(encoding="utf-8").splitlines()
+        """The table that ``write`` left in a folder, without its figures; InputError for what is none."""
+        try:
+            with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
+                columns, *rows = (tuple(row) for row in csv.reader(file))
+            title, *lines = (folder / "table.md").read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError, csv.Error) as error:
+            found = f"{folder}: its table.csv and table.md are not a table ({first_line(error)})"
+            raise InputError(f"{found}; run the experiment again") from error
         notes = tuple(line for line in lines if line and not line.startswith("|"))
         return cls(title.strip("*"), columns, tuple(rows), notes)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from proponent.files import parse_json
 
 RECORD, CHECKPOINTS, STATE = "pretrain.json", "checkpoints", "trainer_state.json"
 
@@ -38,7 +39,7 @@ def training_of(model: str) -> Training | None:
     if folder.parent.name == CHECKPOINTS and (found := re.fullmatch(r"checkpoint-(\d+)", folder.name)):
         folder, step = folder.parent.parent, int(found[1])
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = parse_json((folder / RECORD).read_text(encoding="utf-8"))
         text = str(record["settings"]["corpus"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -52,7 +53,7 @@ def _until(
     try:
         result = record["result"]
         last = folder / CHECKPOINTS / f"checkpoint-{result['steps'] if step is None else step}"
-        state = json.loads((last / STATE).read_text(encoding="utf-8"))
+        state = parse_json((last / STATE).read_text(encoding="utf-8"))
         losses = [float(entry["loss"]) for entry in state["log_history"] if "loss" in entry]
         return round(float(state["epoch"]) * result["tokens"]), losses[-1] if losses else None
     except (OSError, ValueError, KeyError, TypeError):

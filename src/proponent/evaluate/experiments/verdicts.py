@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xxhash import xxh3_64_hexdigest
 
 from proponent.errors import InputError
 from proponent.evaluate.entailment import GOLD, Judge, Pair
-from proponent.evaluate.lines import GrowingFile
+from proponent.evaluate.lines import GrowingFile, number, text
 from proponent.progress import Progress
 
 TOGETHER = 64  # pairs that are judged at once, always the same ones: rounding depends on the batch
@@ -78,15 +78,16 @@ class Verdicts:
         return {"passage": passage, "statement": statement, "judge": self.judge.identity, **verdict}
 
     def _read(self, file: GrowingFile) -> None:
-        for number, record in file.records():
-            try:
-                key = (str(record["passage"]), str(record["statement"]))
-                self.known[key] = Verdict(float(record["score"]), str(record["window"]))
-                judge = record["judge"]
-            except (KeyError, TypeError, ValueError) as error:
-                raise file.foreign(number) from error
+        for line, (key, verdict, judge) in file.records(_parsed):
+            self.known[key] = verdict
             if judge != self.judge.identity:
-                raise InputError(f"{self.path}:{number}: verdicts of another judge; remove the file")
+                raise InputError(f"{self.path}:{line}: verdicts of another judge; remove the file")
+
+
+def _parsed(record: Mapping[str, Any]) -> tuple[tuple[str, str], Verdict, str]:
+    """Key and verdict of a line, and whose it is."""
+    key = text(record["passage"]), text(record["statement"])
+    return key, Verdict(number(record["score"]), text(record["window"])), text(record["judge"])
 
 
 def _key(pair: Pair) -> tuple[str, str]:

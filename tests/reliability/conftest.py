@@ -1,0 +1,5 @@
+"""A small model for runs."""
+
+from tests.build.conftest import model
+
+__all__ = ["model"]
