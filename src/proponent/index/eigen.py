@@ -74,5 +74,6 @@ class EigenWhitening:
 
     @classmethod
     def unpack(cls, tensors: Mapping[str, Tensor]) -> EigenWhitening:
-        """The inverse of ``pack``."""
-        return cls(tensors["basis"], tensors["eigenvalues"], Damping.unpack(tensors["damping"]))
+        """The inverse of ``pack``; of tensors of a file, which may change meanwhile, copies are kept."""
+        basis, eigenvalues = tensors["basis"].clone(), tensors["eigenvalues"].clone()
+        return cls(basis, eigenvalues, Damping.unpack(tensors["damping"]))

@@ -223,7 +223,7 @@ class Index:
         return len(self.summary["checksums"])
 
     def _blocks(self, place: Callable[[int], Path]) -> Iterator[dict[str, Tensor]]:
-        return (self._kept(place(b)) for b in range(self.blocks))
+        return (read_tensors(self.sound(place(b))) for b in range(self.blocks))
 
     def _kept(self, path: Path) -> dict[str, Tensor]:
         """Tensors that are used long after they were read: copies, as a mapped file can change meanwhile."""

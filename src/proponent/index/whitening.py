@@ -91,9 +91,9 @@ class BlockWhitening:
 
     @classmethod
     def unpack(cls, tensors: Mapping[str, Tensor], into: Tensor | None = None) -> BlockWhitening:
-        """The inverse of ``pack``; into: as of ``unpack_triangle``."""
+        """The inverse of ``pack``, of copies; into: as of ``unpack_triangle``."""
         factor, damping = unpack_triangle(tensors["factor"], into), Damping.unpack(tensors["damping"])
-        return cls(factor, tensors["eigenvalues"], damping)
+        return cls(factor, tensors["eigenvalues"].clone(), damping)
 
 
 @dataclass(frozen=True)
