@@ -41,7 +41,11 @@ GOOD = b'{"id": "a", "text": "one"}\n'
         ),
         ("c.jsonl", b"", ["c.jsonl: the corpus is empty"]),
         ("c.txt", b"\n \n\t\n", ["c.txt: all 3 passages are empty", "--text-field"]),
-        ("c.jsonl.gz", gzip.compress(GOOD * 99)[:-9], ["c.jsonl.gz: cannot be read", "is the file whole?"]),
+        (
+            "c.jsonl.gz",
+            gzip.compress(GOOD * 99, mtime=0)[:-9],
+            ["c.jsonl.gz: cannot be read", "is the file whole?"],
+        ),
         ("c.txt.gz", b"no gzip at all", ["c.txt.gz: cannot be read"]),
         ("c.parquet", b"PAR1 and no more", ["c.parquet: not a readable Parquet file"]),
     ],

@@ -36,7 +36,7 @@ def parquet() -> bytes:
 
 FILES = {
     "lines.jsonl": LINES,
-    "lines.jsonl.gz": gzip.compress(LINES),
+    "lines.jsonl.gz": gzip.compress(LINES, mtime=0),
     "lines.jsonl.zst": bytes(pa.compress(LINES, codec="zstd", asbytes=True)),
     "lines.jsonl-00000-of-00002": LINES,
     "table.csv": TABLE,
@@ -83,7 +83,7 @@ def test_passages_places_and_fingerprint_are_those_of_the_file(
     ("name", "content"),
     [
         ("a.jsonl", b'{"id": "a", "text": "one"}\n{"id": '),
-        ("a.jsonl.gz", gzip.compress(LINES)[:-9]),
+        ("a.jsonl.gz", gzip.compress(LINES, mtime=0)[:-9]),
         ("a.jsonl.zst", FILES["lines.jsonl.zst"][:-3]),
         ("a.csv", b"id,text\na,b,c\n"),
         ("a.txt", b"good\nb\xffad\n"),
@@ -101,7 +101,7 @@ def test_bounds_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_RECORD", 100)
     for name, content in (
         ("a.jsonl", b'{"text": "' + b"x" * 200 + b'"}\n'),
-        ("a.txt.gz", gzip.compress(b"x\n" * 100_000)),
+        ("a.txt.gz", gzip.compress(b"x\n" * 100_000, mtime=0)),
     ):
         path, url = both(tmp_path, name, content)
         assert complaint(Corpus.read, url) == complaint(Corpus.read, path)
