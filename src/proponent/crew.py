@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from proponent.errors import InputError, first_line
 
 LOCAL = "local"  # in place of an address: a cluster of this machine, for as long as it is used
 LOOK = 1.0  # seconds that answers are waited for before the cluster is looked at again
+REACH = 10.0  # seconds in which whoever listens at an address answers
 FAILED_STARTS = 3  # actors in a row that do not come to life
 
 
@@ -66,16 +69,25 @@ def connected(address: str, cpus: int) -> Iterator[None]:
     where: dict[str, Any] = {"address": address}
     if address == LOCAL:
         where |= {"num_cpus": cpus, "include_dashboard": False}
-    try:
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        found = f"no Ray cluster at '{address}': {first_line(error)}"
-        raise InputError(f"{found}; start one, or give the word {LOCAL}") from error
-    try:
-        with redirect_stdout(sys.stderr):  # Ray prints what it has to say of lost workers, beside the results
+    # Ray prints what it has to say of lost workers beside the results, some of it only as it ends
+    with redirect_stdout(sys.stderr):
+        try:
+            _reach(address)
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, ValueError, OverflowError, RuntimeError) as error:
+            found = f"no Ray cluster at '{address}': {first_line(error)}"
+            raise InputError(f"{found}; start one, or give the word {LOCAL}") from error
+        try:
             yield
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nothing listens at an address HOST:PORT: Ray would try it again for minutes."""
+    if found := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:(\d{1,5})", address):
+        with socket.create_connection((found[1], int(found[2])), REACH):
+            pass
 
 
 class Actors:

@@ -16,7 +16,7 @@ import torch
 from proponent.crew import Actors, Lost, connected
 from proponent.index.run import Index
 from proponent.index.search import Found, Scan, Shard, merged, search, values
-from proponent.progress import Advance, Progress
+from proponent.progress import Advance, Progress, Silent
 
 T = TypeVar("T")
 
@@ -71,10 +71,13 @@ class ShardKeeper:
 
 
 class RayShards:
-    """Shards of a run that actors keep; a lost one's are loaded by others."""
+    """Shards of a run that actors keep; a lost one's are loaded by others.
 
-    def __init__(self, index: Index, actors: Actors) -> None:
-        self._actors = actors
+    progress: is told of lost actors as well as whoever asks.
+    """
+
+    def __init__(self, index: Index, actors: Actors, progress: Progress | None = None) -> None:
+        self._actors, self._progress = actors, progress or Silent()
         self._rows = {number: rows for number, rows in enumerate(index.summary["shards"]) if rows}
         self._homes: dict[Any, list[int]] = {}  # numbers of shards by the actor that keeps them
         self._gathered = time.monotonic() + GATHER
@@ -108,7 +111,8 @@ class RayShards:
                     for actor, answer in self._actors.answers():
                         numbers = asked.pop(actor, [])
                         if isinstance(answer, Lost):
-                            progress.say(f"{answer.how}; its shards are loaded by others")
+                            for told in (progress, self._progress):
+                                told.say(f"{answer.how}; its shards are loaded by others")
                             self._homes.pop(actor)
                         elif isinstance(answer, Exception):
                             raise answer
@@ -139,13 +143,16 @@ class RayShards:
 
 
 @contextmanager
-def searching_on_ray(index: Index, address: str) -> Iterator[RayShards]:
-    """Workers for a run's shards, each with as many threads as torch has here, until the block ends."""
+def searching_on_ray(index: Index, address: str, progress: Progress | None = None) -> Iterator[RayShards]:
+    """Workers for a run's shards, each with as many threads as torch has here, until the block ends.
+
+    progress: as of ``RayShards``.
+    """
     threads = torch.get_num_threads()
     with connected(address, threads):
         actors = Actors(ShardKeeper, (index.folder.kept.everywhere, threads), threads, gpu=False)
         try:
-            yield RayShards(index, actors)
+            yield RayShards(index, actors, progress)
         finally:
             actors.end()
 

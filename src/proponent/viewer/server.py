@@ -83,7 +83,8 @@ def opened(serving: Serving, progress: Progress) -> Iterator[LiveRun | None]:
         yield None
         return
     task, index = Queries.read(serving.task) if serving.task else None, Index(serving.run)
-    with searching_on_ray(index, serving.ray) if serving.ray else nullcontext() as shards:
+    workers = searching_on_ray(index, serving.ray, progress) if serving.ray else nullcontext()
+    with workers as shards:
         yield LiveRun(index, task, serving.device, progress, shards)
 
 
