@@ -23,7 +23,10 @@ def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         pass
 
 
-@pytest.mark.parametrize("address", ["nowhere", "auto", "127.0.0.1:1", "ray://127.0.0.1:1", "[::1]:1", "here:99999"])
+DEAD = ["nowhere", "auto", "127.0.0.1:1", "ray://127.0.0.1:1", "[::1]:1", "here:99999"]
+
+
+@pytest.mark.parametrize("address", DEAD)
 def test_a_cluster_that_is_not_there_is_named(address: str) -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
     told = rf"no Ray cluster at '{re.escape(address)}': .*; start one, or give the word local"

@@ -48,9 +48,7 @@ def called(path: Path) -> str:
 
 
 def _sender_of(path: Path) -> Sender | None:
-    return (
-        next((_senders[folder] for folder in path.parents if folder in _senders), None) if _senders else None
-    )
+    return next((_senders[folder] for folder in path.parents if folder in _senders), None)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tempfile import NamedTemporaryFile
 from xxhash import xxh3_64_hexdigest
 
 from proponent.errors import InputError
-from proponent.files import is_aside, renamed, sent_by
+from proponent.files import checksum, is_aside, renamed, sent_by
 from proponent.remote import Place, is_url
 
 CACHE = "PROPONENT_CACHE"  # of the environment: the folder of all caches
@@ -47,6 +47,14 @@ class Folder:
     def fetch(self, path: Path) -> bool:
         """Copy a file from where it is kept; False where there is none, and where it is kept here alone."""
         return False
+
+    def brings(self, path: Path) -> bool:
+        """Whether a file is here, if need be after it was fetched."""
+        return path.is_file() or self.fetch(path)
+
+    def brings_sound(self, path: Path, wanted: str | None) -> bool:
+        """Whether a file that is here has a checksum, if need be after it was fetched again."""
+        return checksum(path) == wanted or (self.fetch(path) and checksum(path) == wanted)
 
     def fetch_all(self) -> None:
         """Have all files here."""

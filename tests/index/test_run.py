@@ -244,7 +244,7 @@ def test_a_file_is_compared_once_and_again_when_it_has_changed(
         compared.append(path.name)
         return checksum(path)
 
-    monkeypatch.setattr("proponent.index.run.checksum", noted)
+    monkeypatch.setattr("proponent.mirror.checksum", noted)
     index = Index(run.path)
     compared.clear()
     _ = list(index.shards()), list(index.shards())

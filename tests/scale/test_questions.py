@@ -23,6 +23,7 @@ from tests.scale.cases import (
 from tests.scale.counting import Counted
 from torch import Tensor
 
+from proponent import mirror
 from proponent.attribute import tokens, tracing
 from proponent.attribute.tail_patch import PatchStep, TailPatcher
 from proponent.attribute.tracing import Tracer
@@ -138,7 +139,7 @@ def test_a_trace_reads_the_index_once_a_scan_and_once_for_checksums(
     monkeypatch.setattr(tracing, "SCAN_QUERIES", 2)
     monkeypatch.setattr(questions, "SCAN_QUERIES", 2)
     read, checked, factors, once = [], [], [], []
-    whole, compare = opened.read_tensors, opened.checksum
+    whole, compare = opened.read_tensors, mirror.checksum
 
     def reading(path: Path) -> dict[str, Tensor]:
         found = whole(path)
@@ -152,7 +153,7 @@ def test_a_trace_reads_the_index_once_a_scan_and_once_for_checksums(
         return compare(path)
 
     monkeypatch.setattr(opened, "read_tensors", reading)
-    monkeypatch.setattr(opened, "checksum", checking)
+    monkeypatch.setattr(mirror, "checksum", checking)
     tracer = Tracer(Index(run.index.folder.path), "cpu")
     tracer.trace(QUERIES, k=3, task=QUERIES if task else None, mix=0.5 if task else "auto")
     job = Job(*shapes(tracer.model, tracer.spec.dim, tracer.spec.layer_groups), len(run.index), 48)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from proponent.errors import InputError
-from proponent.files import called, checksum, read_checksummed_json, write_checksummed_json
+from proponent.files import called, read_checksummed_json, write_checksummed_json
 from proponent.index.run import RunFolder
 
 GONE = "if another process has finished the run, the same command says so; else it makes it again"
@@ -53,15 +53,14 @@ class Marks:
         """A file of a task, after its bytes were compared with the checksum once, or InputError."""
         if file not in self._checked:
             self._require(file)
-            wanted, kept = self.files(task)[file], self.folder.kept
-            if checksum(file) != wanted and not (kept.fetch(file) and checksum(file) == wanted):
+            if not self.folder.kept.brings_sound(file, self.files(task)[file]):
                 raise InputError(f"{called(file)}: {DAMAGED}")
             self._checked.add(file)
         return file
 
     def _require(self, path: Path) -> None:
         """Have a file here, or raise InputError where another machine has removed it."""
-        if not path.is_file() and not self.folder.kept.fetch(path):
+        if not self.folder.kept.brings(path):
             raise InputError(f"{called(path)}: missing; {GONE}")
 
     def checksums(self, tasks: Iterable[str]) -> dict[Path, str]:

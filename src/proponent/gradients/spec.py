@@ -18,8 +18,8 @@ OUTPUTS = ("loss", "margin", "logit")
 DTYPES = ("float32", "bfloat16")
 MOMENTS = ("sample", "kronecker", "none")
 HESSIANS = ("train", "identity")
-SAMPLES = {"kronecker": 1024}  # passages that second moments are of where no number is given, and
-SAMPLE = 256  # for all other kinds
+# Passages that second moments are estimated on where no number is given: Kronecker factors need more.
+SAMPLES, SAMPLE = {"kronecker": 1024}, 256
 # What a setting's annotation takes of JSON values.
 TYPES = {"str": (str,), "int": (int,), "float | str": (float, int, str), "int | str": (int, str)}
 SIZES = (64, 2**17)  # bytes a passage of a compact index, the least and the most

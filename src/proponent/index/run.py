@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.files import called, checksum, read_checksummed_json, read_json
+from proponent.files import called, read_checksummed_json, read_json
 from proponent.index.codec import Rows, stored_rows
 from proponent.index.damping import check_damping, damped_eigenvalues
 from proponent.index.folder import RunFolder as RunFolder
@@ -232,11 +232,11 @@ class Index:
     def sound(self, path: Path) -> Path:
         """A file's path, after its bytes were compared with the checksum, once for each change of it."""
         kept = self.folder.kept
-        if not path.is_file() and not kept.fetch(path):
+        if not kept.brings(path):
             raise InputError(f"{called(path)}: missing; {REPAIR}")
         if self._checked.get(path) != _state(path):
             wanted = self.summary["checksums"].get(path.relative_to(self.folder.path).as_posix())
-            if checksum(path) != wanted and not (kept.fetch(path) and checksum(path) == wanted):
+            if not kept.brings_sound(path, wanted):
                 raise InputError(f"{called(path)}: damaged (its checksum differs); {REPAIR}")
             self._checked[path] = _state(path)
         return path
