@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from proponent.attribute.tracing import Tracer
-from proponent.evaluate.experiments.facts_study import WHITE
+from proponent.evaluate.experiments.facts_study import NARROW, WHITE
 from proponent.evaluate.experiments.given import Given
 from proponent.evaluate.experiments.lds import Halves, correlations
 from proponent.evaluate.experiments.study import every_other
 from proponent.evaluate.metrics import estimate, paired_difference
 from proponent.progress import OnStderr
 
-NARROW, WIDE = 2**15, 2**17
-DRAWS = 4  # of the projections that are averaged, and the last so many checkpoints
+WIDE = 2**17
+DRAWS = 4  # of the projections that are averaged
 DIAGONAL_DAMPING = 0.1  # of the mean
 STEPS, RATE = 500, 0.05  # of fitting the blocks' weights
 
@@ -64,6 +64,13 @@ class Features:
         """What each block adds to the cosines [b, q, rows]."""
         whole = self.queries.norm(dim=1)[:, None] * self.rows.norm(dim=1)
         return torch.stack([q @ m.T / whole for q, m in self.by_block()])
+
+    def cut(self, widths: Tensor) -> Features:
+        """The first so many coordinates of each block [b], in an order that is the same for all."""
+        order = torch.randperm(self.rows.shape[1] // self.blocks, generator=torch.Generator().manual_seed(0))
+        kept = [(q[:, order[:w]], m[:, order[:w]]) for (q, m), w in zip(self.by_block(), widths, strict=True)]
+        queries, rows = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))
+        return Features(queries, rows, self.blocks)
 
     def corrected(self) -> Features:
         """With every coordinate's second moment, in the eigenbasis of each block's sides, divided out."""
@@ -152,22 +159,36 @@ def levers(study: Halves, judge: Judge) -> Iterator[Lever]:
     draws = [features(dim=NARROW, seed=seed).cosines() for seed in range(DRAWS)]
     yield narrow, narrow, draws[0]
     yield f"{DRAWS} draws of {NARROW:,} averaged", narrow, torch.stack(draws).mean(0)
-    kept = sorted(Path(study.tracer.spec.model, "checkpoints").iterdir(), key=_step)
-    along = [features(dim=NARROW, model=str(model)).cosines() for model in kept[-DRAWS:]]
+    along = [Features.of(study.opened(run), study).cosines() for run in study.along]
     yield f"{len(along)} checkpoints of {NARROW:,} averaged", narrow, torch.stack(along).mean(0)
 
     wide, whole = f"cosine, {WIDE:,}", features(dim=WIDE)
     yield wide, wide, whole.cosines()
+    yield f"passages by margin, {WIDE:,}", wide, features(dim=WIDE, output="margin").cosines()
     yield "diagonal on top", wide, whole.corrected().cosines()
     alone = torch.stack([unit(q) @ unit(m).T for q, m in whole.by_block()])
     yield "mean of the blocks' cosines", wide, alone.mean(0)
     weights = judge.weights(whole.shares)
     print("weights of the blocks: " + ", ".join(f"{weight:.2f}" for weight in weights.tolist()))
     yield "blocks weighted", wide, torch.einsum("b,bqn->qn", weights.float(), whole.shares)
+    even = f"every block at half, {WIDE // 2:,}"
+    yield even, even, whole.cut(torch.full((whole.blocks,), WIDE // 2 // whole.blocks)).cosines()
+    best = torch.stack([judge.values(one)[judge.chosen_on].mean() for one in alone]).argsort(descending=True)
+    widths = torch.zeros(whole.blocks, dtype=torch.long)
+    widths[best[: whole.blocks // 2]] = WIDE // whole.blocks
+    yield "the truer half of the blocks alone", even, whole.cut(widths).cosines()
+    widths[best] = torch.linspace(1.5, 0.5, whole.blocks).mul(WIDE // 2 // whole.blocks).long()
+    yield "truer blocks wider, 1.5 to 0.5", even, whole.cut(widths).cosines()
+    yield from exact_levers(study)
 
 
-def _step(checkpoint: Path) -> int:
-    return int("".join(filter(str.isdigit, checkpoint.name)) or 0)
+def exact_levers(study: Halves) -> Iterator[Lever]:
+    """Those that are seen without projection."""
+    exact = [study.exact_scores("exact", run) for run in study.along]
+    yield "exact", "exact", study.exact_scores("exact", study.factored)
+    yield f"exact, {len(exact)} checkpoints averaged", "exact", torch.stack(exact).mean(0)
+    (margin,) = study.variants([{**WHITE, "dim": WIDE, "output": "margin"}])
+    yield "exact, passages by margin", "exact", study.exact_scores("exact", margin)
 
 
 def main() -> None:

@@ -94,6 +94,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lds_module, "HALVES", 3)
     monkeypatch.setattr(lds_module, "WIDER", 6 * 64)
     monkeypatch.setattr(removal_module, "WIDER", 6 * 64)
+    monkeypatch.setattr(facts_study, "NARROW", 6 * 16)
 
 
 def study_of(made: tuple[Path, Path]) -> Halves:
@@ -218,14 +219,23 @@ def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     (row,) = (row for row in table.rows if row[0] == "gold passages as scores")
     assert row[2].startswith(f"{sum(values) / 5:.3f} ")
     kronecker = [row for row in table.rows if row[0].startswith("Kronecker, ")]
-    assert [row[1] for row in kronecker] == ["96", "96", "384", "384", "—", "384", "384", "—"]
-    assert [row[0] for row in kronecker[-3:]] == [
+    assert [row[1] for row in kronecker] == ["96", "96", "384", "384", "—", "384", "384", "—", "384", "—"]
+    assert [row[0] for row in kronecker[-5:]] == [
         "Kronecker, cosine, 4,096 bytes",
         "Kronecker, mix, 4,096 bytes",
         "Kronecker, 4,096 bytes, exact first 100",
+        "Kronecker, cosine, 4 checkpoints",
+        "Kronecker, exact, 4 checkpoints",
     ]
     # fewer passages than are scored again: then all are, and the pair is the exact method
-    assert kronecker[-1][2:] == kronecker[4][2:]
+    assert kronecker[-3][2:] == kronecker[4][2:]
+    along = [Tracer(path, "cpu") for path in study.along]
+    assert [Path(t.spec.model).name for t in along] == [f"checkpoint-{n}" for n in (9, 18, 27, 36)]
+    every = [t.trace(study.queries, "exact", len(study.index)) for t in along]
+    for n, hits_of in enumerate(zip(*every, strict=True)):
+        expected = sum(p.score for h in hits_of for p in h.proponents if study.inside[numbers[p.source], 0])
+        found = study.averaged_exact(study.along).sums[n, 0]
+        assert float(found) == pytest.approx(expected / len(along), abs=1e-5)
     whole = exact_scores(
         study.tracer, list(study.queries), Method.of("cosine"), range(len(study.index)), Silent()
     )
@@ -279,7 +289,7 @@ def test_what_is_removed_and_what_that_does(made: tuple[Path, Path]) -> None:
     assert training.without == {ids.index(source) for source in named}
     table = experiment("removal", made[0], made[1], device="cpu")
     assert [row[:2] for row in table.rows[:2]] == [("1", "random"), ("1", "BM25")]
-    assert len(table.rows) == 2 * 5
+    assert len(table.rows) == 2 * 6
     # by hand from the kept log-probabilities
     lines = study.retraining.path.read_text().splitlines()
     known = {r["training"]: r["log_p"] for r in map(json.loads, lines)}

@@ -19,12 +19,13 @@ from proponent.errors import InputError
 from proponent.files import write_lines
 
 SETTINGS = ("method", "mix", "run")
+AVERAGED = "averaged_with"  # a further setting, of traces of several runs: the names of the others
 TOKEN_COLUMNS = ("tokens", "target_tokens")
 OWN_COLUMNS = ("chance", *TOKEN_COLUMNS, "adds", "duplicates")  # written where a passage has one
 # Fields of a query that its result record has under another name, or that are long: a fact's gold passages.
 OWN_FIELDS = frozenset(
     {"id", "query_id", "example_id", "prompt", "target", "inputs_plaintext", "targets_plaintext"}
-    | {"prompt0", "prompt1", "prompt2", "trex_sentences", FIELD, *SETTINGS}
+    | {"prompt0", "prompt1", "prompt2", "trex_sentences", FIELD, *SETTINGS, AVERAGED}
 )
 
 # Parts of a text, which joined are the text, each with its share of a score.
@@ -191,6 +192,8 @@ def _settings(record: Record) -> dict[str, Any]:
             text_of(record, name)
     if found["mix"] is not None and not _is_number(found["mix"]):
         raise InputError(f"{record.place}: the field 'mix' must be a number, not {kind(found['mix'])}")
+    if others := strings_of(record, AVERAGED):
+        found[AVERAGED] = list(others)
     return found
 
 
@@ -209,7 +212,8 @@ def _columns(role: str, passages: Sequence[ScoredPassage]) -> dict[str, list[Any
 class Attribution(Sequence[Hit]):
     """The hits of a trace, in the order of the queries.
 
-    settings: how they were made (method, task mix, run), kept in every line of a result file.
+    settings: how they were made (method, task mix, run, runs averaged with it), kept in every line of a
+    result file.
     """
 
     hits: tuple[Hit, ...]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
 from proponent.attribute.attribution import Hit
+from proponent.attribute.averaged import check_averaged
 from proponent.attribute.certified import check_certified
 from proponent.attribute.distinct import candidates, diverse, merged
 from proponent.attribute.exact import check_exact, rescored
@@ -30,7 +31,8 @@ class More(TypedDict, total=False):
     and without a task mix, by one more pass over them; see ``attribute/exact.py``.  certified: of a compact
     run, find what its full run would: ``sure``, or with a probability from 0.5 up; within: seconds after
     which that search stops and says how far it came; full: where the full run is, if it was moved; see
-    ``attribute/certified.py``.
+    ``attribute/certified.py``.  averaged_with: other runs of the same passages, whose scores are averaged
+    with these; see ``attribute/averaged.py``.
     """
 
     tokens: bool
@@ -40,6 +42,7 @@ class More(TypedDict, total=False):
     certified: str | float | None
     within: float | None
     full: RunName | None
+    averaged_with: Sequence[RunName]
 
 
 def check_more(index: Index, method: Method, k: int, mixed: bool, more: More) -> None:
@@ -49,6 +52,12 @@ def check_more(index: Index, method: Method, k: int, mixed: bool, more: More) ->
     if more.get("certified") is not None and (others or not method.projected):
         other = others[0].replace("_", "-") if others else f"method '{method.name}'"
         raise InputError(f"a certified trace is of scores of the index; leave out {other}, or --certified")
+    if runs := more.get("averaged_with"):
+        alone = [name for name in ("certified", "tokens", "diverse", "exact_top") if more.get(name)]
+        if alone:
+            what = f"{alone[0].replace('_', '-')} is"
+            raise InputError(f"{what} of the scores of one run; leave it out, or the other runs")
+        check_averaged(index, runs, method, k)
     top = more.get("exact_top")
     if top is None and method.projected:
         return

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.averaged import averaged_attribution
 from proponent.attribute.certified import certified_attribution
 from proponent.attribute.exact import exact_scores, unprojected_extractor
 from proponent.attribute.held import nearest_shards
@@ -59,7 +60,8 @@ class Tracer:
     ) -> None:
         self.index = index if isinstance(index, Index) else Index(index)
         self.spec = FeatureSpec.from_dict(self.index.spec)
-        self.model = load_model(self.spec.model, device, trust_remote_code)
+        self._loading = (device, trust_remote_code)
+        self.model = load_model(self.spec.model, *self._loading)
         require_same_model(self.index.folder.name, self.index.manifest, self.model)
         self.plan = plan_layers(self.model, self.spec.dim, self.spec.layer_groups)
         self.model.multiply_in(self.spec.dtype)
@@ -145,7 +147,8 @@ class Tracer:
         trackstar, or kronecker for a run with such moments.
         task: queries that R_eval is taken over, for methods whose Hessian is mixed; without it they use
         R_train.  mix: λ in [0, 1), or ``auto`` to choose it by the eigenvalues' crossing.
-        more: tokens, diverse, merge_duplicates, exact_top, certified, within, full; see ``More``.
+        more: tokens, diverse, merge_duplicates, exact_top, certified, within, full, averaged_with; see
+        ``More``.
         Raises InputError for queries, method, k, mix or more that cannot be used.
         """
         progress = progress or Silent()
@@ -156,11 +159,18 @@ class Tracer:
         most = retrieved(k, len(self.index), more)
         if more.get("certified") is not None:
             ranked = [certified_attribution(self, queries, method, most, more, progress)]
+        elif runs := more.get("averaged_with"):
+            others, mixing = map(self._beside, runs), (task, task_mix) if task and task_mix else None
+            ranked = [averaged_attribution(self, others, queries, method, most, mixing, progress)]
         else:
             ranked = [self._ranked(part, method, most, task_mix, progress) for part in parts]
         hits = list(chain.from_iterable(ranked))
         hits = refined(self, hits, method, task_mix, k, more, progress)
         return Attribution(tuple(hits), ranked[0].settings)
+
+    def _beside(self, run: RunName) -> Tracer:
+        """Another run, with its model on the same device."""
+        return Tracer(run, *self._loading)
 
     def _ranked(
         self, queries: Sequence[Query], method: Method, k: int, task_mix: TaskMix | None, progress: Progress
@@ -252,6 +262,8 @@ def trace(
         return tracer.trace(queries, method, k, task, mix, progress, **more)
     if not method.projected:
         raise InputError(f"method '{method.name}' reads the passages, not the index; leave out --ray")
+    if more.get("averaged_with"):
+        raise InputError("several runs are averaged in this process; leave out --ray, or the other runs")
     if more.get("certified") is not None:
         raise InputError("a certified trace reads the full run here; leave out --ray, or --certified")
     with searching_on_ray(opened, ray) as shards:

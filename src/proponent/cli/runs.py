@@ -35,6 +35,7 @@ METHOD = option(
 )
 MERGE = option("Show near-identical passages as one.", "--merge-duplicates")
 CERTIFIED = option("Of a compact run: what its full run would find.", metavar="sure|PROBABILITY")
+AVERAGED = option("Average with a run of another checkpoint; once for each.", metavar="RUN")
 QUERIES = typer.Argument(help="JSONL of queries or facts.", metavar="[QUERIES]")
 TASK = option("Queries whose shared directions are mixed out.", metavar="FILE")
 
@@ -130,6 +131,7 @@ def trace(
     certified: Annotated[str | None, CERTIFIED] = None,
     within: Annotated[float | None, positive("Seconds after which a certified search stops.")] = None,
     full: options.Full = None,
+    averaged_with: Annotated[list[str] | None, AVERAGED] = None,
     limit: options.Limit = None,
     device: options.Device = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -142,14 +144,14 @@ def trace(
     """
     _require_one_of(queries, prompt, target)
     _require_mix(mix, task)
-    options.require_output(output, options.RESULTS, [run, queries, task])
+    options.require_output(output, options.RESULTS, [run, queries, task, *(averaged_with or ())])
     pp.Method.of(method or "trackstar")
     opened = pp.Index(run)
     asked = pp.Queries.read(queries, limit=limit) if queries else pp.Queries.of(str(prompt), str(target))
     shared = pp.Queries.read(task) if task is not None else None
     make = partial(pp.trace, tokens=tokens, diverse=diverse, merge_duplicates=merge_duplicates)
     make = partial(make, exact_top=exact_top, certified=certified, within=within, full=full)
-    make = partial(make, ray=ray, progress=OnStderr())
+    make = partial(make, averaged_with=averaged_with or (), ray=ray, progress=OnStderr())
     hits = make(opened, asked, method, k, shared, mix, device, trust_remote_code)
     if (weight := hits.settings["mix"]) is not None:
         OnStderr().say(f"task mix: λ = {weight:.4f} ({'automatic' if mix == 'auto' else 'given'})")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from proponent.attribute.attribution import Attribution
+from proponent.attribute.attribution import AVERAGED, Attribution
 from proponent.errors import InputError
 from proponent.evaluate.text import labelled
 from proponent.index.codec import CODE_BYTES
@@ -119,6 +119,7 @@ def _results_rows(facts: Mapping[str, Any]) -> dict[str, str | None]:
         "method": facts["method"],
         "λ of the task mix": None if mix is None else f"{mix:.4f}",
         "run": facts["run"],
+        "averaged with": ", ".join(facts.get(AVERAGED, [])) or None,
         "proponents a query": str(facts["proponents"]),
         "opponents a query": str(facts["opponents"]),
         "top proponent is gold": judged and f"{facts['top_gold']:,} of {judged:,} queries",

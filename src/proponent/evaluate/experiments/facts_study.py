@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from proponent.attribute.attribution import Attribution
 from proponent.attribute.probability import target_probabilities
 from proponent.corpus.facts import Fact, read_facts
 from proponent.corpus.queries import Queries
@@ -20,6 +21,8 @@ from proponent.index.run import Index
 
 KNOWN = 0.5  # p(target) from which a model knows a fact
 WIDER = 2**17  # a dimension beside the run's own
+NARROW = 2**15  # of each of several runs, which together are as wide
+CHECKPOINTS = 4  # whose scores are averaged
 WHITE = {"second_moment": "kronecker", "hessian": "identity", "moment_sample": 0}
 
 
@@ -65,6 +68,27 @@ class FactsStudy(Study):
         there = all(given[name] == WHITE[name] for name in ("second_moment", "hessian"))
         return self.given.run if there else self.white(self.index.dim)
 
+    @cached_property
+    def along(self) -> list[Path]:
+        """Runs with Kronecker moments of the last checkpoints that the model's training kept; [] for none."""
+        kept = sorted(Path(self.tracer.spec.model).glob("checkpoints/checkpoint-*"), key=_step)
+        changes = [{**WHITE, "dim": NARROW, "model": str(model)} for model in kept[-CHECKPOINTS:]]
+        return [self.variants([change])[0] for change in changes]
+
+    def averaged_hits(self, runs: Sequence[Path], method: str) -> Attribution:
+        """Hits of the mean of what a method gives in several runs."""
+        first, *others = runs
+
+        def trace() -> Attribution:
+            return self.opened(first).trace(self.queries, method, self.k, averaged_with=others)
+
+        return self.hits(f"{method} in {first.name} and {len(others)} more", trace)
+
     def verdicts(self, judge: Judge) -> Verdicts:
         """What a judge has said so far, kept in the study's folder."""
         return Verdicts(judge, self.folder / f"verdicts-{judge.identity[:8]}.jsonl")
+
+
+def _step(checkpoint: Path) -> int:
+    """Steps of training that a checkpoint has behind it."""
+    return int(checkpoint.name.rpartition("-")[2])

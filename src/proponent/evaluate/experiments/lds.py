@@ -6,8 +6,8 @@ over halves between that and log p(target) after retraining (Park et al., TRAK, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -25,7 +25,7 @@ from proponent.attribute.tracing import Tracer
 from proponent.build.compact import compact
 from proponent.evaluate.evaluation import evaluate
 from proponent.evaluate.experiments.facts_study import KNOWN, WHITE, WIDER
-from proponent.evaluate.experiments.study import BM25, PATCHED, TRACKSTAR
+from proponent.evaluate.experiments.study import BM25, PATCHED, TRACKSTAR, file_name
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.experiments.trained_again import TrainedAgain
 from proponent.evaluate.gold import Gold
@@ -34,7 +34,9 @@ from proponent.evaluate.retraining import Training
 from proponent.evaluate.text import points
 from proponent.gradients.reference import EKFAC
 from proponent.index.mix import WHITE_MIX
+from proponent.index.run import Index
 from proponent.index.search import best
+from proponent.index.storage import read_tensors, write_tensors
 
 GOLD = "gold passages as scores"
 HALVES = 48
@@ -48,7 +50,6 @@ class Halves(TrainedAgain):
     """Models trained again on random halves of the run's passages."""
 
     name: ClassVar[str] = "lds"
-    _exact: dict[tuple[str, Path | None], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def inside(self) -> Tensor:
@@ -90,12 +91,36 @@ class Halves(TrainedAgain):
         return self.scored(name, scores, tracer)
 
     def exact_scores(self, method: str, run: Path | None = None) -> Tensor:
-        """Scores [q, rows] without projection, computed once."""
-        if (method, run) not in self._exact:
+        """Scores [q, rows] without projection."""
+
+        def make() -> list[Tensor]:
             tracer, rows = self.opened(run) if run else self.tracer, range(len(self.index))
-            found = exact_scores(tracer, list(self.queries), Method.of(method), rows, self.given.progress)
-            self._exact[method, run] = found
-        return self._exact[method, run]
+            how = Method.of(method)
+            return [exact_scores(tracer, list(self.queries), how, rows, self.given.progress)]
+
+        return self.kept(f"{method} projected=no" + (f" in {run.name}" if run else ""), make)[0]
+
+    def kept(self, name: str, make: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """Scores [q, rows] that take minutes, from their file or made and written to it."""
+        path = self.folder / "scores" / f"{file_name(name)}.safetensors"
+        if not path.is_file():
+            made = make()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_tensors(path, {f"{n}": scores for n, scores in enumerate(made)})
+        found = read_tensors(path)
+        return [found[f"{n}"] for n in range(len(found))]
+
+    def averaged(self, runs: Sequence[Path], method: str) -> Contender:
+        """The mean of what a method gives in several runs."""
+        tracers = (self.opened(run) for run in runs)
+        sums = torch.stack([self.predicted(tracer, method) for tracer in tracers]).mean(0)
+        dim = sum(Index(run).dim for run in runs)
+        return Contender(dim, sums, self.averaged_hits(runs, method))
+
+    def averaged_exact(self, runs: Sequence[Path]) -> Contender:
+        """The same of scores without projection."""
+        scores = torch.stack([self.exact_scores("exact", run) for run in runs]).mean(0)
+        return self.scored(f"exact in {runs[0].name} and {len(runs) - 1} more", scores)
 
     def compact(self, run: Path) -> Path:
         """A compact run of a variant."""
@@ -123,6 +148,10 @@ class Halves(TrainedAgain):
 
     def ekfac(self) -> tuple[Contender, Contender]:
         """EK-FAC's influence, fitted on all rows, as it is and with unit norm; the slow reference."""
+        plain, unit = self.kept("EK-FAC", self._ekfac)
+        return self.scored("EK-FAC", plain), self.scored("EK-FAC, unit norm", unit)
+
+    def _ekfac(self) -> list[Tensor]:
         t = self.tracer
         chunks = indexed_chunks(t, range(len(self.index)))
         rows, starts = [chunk.tokens for chunk in chunks], [chunk.start for chunk in chunks]
@@ -131,8 +160,7 @@ class Halves(TrainedAgain):
         encoded = [t.model.encoder.query(query, t.spec.max_length) for query in self.queries]
         asked = [query.tokens for query in encoded], [query.boundary for query in encoded]
         products, ours, theirs = fitted.products(asked, (rows, starts))
-        cosines = torch.nan_to_num(products / ours[:, None] / theirs)
-        return self.scored("EK-FAC", products), self.scored("EK-FAC, unit norm", cosines)
+        return [products, torch.nan_to_num(products / ours[:, None] / theirs)]
 
     def predicted(self, tracer: Tracer, method: str, mix: float | str | None = None) -> Tensor:
         """Sums [q, halves] of a gradient method's scores over each half."""
@@ -194,6 +222,10 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
     yield f"Kronecker, cosine, {size}", study.contender("kronecker", codes)
     yield f"Kronecker, mix, {size}", study.contender("kronecker", codes, WHITE_MIX)
     yield f"Kronecker, {size}, exact first {EXACT_TOP}", study.two_stages(codes, exact)
+    if len(study.along) > 1:
+        count = f"{len(study.along)} checkpoints"
+        yield f"Kronecker, cosine, {count}", study.averaged(study.along, "kronecker")
+        yield f"Kronecker, exact, {count}", study.averaged_exact(study.along)
     yield "V, exact cosine", study.exact("cosine")
     plain, unit = study.ekfac()
     yield "EK-FAC", plain

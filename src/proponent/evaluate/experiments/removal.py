@@ -58,13 +58,17 @@ class Removal(TrainedAgain):
     def methods(self) -> dict[str, Attribution]:
         """The hits of every method."""
         wide, own = self.white(WIDER), self.white(self.index.dim)
-        return {
+        found = {
             RANDOM: self.baseline("random"),
             BM25: self.baseline("bm25"),
             TRACKSTAR: self.traced("trackstar", task=True),
             f"Kronecker, mix, {WIDER:,}": self.traced("kronecker", task=True, mix=WHITE_MIX, run=wide),
             "Kronecker, exact": self.traced("exact", run=own),
         }
+        if len(self.along) > 1:
+            name = f"Kronecker, exact, {len(self.along)} checkpoints"
+            found[name] = self.averaged_hits(self.along, "exact")
+        return found
 
     def trainings(self, name: str, hits: Attribution, k: int) -> Iterator[tuple[list[str], Training]]:
         """For each batch of facts and each seed, the training without the batch's passages."""
