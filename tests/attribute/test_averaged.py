@@ -89,6 +89,7 @@ def test_a_result_file_says_which_runs_were_averaged(runs: list[Path], tmp_path:
     hits.write(tmp_path / "hits.jsonl")
     read = pp.Attribution.read(tmp_path / "hits.jsonl")
     assert read.settings == hits.settings
+    assert "kronecker, mean of 3 runs, no task mix" in str(hits)
     assert "averaged with" in str(pp.info(str(tmp_path / "hits.jsonl")))
     alone = pp.trace(runs[0], pp.Queries.read(tmp_path / "hits.jsonl"), k=2, device="cpu")
     alone.write(tmp_path / "alone.jsonl")
