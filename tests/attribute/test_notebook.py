@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.certificate import Certificate
 from proponent.attribute.notebook import LONG
 from proponent.corpus.example import Query
 
@@ -116,3 +117,10 @@ def test_tokens_are_shaded_and_stay_text() -> None:
     assert 'rgba(0,128,0,0.50)" title="+1.00 of the strongest">&lt;b&gt;Paris</span>' in page
     assert 'rgba(200,0,0,0.25)" title="-0.50 of the strongest"> no</span>' in page
     assert "tokens: &lt;b&gt;Paris +2, no -1" in page
+
+
+def test_a_certificate_is_a_sentence_below_the_table() -> None:
+    certificate = Certificate(1.0, 12_000, 345, 1, 0, -0.25, None)
+    hit = Hit(Query("q", "a", "b"), (ScoredPassage("p", "p", "text", 0.5),), (), certificate)
+    texts = Reader(Attribution((hit,))._repr_html_()).texts
+    assert ("p", certificate.sentence(1, 0)) in texts

@@ -37,11 +37,13 @@ def _hit_html(hit: Hit) -> str:
     heads = "".join(f'<th colspan="2" style="{CELL}">{role}</th>' for role, _ in sides)
     rows = zip_longest(*(passages[:SHOWN_PASSAGES] for _, passages in sides))
     body = "".join(f"<tr>{''.join(_cells(hit, p, words) for p in row)}</tr>" for row in rows)
-    note = nothing_stands_out(hit)
+    notes = [note] if (note := nothing_stands_out(hit)) else []
+    if hit.certificate is not None:
+        notes.append(hit.certificate.sentence(len(hit.proponents), len(hit.opponents)))
     return (
         f"<p><b><bdi>{escape(hit.query.prompt)}</bdi></b> → {target}</p>"
         f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-        + (f"<p>{escape(note)}</p>" if note else "")
+        + "".join(f"<p>{escape(note)}</p>" for note in notes)
     )
 
 

@@ -1,5 +1,6 @@
 /** One row's proponents and opponents beside each other. */
 
+import { certified } from "./certificate.js";
 import { chanceOf, isFaint, nothingStandsOut } from "./chance.js";
 import { counted, el, plain, scored, show } from "./dom.js";
 import { categoryOf } from "./find.js";
@@ -127,6 +128,7 @@ export function showRow(row, element, options = {}) {
     element,
     methodLine(row),
     nothingStandsOut(proponents),
+    certified(row, proponents.length, opponents.length),
     el(
       "div",
       { class: both ? "columns two" : "columns one" },
