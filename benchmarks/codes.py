@@ -79,7 +79,7 @@ def resampled(index: Index, passages: int) -> list[Shard]:
         start = int(torch.randint(masks.shape[1] - known[0].shape[1], (1,), generator=draw))
         flips = masks[torch.arange(count) % 8, start : start + known[0].shape[1]]
         codes, scale, norms = (part[chosen] for part in known)
-        made.append(Shard(first, SignRows(codes ^ flips, scale, norms, norms), norms))
+        made.append(Shard(first, SignRows((codes ^ flips,), scale, norms, norms), norms))
     return made
 
 

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from proponent.index import signs
 from proponent.index.norms import row_norms
+from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
+from proponent.index.search import LOT, Shard, best, in_lots, search
 from proponent.index.signs import LEVELS, PLANES, SignProducts, SignRows, encode_signs
 from proponent.index.sketch import Sketch, hadamard
+from proponent.index.whitening import ScaledIdentity, Whitening
 
 DIM, SIZE = 700, 256
 MODULE = vars(signs)["_sign_products"]
@@ -78,12 +81,43 @@ def test_counted_products_are_those_of_decoded_signs_to_the_last_bit(
 ) -> None:
     size = 64 * words
     bits = torch.randint(0, 256, (rows, size // 8), generator=torch.Generator().manual_seed(seed)).byte()
-    codes = SignRows(bits, drawn(seed, rows).abs(), torch.ones(rows), torch.ones(rows))
+    codes = SignRows((bits,), drawn(seed, rows).abs(), torch.ones(rows), torch.ones(rows))
     products = SignProducts(drawn(seed + 1, vectors, size) * 10.0 ** (seed % 40 - 20))
     counted = products.of(codes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signs, "_sign_products", None)
         assert torch.equal(counted, products.of(codes))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_shards_of_signs_are_scored_in_lots_with_the_same_answer(threads: int) -> None:
+    """Against each shard's scores by itself; the last lot is short, and a shard without rows lies between."""
+    sketch, vectors = Sketch(DIM, SIZE, 0), drawn(3, 3, DIM)
+    counts = [5, 3, 0, *[7] * LOT]
+    shards, first = [], 0
+    for number, count in enumerate(counts):
+        rows = encoded(drawn(10 + number, count, DIM), sketch)
+        shards.append(Shard(first, rows, rows.norms))
+        first += count
+    lots = list(in_lots(shards))
+    assert [lot.first for lot in lots] == [0, sum(counts[: LOT + 1])]
+    assert sum(map(len, lots)) == first
+    assert torch.equal(
+        torch.cat([lot.rows.decode() for lot in lots]), torch.cat([s.rows.decode() for s in shards])
+    )
+    inner = InnerProduct("train", True)
+    scan = QueryScan(QueryTerms(vectors, Whitening((ScaledIdentity(1.0, DIM),), sketch)), inner)
+    alone = torch.cat([scan.scores(shard) for shard in shards if len(shard)], 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = search(shards, scan, 6)
+    finally:
+        torch.set_num_threads(before)
+    expected = best(alone, 6)
+    assert torch.equal(found.proponent_scores, expected.proponent_scores)
+    assert torch.equal(found.proponent_positions, expected.proponent_positions)
+    assert torch.equal(found.opponent_positions, expected.opponent_positions)
 
 
 def test_products_are_those_of_vectors_rounded_to_odd_steps() -> None:

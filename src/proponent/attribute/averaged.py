@@ -23,7 +23,7 @@ from proponent.corpus.example import Query
 from proponent.errors import InputError
 from proponent.index.mix import TaskMix
 from proponent.index.run import Index, RunName
-from proponent.index.search import Found, Scan, best, keep_best, over_shards
+from proponent.index.search import Found, Scan, best, in_lots, keep_best, over_shards
 from proponent.progress import Advance, Progress
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def averaged_search(scans: Sequence[tuple[Index, Scan]], k: int, advance: Advanc
 
 
 def _scored(index: Index, scan: Scan) -> Iterator[Scored]:
-    return ((scores, shard.positions) for shard, scores in over_shards(scan.scores, index.shards()))
+    shards = in_lots(index.shards())
+    return ((scores, shard.positions) for shard, scores in over_shards(scan.scores, shards))
 
 
 def aligned(streams: Iterable[Iterator[Scored]]) -> Iterator[tuple[list[Tensor], Tensor]]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from proponent.index.norms import row_norms
 from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
-from proponent.index.search import Shard, TopRows, over_shards
+from proponent.index.search import Shard, TopRows, in_lots, over_shards
 from proponent.index.signs import SignProducts, SignRows
 from proponent.index.sketch import Sketch
 
@@ -160,6 +160,6 @@ def _kth(scores: Tensor, k: int) -> tuple[float, bool]:
 
 def bounds(codes: Iterable[Shard], of: CodeBounds) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds [q, n] of the scores of all rows, by one scan of the codes."""
-    parts = [found for _, found in over_shards(of.of, codes)]
+    parts = [found for _, found in over_shards(of.of, in_lots(codes))]
     lower, upper = (torch.cat(column, 1) for column in zip(*parts, strict=True))
     return lower, upper

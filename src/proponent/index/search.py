@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from typing import Protocol, TypeVar
 
 import torch
@@ -17,7 +17,7 @@ from proponent.index.codec import Rows
 from proponent.index.signs import SignRows
 from proponent.threads import side_by_side
 
-LOT = 8  # shards of signs that a thread takes at a time
+LOT = 16  # shards of signs that are scored together
 T = TypeVar("T")
 
 
@@ -40,6 +40,12 @@ class Shard:
     def positions(self) -> Tensor:
         """Positions [n] of the rows in the index."""
         return self.first + torch.arange(len(self))
+
+    @classmethod
+    def joined(cls, shards: Sequence[Shard]) -> Shard:
+        """Consecutive shards of signs as one, whose codes stay where they are."""
+        rows = SignRows.joined([shard.rows for shard in shards if isinstance(shard.rows, SignRows)])
+        return cls(shards[0].first, rows, torch.cat([shard.feature_norms for shard in shards]))
 
     def parts(self, rows: int) -> Iterator[Shard]:
         """The shard, so many rows at a time."""
@@ -100,11 +106,23 @@ class Found:
     background: Background
 
 
+def in_lots(shards: Iterable[Shard]) -> Iterator[Shard]:
+    """The shards that have rows; those of signs joined, several at a time.
+
+    Counting signs takes less time than what Python does for a shard, which the threads do not share.
+    """
+    filled = (shard for shard in shards if len(shard))
+    for signs, those in groupby(filled, key=lambda shard: isinstance(shard.rows, SignRows)):
+        if not signs:
+            yield from those
+        while signs and (lot := list(islice(those, LOT))):
+            yield Shard.joined(lot)
+
+
 def over_shards(function: Callable[[Shard], T], shards: Iterable[Shard]) -> Iterator[tuple[Shard, T]]:
     """The shards that have rows, in order, each with the function's value.
 
-    Of signs a shard is little work, which one thread does: several are then at it side by side, each with
-    some shards.
+    A shard of signs is the work of one thread: several are then at it side by side.
     """
     filled = (shard for shard in shards if len(shard))
     first, lanes = list(islice(filled, 1)), torch.get_num_threads()
@@ -113,14 +131,14 @@ def over_shards(function: Callable[[Shard], T], shards: Iterable[Shard]) -> Iter
         yield from ((shard, function(shard)) for shard in every)
         return
     with side_by_side(lanes) as pool:
-        waiting: deque[tuple[list[Shard], Future[list[T]]]] = deque()
-        for lot in iter(lambda: list(islice(every, LOT)), []):
-            waiting.append((lot, pool.submit(_values, function, lot)))
+        waiting: deque[tuple[Shard, Future[T]]] = deque()
+        for shard in every:
+            waiting.append((shard, pool.submit(function, shard)))
             if len(waiting) > 2 * lanes:
-                done, values = waiting.popleft()
-                yield from zip(done, values.result(), strict=True)
-        for lot, values in waiting:
-            yield from zip(lot, values.result(), strict=True)
+                done, value = waiting.popleft()
+                yield done, value.result()
+        for done, value in waiting:
+            yield done, value.result()
 
 
 def values(shards: Iterable[Shard], function: Callable[[Shard], T]) -> list[T]:
@@ -128,21 +146,27 @@ def values(shards: Iterable[Shard], function: Callable[[Shard], T]) -> list[T]:
     return [value for _, value in over_shards(function, shards)]
 
 
-def _values(function: Callable[[Shard], T], shards: list[Shard]) -> list[T]:
-    return list(map(function, shards))
-
-
 def together(queries: int) -> int:
-    """Shards whose scores are sorted together: sorting costs as much for one as for many."""
-    return max(16, 128 // max(1, queries))
+    """Rows whose scores are sorted together: sorting costs as much for a few as for many."""
+    return max(2**13, 2**18 // max(1, queries))
 
 
 def search(shards: Iterable[Shard], scan: Scan, k: int) -> Found:
     """Scan shards of an index once and keep k proponents and k opponents of every query."""
-    scored = ((scores, shard.positions) for shard, scores in over_shards(scan.scores, shards))
-    groups = iter(lambda: list(islice(scored, together(len(scan)))), [])
-    joined = (tuple(torch.cat(parts, -1) for parts in zip(*group, strict=True)) for group in groups)
-    return keep_best(joined, len(scan), k)
+    scored = ((scores, shard.positions) for shard, scores in over_shards(scan.scores, in_lots(shards)))
+    return keep_best(_gathered(scored, together(len(scan))), len(scan), k)
+
+
+def _gathered(scored: Iterable[tuple[Tensor, Tensor]], rows: int) -> Iterator[tuple[Tensor, ...]]:
+    """Scores and positions of at least so many rows at a time."""
+    held: list[tuple[Tensor, Tensor]] = []
+    for part in scored:
+        held.append(part)
+        if sum(len(positions) for _, positions in held) >= rows:
+            yield tuple(torch.cat(parts, -1) for parts in zip(*held, strict=True))
+            held = []
+    if held:
+        yield tuple(torch.cat(parts, -1) for parts in zip(*held, strict=True))
 
 
 def keep_best(scored: Iterable[tuple[Tensor, ...]], queries: int, k: int) -> Found:

@@ -6,7 +6,7 @@ A row ψ is stored as the signs s = sign(Sψ) of its sketch, its norm and the sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,12 +36,12 @@ DECODED = 128  # rows that are decoded at a time where nothing is compiled
 class SignRows:
     """Rows [n, m] of signs, as ``encode_signs`` makes them.
 
-    codes: [n, m / 8] uint8, coordinate j is bit j mod 8 of byte j / 8, 1 for a sign of +1.  scale, norms,
-    residual: [n] float32; norms are of the rows before they were sketched, and residual is the norm of what
-    of a row lies beyond the direction ``Sᵀs``.
+    parts: the codes [n, m / 8] uint8, or consecutive parts of them; coordinate j is bit j mod 8 of byte
+    j / 8, 1 for a sign of +1.  scale, norms, residual: [n] float32; norms are of the rows before they were
+    sketched, and residual is the norm of what of a row lies beyond the direction ``Sᵀs``.
     """
 
-    codes: Tensor
+    parts: tuple[Tensor, ...]
     scale: Tensor
     norms: Tensor
     residual: Tensor
@@ -49,15 +49,28 @@ class SignRows:
     @classmethod
     def stored(cls, tensors: Mapping[str, Tensor]) -> SignRows:
         """Rows from the tensors that ``encode_signs`` gave."""
-        return cls(*(tensors[name] for name in STORED))
+        codes, *others = (tensors[name] for name in STORED)
+        return cls((codes,), *others)
+
+    @classmethod
+    def joined(cls, rows: Sequence[SignRows]) -> SignRows:
+        """Rows of several, one after the other, whose codes stay where they are."""
+        numbers = ((one.scale, one.norms, one.residual) for one in rows)
+        parts = tuple(part for one in rows for part in one.parts)
+        return cls(parts, *map(torch.cat, zip(*numbers, strict=True)))
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.norms)
 
     @property
     def dim(self) -> int:
         """Coordinates m of a row."""
-        return self.codes.shape[1] * 8
+        return self.parts[0].shape[1] * 8
+
+    @property
+    def codes(self) -> Tensor:
+        """All codes [n, m / 8]."""
+        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
 
     def part(self, start: int, stop: int) -> SignRows:
         """Rows start..stop."""
@@ -68,7 +81,7 @@ class SignRows:
         return self._of(rows)
 
     def _of(self, rows: Tensor | slice) -> SignRows:
-        return SignRows(*(tensor[rows] for tensor in (self.codes, self.scale, self.norms, self.residual)))
+        return SignRows((self.codes[rows],), self.scale[rows], self.norms[rows], self.residual[rows])
 
     def signs(self) -> Tensor:
         """Signs [n, m] ±1 float32."""
@@ -126,12 +139,14 @@ class SignProducts:
 
     def _counted(self, rows: SignRows) -> Tensor:
         """The same by the compiled module, in this thread."""
-        words, count = rows.dim // WORD, len(rows)
-        made, codes = np.empty((len(self._odd), count), dtype=np.int32), rows.codes.contiguous().numpy()
-        _sign_products.count_differences(self._planes, codes, made, PLANES, words, 0, count)
-        counts: Tensor = torch.from_numpy(made)
-        whole: Tensor = (LEVELS * rows.dim - 2 * counts).float()
+        counts = [self._differences(codes.contiguous().numpy(), rows.dim // WORD) for codes in rows.parts]
+        whole: Tensor = (LEVELS * rows.dim - 2 * torch.from_numpy(np.concatenate(counts, 1))).float()
         return whole
+
+    def _differences(self, codes: np.ndarray, words: int) -> np.ndarray:
+        made = np.empty((len(self._odd), len(codes)), dtype=np.int32)
+        _sign_products.count_differences(self._planes, codes, made, PLANES, words, 0, len(codes))
+        return made
 
     @property
     def rounded(self) -> Tensor:

@@ -155,7 +155,7 @@ def _mixed_scan(job: Job, asked: Questions) -> Stage:
 
 def _score_bytes(job: Job, asked: Questions) -> int:
     """Bytes of the scores of some shards, joined and sorted, at most."""
-    rows = min(job.passages, together(min(asked.queries, SCAN_QUERIES)) * job.shard_rows)
+    rows = min(job.passages, max(job.shard_rows, together(min(asked.queries, SCAN_QUERIES))))
     return FLOAT * SORTED * min(asked.queries, SCAN_QUERIES) * rows
 
 
