@@ -135,6 +135,20 @@ def test_processes_and_two_machines_at_once(stored: Bucket, made: Made, local: P
     assert objects(stored, "s3://bucket/both", tmp_path / "got") == contents(local)
 
 
+@pytest.mark.skipif(not find_spec("ray"), reason="needs Ray")
+def test_workers_on_ray_build_and_search_in_a_bucket(
+    stored: Bucket, made: Made, local: Path, tmp_path: Path
+) -> None:
+    index = ["index", "s3://bucket/corpus.jsonl", "s3://bucket/ray", "--model", made.model, *SMALL]
+    done = stored.run(tmp_path / "a", *index, "--ray", "local")
+    assert done.code == 0, done
+    assert objects(stored, "s3://bucket/ray", tmp_path / "got") == contents(local)
+    ask = ["trace", "s3://bucket/ray", "s3://bucket/facts.jsonl", "-k", "2", "--device", "cpu", "--json"]
+    there, here = stored.run(tmp_path / "b", *ask, "--ray", "local"), stored.run(tmp_path / "c", *ask)
+    assert there.code == here.code == 0, there
+    assert there.out == here.out
+
+
 def test_what_cannot_be_reached_is_one_line(stored: Bucket, made: Made, tmp_path: Path) -> None:
     index = ["index", made.corpus, "s3://nowhere/run", "--model", made.model, *SMALL]
     stored.run(tmp_path, *index).assert_refused("s3://nowhere/run", "bucket does not exist")
