@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -147,6 +148,37 @@ def test_workers_on_ray_build_and_search_in_a_bucket(
     there, here = stored.run(tmp_path / "b", *ask, "--ray", "local"), stored.run(tmp_path / "c", *ask)
     assert there.code == here.code == 0, there
     assert there.out == here.out
+
+
+def test_the_live_view_asks_over_a_run_in_a_bucket(
+    stored: Bucket, made: Made, local: Path, tmp_path: Path
+) -> None:
+    copied = "import fsspec, sys; fsspec.filesystem('s3').put(*sys.argv[1:], recursive=True)"
+    words = [f"{local}/", "s3://bucket/viewed/"]
+    subprocess.run([sys.executable, "-c", copied, *words], env=stored.environment, check=True)
+    view = ["view", "s3://bucket/viewed", "--port", "0", "--no-browser", "--device", "cpu"]
+    process = stored.start(tmp_path / "a", *view)
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    asked = {"prompt": "The capital of France is", "target": "Paris", "method": "trackstar", "k": 2}
+    found = answered(address, "api/traces", asked)
+    while found.get("state") != "done":
+        assert found.get("state") in (None, "queued", "running"), found
+        time.sleep(0.2)
+        found = answered(address, f"api/traces/{found['id']}")
+    ask = ["--prompt", asked["prompt"], "--target", asked["target"], "-k", "2", "--device", "cpu", "--json"]
+    here = json.loads(stored.run(tmp_path / "b", "trace", local, *ask).out)
+    row = found["row"]
+    assert row["proponent_ids"] == here["proponent_ids"]
+    assert row["proponent_scores"] == pytest.approx(here["proponent_scores"], abs=1e-6)
+
+
+def answered(address: str, path: str, asked: dict[str, object] | None = None) -> dict[str, Any]:
+    """What the server says, with the id of the trace."""
+    data = None if asked is None else json.dumps(asked).encode()
+    with urlopen(Request(address + path, data, {"content-type": "application/json"})) as answer:
+        said: dict[str, Any] = json.load(answer)
+    return {"id": path.rpartition("/")[2], **said}
 
 
 def test_what_cannot_be_reached_is_one_line(stored: Bucket, made: Made, tmp_path: Path) -> None:
