@@ -19,7 +19,7 @@ from proponent.build.local import Here
 from proponent.build.marks import Marks
 from proponent.build.opening import open_build, with_model
 from proponent.build.plan import PLAN, cut_shards, head_chunks, longest_chunk, refuse_namesakes, stage
-from proponent.build.stages import Executor, run_stages
+from proponent.build.stages import Executor, counting, run_stages
 from proponent.build.tasks import START, Build
 from proponent.build.worker import Setup
 from proponent.corpus.corpus import Corpus
@@ -29,7 +29,7 @@ from proponent.errors import InputError
 from proponent.files import write_json
 from proponent.gradients.balance import balanced, rows_seen
 from proponent.gradients.coverage import uncovered
-from proponent.gradients.features import FeatureExtractor
+from proponent.gradients.features import FeatureExtractor, extract
 from proponent.gradients.identity import versions
 from proponent.gradients.kronecker import sample_kronecker, together
 from proponent.gradients.layers import LayerPlan, plan_layers
@@ -253,20 +253,16 @@ class Work:
     def _features(self, plan: LayerPlan, folded: Mapping[str, Projection], spec: FeatureSpec) -> Tensor:
         """Features φ [n, d] of the sampled passages, or of as many of them as memory allows."""
         seen = self.samples[spec.moment_sample][: rows_seen(plan.dim)]
-        rows, starts = [chunk.tokens for chunk in seen], [chunk.start for chunk in seen]
-        return FeatureExtractor(self.model, plan, folded, spec.batch_tokens)(rows, starts, spec.output)
+        extractor = FeatureExtractor(self.model, plan, folded, spec.batch_tokens)
+        with counting(self.progress, "features of the sample", seen) as (rows, starts, done):
+            return extract([extractor], rows, starts, spec.output, done)[0]
 
     def _sampled(self, make: Callable[..., T], spec: FeatureSpec, plan: LayerPlan, sweeps: int = 1) -> T:
         """What is made of the gradients of a sample of passages, in so many sweeps."""
         sample = self.samples[spec.moment_sample]
-        rows, starts = [chunk.tokens for chunk in sample], [chunk.start for chunk in sample]
         sweep = Sweep(self.model, plan.matrices, spec.batch_tokens)
         began = time.monotonic()
-        with self.progress.stage("second moments", len(rows) * sweeps, "rows") as advance:
-
-            def done(members: Sequence[int]) -> None:
-                advance(len(members), tokens=sum(len(rows[n]) for n in members))
-
+        with counting(self.progress, "second moments", sample, sweeps) as (rows, starts, done):
             made = make(sweep, rows=rows, starts=starts, done=done)
         minutes = (time.monotonic() - began) / len(rows) / sweeps * self.survey.passages / 60
         self.progress.say(f"the gradients of all passages take about {minutes:,.1f} minutes at this rate")

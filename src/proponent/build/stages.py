@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from proponent.build.folder import remove_leftovers
 from proponent.build.plan import PLAN
 from proponent.build.tasks import Build, features_name, finish, later_stages
 from proponent.build.worker import Job, Setup
+from proponent.corpus.example import Chunk
 from proponent.errors import InputError
 from proponent.progress import Advance, Progress
 
 # Does jobs that need not wait for one another, in any order, and reports what they count for.
 Run = Callable[[Sequence[Job], Advance], None]
+# Token rows, their starts, and what is told which of them were swept.
+Swept = tuple[list[tuple[int, ...]], list[int], Callable[[Sequence[int]], None]]
 
 
 class Executor(Protocol):
@@ -75,3 +78,11 @@ def _finish(build: Build, number: int, run: Run, progress: Progress) -> None:
             run(missing, advance)
     finish(build)
     remove_leftovers(build.folder)
+
+
+@contextmanager
+def counting(progress: Progress, name: str, chunks: Sequence[Chunk], sweeps: int = 1) -> Iterator[Swept]:
+    """A stage of work that sweeps chunks so often, and what it needs of them."""
+    rows, starts = [chunk.tokens for chunk in chunks], [chunk.start for chunk in chunks]
+    with progress.stage(name, len(rows) * sweeps, "rows") as advance:
+        yield rows, starts, lambda of: advance(len(of), tokens=sum(len(rows[n]) for n in of))

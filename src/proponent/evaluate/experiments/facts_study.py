@@ -23,7 +23,7 @@ KNOWN = 0.5  # p(target) from which a model knows a fact
 WIDER = 2**17  # a dimension beside the run's own
 NARROW = 2**15  # of each of several runs, which together are as wide
 CHECKPOINTS = 4  # whose scores are averaged
-WHITE = {"second_moment": "kronecker", "hessian": "identity", "moment_sample": 0}
+WHITE: dict[str, Any] = {"second_moment": "kronecker", "hessian": "identity", "moment_sample": 0}
 
 
 @dataclass
