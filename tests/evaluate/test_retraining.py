@@ -219,16 +219,29 @@ def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     (row,) = (row for row in table.rows if row[0] == "gold passages as scores")
     assert row[2].startswith(f"{sum(values) / 5:.3f} ")
     kronecker = [row for row in table.rows if row[0].startswith("Kronecker, ")]
-    assert [row[1] for row in kronecker] == ["96", "96", "384", "384", "—", "384", "384", "—", "384", "—"]
-    assert [row[0] for row in kronecker[-5:]] == [
+    assert [row[1] for row in kronecker] == [
+        "96",
+        "96",
+        "384",
+        "384",
+        "—",
+        "384",
+        "384",
+        "—",
+        "384",
+        "—",
+        "384",
+    ]
+    assert [row[0] for row in kronecker[-6:]] == [
         "Kronecker, cosine, 4,096 bytes",
         "Kronecker, mix, 4,096 bytes",
         "Kronecker, 4,096 bytes, exact first 100",
         "Kronecker, cosine, 4 checkpoints",
         "Kronecker, exact, 4 checkpoints",
+        "Kronecker, 4,096 bytes, 4 checkpoints",
     ]
     # fewer passages than are scored again: then all are, and the pair is the exact method
-    assert kronecker[-3][2:] == kronecker[4][2:]
+    assert kronecker[-4][2:] == kronecker[4][2:]
     along = [Tracer(path, "cpu") for path in study.along]
     assert [Path(t.spec.model).name for t in along] == [f"checkpoint-{n}" for n in (9, 18, 27, 36)]
     every = [t.trace(study.queries, "exact", len(study.index)) for t in along]

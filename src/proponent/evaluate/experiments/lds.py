@@ -122,10 +122,10 @@ class Halves(TrainedAgain):
         scores = torch.stack([self.exact_scores("exact", run) for run in runs]).mean(0)
         return self.scored(f"exact in {runs[0].name} and {len(runs) - 1} more", scores)
 
-    def compact(self, run: Path) -> Path:
+    def compact(self, run: Path, size: int = COMPACT) -> Path:
         """A compact run of a variant."""
-        folder = run.with_name(f"{run.name}-{COMPACT}")
-        compact(run, folder, COMPACT, self.given.progress)
+        folder = run.with_name(f"{run.name}-{size}")
+        compact(run, folder, size, self.given.progress)
         return folder
 
     def two_stages(self, run: Path, exact: Tensor) -> Contender:
@@ -226,6 +226,9 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
         count = f"{len(study.along)} checkpoints"
         yield f"Kronecker, cosine, {count}", study.averaged(study.along, "kronecker")
         yield f"Kronecker, exact, {count}", study.averaged_exact(study.along)
+        each = 1 << (COMPACT // len(study.along)).bit_length() - 1  # bytes, a power of two
+        small = [study.compact(run, each) for run in study.along]
+        yield f"Kronecker, {each * len(small):,} bytes, {count}", study.averaged(small, "kronecker")
     yield "V, exact cosine", study.exact("cosine")
     plain, unit = study.ekfac()
     yield "EK-FAC", plain
