@@ -25,6 +25,7 @@ from proponent.evaluate.experiments.given import Given
 from proponent.evaluate.experiments.lds import Halves, correlations
 from proponent.evaluate.experiments.study import every_other
 from proponent.evaluate.metrics import estimate, paired_difference
+from proponent.index.run import Index
 from proponent.progress import OnStderr
 
 WIDE = 2**17
@@ -189,6 +190,12 @@ def exact_levers(study: Halves) -> Iterator[Lever]:
     yield f"exact, {len(exact)} checkpoints averaged", "exact", torch.stack(exact).mean(0)
     (margin,) = study.variants([{**WHITE, "dim": WIDE, "output": "margin"}])
     yield "exact, passages by margin", "exact", study.exact_scores("exact", margin)
+    by_margin = [
+        study.variants([{**WHITE, "dim": NARROW, "model": Index(run).spec["model"], "output": "margin"}])[0]
+        for run in study.along
+    ]
+    scores = torch.stack([study.exact_scores("exact", run) for run in by_margin]).mean(0)
+    yield f"exact, {len(exact)} checkpoints, by margin", f"exact, {len(exact)} checkpoints averaged", scores
 
 
 def main() -> None:
