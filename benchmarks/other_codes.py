@@ -5,8 +5,8 @@
 RUN: a run whose model ``pretrain`` made and whose ``experiment lds`` has kept its retrained models' answers;
 the codes are of its Kronecker features at d = 131,072.  Queries are never coded, and norms are kept exactly.
 Rows: LDS and MRR on the relations that nothing is chosen on, and the share of the uncoded features' first ten
-passages that are a code's.  Product quantisation is faiss's, where that is installed; each half of the rows is
-coded with centroids of the other half, since those of few rows would be the rows themselves.
+passages that are a code's.  Product quantisation is faiss's, where that is installed; each half of the rows
+is coded with centroids of the other half, since those of few rows would be the rows themselves.
 """
 
 from __future__ import annotations
