@@ -219,26 +219,16 @@ def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     (row,) = (row for row in table.rows if row[0] == "gold passages as scores")
     assert row[2].startswith(f"{sum(values) / 5:.3f} ")
     kronecker = [row for row in table.rows if row[0].startswith("Kronecker, ")]
-    assert [row[1] for row in kronecker] == [
-        "96",
-        "96",
-        "384",
-        "384",
-        "—",
-        "384",
-        "384",
-        "—",
-        "384",
-        "—",
-        "384",
-    ]
-    assert [row[0] for row in kronecker[-6:]] == [
-        "Kronecker, cosine, 4,096 bytes",
-        "Kronecker, mix, 4,096 bytes",
-        "Kronecker, 4,096 bytes, exact first 100",
-        "Kronecker, cosine, 4 checkpoints",
-        "Kronecker, exact, 4 checkpoints",
-        "Kronecker, 4,096 bytes, 4 checkpoints",
+    assert [(row[0].removeprefix("Kronecker, "), row[1]) for row in kronecker] == [
+        *((f"{how}, {d}", f"{d}") for d in (96, 384) for how in ("cosine", "mix")),
+        ("exact", "—"),
+        ("margin, 384", "384"),
+        ("margin, exact", "—"),
+        *((f"{how}, 4,096 bytes", "384") for how in ("cosine", "mix", "margin")),
+        ("4,096 bytes, exact first 100", "—"),
+        ("cosine, 4 checkpoints", "384"),
+        ("exact, 4 checkpoints", "—"),
+        ("4,096 bytes, 4 checkpoints", "384"),
     ]
     # fewer passages than are scored again: then all are, and the pair is the exact method
     assert kronecker[-4][2:] == kronecker[4][2:]

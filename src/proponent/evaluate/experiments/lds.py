@@ -217,10 +217,14 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
         yield f"Kronecker, cosine, {dim:,}", study.contender("kronecker", run)
         yield f"Kronecker, mix, {dim:,}", study.contender("kronecker", run, WHITE_MIX)
     yield "Kronecker, exact", study.exact("exact", factored[0])
+    (margin,) = study.variants([{**WHITE, "dim": dims[-1], "output": "margin"}])
+    yield f"Kronecker, margin, {dims[-1]:,}", study.contender("kronecker", margin)
+    yield "Kronecker, margin, exact", study.exact("exact", margin)
     exact, codes = study.exact_scores("exact", factored[0]), study.compact(factored[-1])
     size = f"{COMPACT:,} bytes"
     yield f"Kronecker, cosine, {size}", study.contender("kronecker", codes)
     yield f"Kronecker, mix, {size}", study.contender("kronecker", codes, WHITE_MIX)
+    yield f"Kronecker, margin, {size}", study.contender("kronecker", study.compact(margin))
     yield f"Kronecker, {size}, exact first {EXACT_TOP}", study.two_stages(codes, exact)
     if len(study.along) > 1:
         count = f"{len(study.along)} checkpoints"
