@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,34 @@ def test_runs_of_other_rows_are_refused(runs: list[Path], model_folder: Path, tm
         with pytest.raises(InputError, match=f"{name}: its rows are not those of"):
             pp.trace(runs[0], QUERIES, device="cpu", k=2, averaged_with=[tmp_path / name])
     build_index(CORPUS, small_spec(model_folder), tmp_path / "paper", "cpu")
-    with pytest.raises(InputError, match="method 'exact' divides by R_train"):
-        pp.trace(runs[0], QUERIES, "exact", device="cpu", k=2, averaged_with=[tmp_path / "paper"])
-    with pytest.raises(InputError, match="method 'kronecker' does not fit"):
-        pp.trace(runs[0], QUERIES, device="cpu", k=2, averaged_with=[tmp_path / "paper"])
+    margin = small_spec(model_folder, second_moment="kronecker", damping="oas", output="margin")
+    build_index(CORPUS, margin, tmp_path / "margin", "cpu")
+    for name in ("paper", "margin"):
+        with pytest.raises(InputError, match=f"{name}: its features do not compare with those of"):
+            pp.trace(runs[0], QUERIES, "cosine", device="cpu", k=2, averaged_with=[tmp_path / name])
+    shutil.copytree(runs[0], tmp_path / "copy")
+    with pytest.raises(InputError, match="copy: is averaged twice"):
+        pp.trace(runs[0], QUERIES, device="cpu", k=2, averaged_with=[tmp_path / "copy"])
+    damped = pp.Index(tmp_path / "paper", damping=2.0)
+    with pytest.raises(InputError, match="another damping is of one run"):
+        pp.trace(damped, QUERIES, device="cpu", k=2, averaged_with=runs[1:])
+
+
+def test_other_runs_are_given_as_one_or_as_any_that_can_be_gone_through(runs: list[Path]) -> None:
+    wanted = pp.trace(runs[0], QUERIES, device="cpu", k=2, averaged_with=runs[1:])
+    assert pp.trace(runs[0], QUERIES, device="cpu", k=2, averaged_with=iter(runs[1:])) == wanted  # type: ignore[arg-type]
+    one = pp.trace(runs[0], QUERIES, device="cpu", k=2, averaged_with=str(runs[1]))
+    assert one == pp.trace(runs[0], QUERIES, device="cpu", k=2, averaged_with=[runs[1]])
+    assert one != wanted
+    for odd in (3, [3], [pp.Index(runs[1])]):
+        with pytest.raises(InputError, match="give paths or URLs of runs"):
+            pp.trace(runs[0], QUERIES, device="cpu", k=2, averaged_with=odd)  # type: ignore[arg-type]
+
+
+def test_many_queries_are_searched_in_parts(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = pp.trace(runs[0], QUERIES, device="cpu", k=3, averaged_with=runs[1:])
+    monkeypatch.setattr("proponent.attribute.tracing.SCAN_QUERIES", 2)
+    assert [hit.query.id for hit in wanted] == ["q0", "q1", "q2"]
+    found = pp.trace(runs[0], QUERIES, device="cpu", k=3, averaged_with=runs[1:])
+    assert [[p.id for p in hit.proponents] for hit in found] == [[p.id for p in h.proponents] for h in wanted]
+    assert found.settings == wanted.settings

@@ -99,12 +99,15 @@ def test_shards_of_signs_are_scored_in_lots_with_the_same_answer(threads: int) -
         rows = encoded(drawn(10 + number, count, DIM), sketch)
         shards.append(Shard(first, rows, rows.norms))
         first += count
-    lots = list(in_lots(shards))
+    lots = list(in_lots(shards, 3))
     assert [lot.first for lot in lots] == [0, sum(counts[: LOT + 1])]
     assert sum(map(len, lots)) == first
     assert torch.equal(
         torch.cat([lot.rows.decode() for lot in lots]), torch.cat([s.rows.decode() for s in shards])
     )
+    gap = shards[:2] + shards[5:7]  # as a worker has them that took over others of a lost one
+    assert [(lot.first, len(lot)) for lot in in_lots(gap, 3)] == [(0, 8), (22, 14)]
+    assert len(list(in_lots(shards, 10**6))) == len(shards) - 1, "no lots for many queries"
     inner = InnerProduct("train", True)
     scan = QueryScan(QueryTerms(vectors, Whitening((ScaledIdentity(1.0, DIM),), sketch)), inner)
     alone = torch.cat([scan.scores(shard) for shard in shards if len(shard)], 1)

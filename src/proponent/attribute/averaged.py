@@ -6,10 +6,10 @@ training went through tells more of what it did (TracIn; Pruthi et al., 2020).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from proponent.attribute.attribution import AVERAGED, Attribution
 from proponent.attribute.exact import check_exact, exact_scores
-from proponent.attribute.method import Method
+from proponent.attribute.method import Method, corrected_by
 from proponent.attribute.questions import check_ranking
 from proponent.corpus.example import Query
 from proponent.errors import InputError
@@ -32,22 +32,47 @@ if TYPE_CHECKING:
 Scored = tuple[Tensor, Tensor]  # scores [q, n] and positions [n]
 
 
+def runs_of(given: object) -> list[RunName]:
+    """The runs that are given as one name or several; InputError for what is none."""
+    if isinstance(given, str | os.PathLike):
+        return [given]
+    found = list[RunName]()
+    for name in given if isinstance(given, Iterable) else [given]:
+        if not isinstance(name, str | os.PathLike):
+            raise InputError(f"averaged_with holds {name!r}; give paths or URLs of runs")
+        found.append(name)
+    return found
+
+
 def check_averaged(index: Index, others: Sequence[RunName], method: Method, k: int) -> None:
-    """Raise InputError for runs that are not of the same passages, or that the method cannot search."""
-    seen = {index.folder.path.resolve()}
+    """Raise InputError for runs whose scores are not of the same rows, do not compare, or cannot be had."""
+    if index.damping is not None:
+        raise InputError("another damping is of one run; leave it out, or the other runs")
+    seen = [_made_of(index)]
     for other in map(Index, others):
-        name, place = other.folder.name, other.folder.path.resolve()
-        if place in seen:
+        name, of = other.folder.name, index.folder.name
+        if _made_of(other) in seen:
             raise InputError(f"{name}: is averaged twice; name every run once")
-        seen.add(place)
+        seen.append(_made_of(other))
         if _rows_of(other) != _rows_of(index):
             raise InputError(
-                f"{name}: its rows are not those of {index.folder.name}; average runs of one corpus, whose "
-                "models have one tokenizer, with the same --max-length"
+                f"{name}: its rows are not those of {of}; average runs of one corpus, whose models have one "
+                "tokenizer, with the same --max-length and the same passages left out"
+            )
+        if _features_of(other) != _features_of(index):
+            raise InputError(
+                f"{name}: its features do not compare with those of {of}; average runs with the same "
+                "--second-moment and --output-function"
             )
         check_ranking(other, method, k)
         if not method.projected:
             check_exact(other, method)
+
+
+def _made_of(index: Index) -> tuple[object, ...]:
+    """What tells a run from others: a copy is the same."""
+    spec = {name: value for name, value in index.spec.items() if name != "model"}
+    return index.manifest["model"], spec, _rows_of(index)
 
 
 def _rows_of(index: Index) -> tuple[object, ...]:
@@ -57,38 +82,71 @@ def _rows_of(index: Index) -> tuple[object, ...]:
     return manifest["corpus"], manifest["tokenizer"], length, summary["rows"], summary["skipped"]
 
 
+def _features_of(index: Index) -> tuple[object, ...]:
+    """What scores must have in common to be averaged."""
+    return corrected_by(index.spec), index.spec["output"]
+
+
 def averaged_attribution(
     first: Tracer,
-    others: Iterable[Tracer],
-    queries: Sequence[Query],
+    others: Sequence[RunName],
+    parts: Sequence[Sequence[Query]],
     method: Method,
     k: int,
     task: tuple[Sequence[Query], TaskMix] | None,
     progress: Progress,
-) -> Attribution:
+) -> list[Attribution]:
     """The k highest and lowest of the mean of what several runs give each row; passages are the first run's.
 
-    others: used one after the other, so one model is held beside the first.  task: its queries and the first
-    run's mix of them, whose λ is that of all.
+    others: used one after the other, so one model is held beside the first.  parts: of the queries, each
+    searched by itself.  task: its queries and the first run's mix of them, whose λ is that of all.
     """
-    own = task[1] if task else None
-    mixed = ((t, t.task_mix(task[0], task[1].mix, method.output) if task else None) for t in others)
-    every = chain([(first, own)], mixed)
-    names, scans, exact = list[str](), list[tuple[Index, Scan]](), list[Tensor]()
-    for tracer, mix in every:
-        names.append(tracer.index.folder.name)
+    names = [first.index.folder.name]
+    asked = [_asked(first, parts, method, task and task[1], progress)]
+    for run in others:
+        other = first.beside(run)
+        names.append(other.index.folder.name)
+        mix = other.task_mix(task[0], task[1].mix, method.output) if task else None
+        asked.append(_asked(other, parts, method, mix, progress))
+        del other, mix
+    made = []
+    for number, queries in enumerate(parts):
+        found = _searched([one[number] for one in asked], len(first.index), k, progress)
+        shown = first.attribution(queries, found, method, task and task[1])
+        made.append(replace(shown, settings={**shown.settings, AVERAGED: names[1:]}))
+    return made
+
+
+# A part's scan with the run that it is of, or its scores [q, n] without projection.
+Asked = tuple[RunName, Scan] | Tensor
+
+
+def _asked(
+    tracer: Tracer,
+    parts: Sequence[Sequence[Query]],
+    method: Method,
+    mix: TaskMix | None,
+    progress: Progress,
+) -> list[Asked]:
+    """What is needed of a run for each part, without its model and its whitening."""
+    made = list[Asked]()
+    for queries in parts:
         if method.projected:
             scan = tracer.scan(tracer.features(queries, method.output), method, mix)
-            scans.append((tracer.index, copy(scan)))  # which lets go of the run's whitening
+            made.append((tracer.index.folder.name, copy(scan)))  # which lets go of the whitening
         else:
-            exact.append(exact_scores(tracer, queries, method, range(len(tracer.index)), progress))
+            rows = range(len(tracer.index))
+            made.append(exact_scores(tracer, queries, method, rows, progress).float())
+    return made
+
+
+def _searched(asked: Sequence[Asked], rows: int, k: int, progress: Progress) -> Found:
+    exact = [one for one in asked if isinstance(one, Tensor)]
     if exact:
-        found = best(torch.stack(exact).mean(0).float(), k)
-    else:
-        with progress.stage("searching", len(first.index), "rows") as advance:
-            found = averaged_search(scans, k, advance)
-    made = first.attribution(queries, found, method, own)
-    return replace(made, settings={**made.settings, AVERAGED: names[1:]})
+        return best(torch.stack(exact).mean(0), k)
+    scans = [(Index(one[0]), one[1]) for one in asked if not isinstance(one, Tensor)]
+    with progress.stage("searching", rows, "rows") as advance:
+        return averaged_search(scans, k, advance)
 
 
 def averaged_search(scans: Sequence[tuple[Index, Scan]], k: int, advance: Advance) -> Found:
@@ -104,7 +162,7 @@ def averaged_search(scans: Sequence[tuple[Index, Scan]], k: int, advance: Advanc
 
 
 def _scored(index: Index, scan: Scan) -> Iterator[Scored]:
-    shards = in_lots(index.shards())
+    shards = in_lots(index.shards(), len(scan))
     return ((scores, shard.positions) for shard, scores in over_shards(scan.scores, shards))
 
 

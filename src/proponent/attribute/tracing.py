@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
-from proponent.attribute.averaged import averaged_attribution
+from proponent.attribute.averaged import averaged_attribution, runs_of
 from proponent.attribute.certified import certified_attribution
 from proponent.attribute.exact import exact_scores, unprojected_extractor
 from proponent.attribute.held import nearest_shards
@@ -141,7 +141,7 @@ class Tracer:
         progress: Progress | None = None,
         **more: Unpack[More],
     ) -> Attribution:
-        """The k proponents and k opponents of every query, in one scan of the index.
+        """The k proponents and k opponents of every query, in one scan of the index, or of each averaged one.
 
         queries: Queries, or Query values, or (prompt, target) pairs.  method: a Method or its text; by itself
         trackstar, or kronecker for a run with such moments.
@@ -153,6 +153,7 @@ class Tracer:
         """
         progress = progress or Silent()
         queries, method, task = checked_questions(self.index, queries, method, k, task, mix)
+        more["averaged_with"] = runs_of(more.get("averaged_with") or ())
         check_more(self.index, method, k, task is not None, more)
         task_mix = self.task_mix(task, mix, method.output) if task else None
         parts = [queries[start : start + SCAN_QUERIES] for start in range(0, len(queries), SCAN_QUERIES)]
@@ -160,15 +161,15 @@ class Tracer:
         if more.get("certified") is not None:
             ranked = [certified_attribution(self, queries, method, most, more, progress)]
         elif runs := more.get("averaged_with"):
-            others, mixing = map(self._beside, runs), (task, task_mix) if task and task_mix else None
-            ranked = [averaged_attribution(self, others, queries, method, most, mixing, progress)]
+            mixing = (task, task_mix) if task and task_mix else None
+            ranked = averaged_attribution(self, runs, parts, method, most, mixing, progress)
         else:
             ranked = [self._ranked(part, method, most, task_mix, progress) for part in parts]
         hits = list(chain.from_iterable(ranked))
         hits = refined(self, hits, method, task_mix, k, more, progress)
         return Attribution(tuple(hits), ranked[0].settings)
 
-    def _beside(self, run: RunName) -> Tracer:
+    def beside(self, run: RunName) -> Tracer:
         """Another run, with its model on the same device."""
         return Tracer(run, *self._loading)
 
@@ -256,6 +257,7 @@ def trace(
     """
     opened = index if isinstance(index, Index) else Index(index)
     queries, method, task = checked_questions(opened, queries, method, k, task, mix)
+    more["averaged_with"] = runs_of(more.get("averaged_with") or ())
     check_more(opened, method, k, task is not None, more)  # before the model is loaded
     if ray is None:
         tracer = Tracer(opened, device, trust_remote_code)

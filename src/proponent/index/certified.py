@@ -57,6 +57,10 @@ class CodeBounds:
         tails = (1 - confidence) / 2 / rows
         self._deviations = None if confidence == SURE else -NormalDist().inv_cdf(tails)
 
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self._lengths)
+
     def of(self, shard: Shard) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds [q, n] of the scores of a shard of the compact index."""
         rows = shard.rows
@@ -160,6 +164,6 @@ def _kth(scores: Tensor, k: int) -> tuple[float, bool]:
 
 def bounds(codes: Iterable[Shard], of: CodeBounds) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds [q, n] of the scores of all rows, by one scan of the codes."""
-    parts = [found for _, found in over_shards(of.of, in_lots(codes))]
+    parts = [found for _, found in over_shards(of.of, in_lots(codes, len(of)))]
     lower, upper = (torch.cat(column, 1) for column in zip(*parts, strict=True))
     return lower, upper

@@ -249,7 +249,8 @@ class QueryScan:
 
     def scores(self, shard: Shard) -> Tensor:
         """Scores [q, n] of the passages of a shard."""
-        parts = shard.parts(TOGETHER) if self._inner.mix is not None else (shard,)
+        whole = self._inner.mix is None or isinstance(shard.rows, SignRows)
+        parts = (shard,) if whole else shard.parts(TOGETHER)
         return torch.cat([self._scores(part) for part in parts], 1)
 
     def _scores(self, shard: Shard) -> Tensor:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from typing import Protocol, TypeVar
 
 import torch
@@ -17,7 +17,7 @@ from proponent.index.codec import Rows
 from proponent.index.signs import SignRows
 from proponent.threads import side_by_side
 
-LOT = 16  # shards of signs that are scored together
+LOT, FEW = 16, 64  # shards of signs that are scored together, for at most so many queries
 T = TypeVar("T")
 
 
@@ -43,7 +43,7 @@ class Shard:
 
     @classmethod
     def joined(cls, shards: Sequence[Shard]) -> Shard:
-        """Consecutive shards of signs as one, whose codes stay where they are."""
+        """Shards of signs that follow one another as one, whose codes stay where they are."""
         rows = SignRows.joined([shard.rows for shard in shards if isinstance(shard.rows, SignRows)])
         return cls(shards[0].first, rows, torch.cat([shard.feature_norms for shard in shards]))
 
@@ -106,17 +106,24 @@ class Found:
     background: Background
 
 
-def in_lots(shards: Iterable[Shard]) -> Iterator[Shard]:
-    """The shards that have rows; those of signs joined, several at a time.
+def in_lots(shards: Iterable[Shard], queries: int) -> Iterator[Shard]:
+    """The shards that have rows; those of signs joined, several at a time, where one follows the other.
 
-    Counting signs takes less time than what Python does for a shard, which the threads do not share.
+    Counting signs for few queries takes less time than what Python does for a shard, which threads do not
+    share.  A worker that took over shards of a lost one has some that do not follow one another.
     """
-    filled = (shard for shard in shards if len(shard))
-    for signs, those in groupby(filled, key=lambda shard: isinstance(shard.rows, SignRows)):
-        if not signs:
-            yield from those
-        while signs and (lot := list(islice(those, LOT))):
+    most, lot = max(1, LOT * FEW // max(FEW, queries)), list[Shard]()
+    for shard in filter(len, shards):
+        signs = isinstance(shard.rows, SignRows)
+        if lot and not (signs and len(lot) < most and shard.first == lot[-1].first + len(lot[-1])):
             yield Shard.joined(lot)
+            lot = []
+        if signs:
+            lot.append(shard)
+        else:
+            yield shard
+    if lot:
+        yield Shard.joined(lot)
 
 
 def over_shards(function: Callable[[Shard], T], shards: Iterable[Shard]) -> Iterator[tuple[Shard, T]]:
@@ -153,18 +160,21 @@ def together(queries: int) -> int:
 
 def search(shards: Iterable[Shard], scan: Scan, k: int) -> Found:
     """Scan shards of an index once and keep k proponents and k opponents of every query."""
-    scored = ((scores, shard.positions) for shard, scores in over_shards(scan.scores, in_lots(shards)))
+    scored = (
+        (scores, shard.positions) for shard, scores in over_shards(scan.scores, in_lots(shards, len(scan)))
+    )
     return keep_best(_gathered(scored, together(len(scan))), len(scan), k)
 
 
 def _gathered(scored: Iterable[tuple[Tensor, Tensor]], rows: int) -> Iterator[tuple[Tensor, ...]]:
     """Scores and positions of at least so many rows at a time."""
-    held: list[tuple[Tensor, Tensor]] = []
+    held, count = list[tuple[Tensor, Tensor]](), 0
     for part in scored:
         held.append(part)
-        if sum(len(positions) for _, positions in held) >= rows:
+        count += len(part[1])
+        if count >= rows:
             yield tuple(torch.cat(parts, -1) for parts in zip(*held, strict=True))
-            held = []
+            held, count = [], 0
     if held:
         yield tuple(torch.cat(parts, -1) for parts in zip(*held, strict=True))
 

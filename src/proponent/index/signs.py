@@ -85,12 +85,16 @@ class SignRows:
 
     def signs(self) -> Tensor:
         """Signs [n, m] ±1 float32."""
-        bits = np.unpackbits(self.codes.contiguous().numpy(), axis=1, bitorder="little")
-        return torch.from_numpy(bits).float().mul_(2).sub_(1)
+        return _signs(self.codes)
 
     def decode(self) -> Tensor:
         """All rows [n, m] float32: ``scale · s``, whose products with vectors are those of the rows."""
         return self.signs().mul_(self.scale[:, None])
+
+
+def _signs(codes: Tensor) -> Tensor:
+    bits = np.unpackbits(codes.contiguous().numpy(), axis=1, bitorder="little")
+    return torch.from_numpy(bits).float().mul_(2).sub_(1)
 
 
 def encode_signs(rows: Tensor, norms: Tensor, sketch: Sketch) -> dict[str, Tensor]:
@@ -132,9 +136,8 @@ class SignProducts:
 
     def _decoded(self, rows: SignRows) -> Tensor:
         """Whole products [q, n], of signs as floats: exact below 2^24."""
-        made = [
-            product(self._odd, rows.part(at, at + DECODED).signs()) for at in range(0, len(rows), DECODED)
-        ]
+        parts = (part for codes in rows.parts for part in codes.split(DECODED))
+        made = [product(self._odd, _signs(part)) for part in parts if len(part)]
         return torch.cat(made, 1) if made else torch.empty(len(self._odd), 0)
 
     def _counted(self, rows: SignRows) -> Tensor:

@@ -71,7 +71,8 @@ class FactsStudy(Study):
     @cached_property
     def along(self) -> list[Path]:
         """Runs with Kronecker moments of the last checkpoints that the model's training kept; [] for none."""
-        kept = sorted(Path(self.tracer.spec.model).glob("checkpoints/checkpoint-*"), key=_step)
+        found = Path(self.tracer.spec.model).glob("checkpoints/checkpoint-*")
+        kept = sorted((path for path in found if _step(path).isdecimal()), key=lambda path: int(_step(path)))
         changes = [{**WHITE, "dim": NARROW, "model": str(model)} for model in kept[-CHECKPOINTS:]]
         return [self.variants([change])[0] for change in changes]
 
@@ -89,6 +90,6 @@ class FactsStudy(Study):
         return Verdicts(judge, self.folder / f"verdicts-{judge.identity[:8]}.jsonl")
 
 
-def _step(checkpoint: Path) -> int:
-    """Steps of training that a checkpoint has behind it."""
-    return int(checkpoint.name.rpartition("-")[2])
+def _step(checkpoint: Path) -> str:
+    """Steps of training that a checkpoint has behind it, by its name."""
+    return checkpoint.name.removeprefix("checkpoint-")

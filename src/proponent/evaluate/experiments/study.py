@@ -39,6 +39,7 @@ T = TypeVar("T")
 RETRIEVED = 100
 PATCHED = 10
 IMPROBABLE = 1e-280
+LONGEST = 180  # characters of a file's name, to which some are added
 # What TrackStar needs of a run whose features are white, and the most coordinates of its R_train.
 PAPER = {"second_moment": "sample", "hessian": "train", "moment_sample": 0}
 PAPER_DIM = 2**16
@@ -283,5 +284,8 @@ def every_other(names: Iterable[str]) -> list[str]:
 
 
 def file_name(name: str) -> str:
-    """A name with nothing in it that a file's name may not have."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")
+    """A name with nothing in it that a file's name may not have, and none too long."""
+    whole = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")
+    if len(whole) <= LONGEST:
+        return whole
+    return f"{whole[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
