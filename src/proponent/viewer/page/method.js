@@ -61,7 +61,7 @@ export function methodName(method) {
 
 /** One line beside a list.  of: a row or a file, with `method`, `mix` and the runs `averaged_with`. */
 export function methodLine({ method, mix, averaged_with: others }) {
-  const runs = Array.isArray(others) ? `, mean of ${others.length + 1} runs` : "";
+  const runs = Array.isArray(others) && others.length ? `, mean of ${others.length + 1} runs` : "";
   const name = (methodName(method) || "Method not stated") + runs;
   const share = typeof mix === "number" ? `, λ = ${plain(mix, 3)}` : "";
   return el("p", { class: "method muted" }, el("strong", {}, el("bdi", {}, textNodes(name + share))), " ", kindOf(method).shows);
