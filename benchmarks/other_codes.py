@@ -66,6 +66,7 @@ def quantised(rows: Tensor, bits: int) -> Tensor:
 
 def factors(rows: Tensor, blocks: int, rank: int, bits: int) -> Tensor:
     """The nearest matrices of a rank to each block's square, their factors in so many bits."""
+    torch.manual_seed(0)
     made = []
     for block in rows.chunk(blocks, 1):
         side = int(block.shape[1] ** 0.5)

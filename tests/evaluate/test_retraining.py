@@ -245,6 +245,13 @@ def test_halves_predictions_and_the_table(made: tuple[Path, Path]) -> None:
     sums = whole @ study.inside_by_row.double()
     assert study.exact("cosine").sums == pytest.approx(sums, abs=1e-6)
     assert all(float(row[4].split()[0]) > 0 for row in kronecker), "they find gold passages"
+    kept = study.folder / "scores" / "EK-FAC.safetensors"
+    plain, unit = study.kept("EK-FAC", list)  # from the file: nothing is made
+    assert plain.shape == unit.shape == (len(PLACES), len(study.index))
+    kept.write_bytes(kept.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"EK-FAC.safetensors: damaged; remove it"):
+        study.ekfac()
+    kept.unlink()
     patched = {row[0]: row[6] for row in table.rows if row[6] != "—"}
     assert len(patched) == len(table.rows) - 2, "of all but the gold passages and the ceiling"
     assert all(value[0] in "+-" for value in patched.values())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from proponent.index import signs
+from proponent.index.mix import TaskMix, TaskSubspace
 from proponent.index.norms import row_norms
 from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
 from proponent.index.search import LOT, Shard, best, in_lots, search
@@ -90,7 +91,11 @@ def test_counted_products_are_those_of_decoded_signs_to_the_last_bit(
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_shards_of_signs_are_scored_in_lots_with_the_same_answer(threads: int) -> None:
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("module", [MODULE, None])
+def test_shards_of_signs_are_scored_in_lots_with_the_same_answer(
+    module: object, mixed: bool, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against each shard's scores by itself; the last lot is short, and a shard without rows lies between."""
     sketch, vectors = Sketch(DIM, SIZE, 0), drawn(3, 3, DIM)
     counts = [5, 3, 0, *[7] * LOT]
@@ -108,8 +113,12 @@ def test_shards_of_signs_are_scored_in_lots_with_the_same_answer(threads: int) -
     gap = shards[:2] + shards[5:7]  # as a worker has them that took over others of a lost one
     assert [(lot.first, len(lot)) for lot in in_lots(gap, 3)] == [(0, 8), (22, 14)]
     assert len(list(in_lots(shards, 10**6))) == len(shards) - 1, "no lots for many queries"
-    inner = InnerProduct("train", True)
-    scan = QueryScan(QueryTerms(vectors, Whitening((ScaledIdentity(1.0, DIM),), sketch)), inner)
+    monkeypatch.setattr(signs, "_sign_products", module)
+    whitening, inner = Whitening((ScaledIdentity(1.0, DIM),), sketch), InnerProduct("train", True)
+    if mixed:
+        subspace = TaskSubspace.of(drawn(4, 5, DIM), whitening)
+        inner = InnerProduct("mixed", True, TaskMix(subspace, 0.5))
+    scan = QueryScan(QueryTerms(vectors, whitening, inner.subspace), inner)
     alone = torch.cat([scan.scores(shard) for shard in shards if len(shard)], 1)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

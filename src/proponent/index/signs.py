@@ -36,12 +36,12 @@ DECODED = 128  # rows that are decoded at a time where nothing is compiled
 class SignRows:
     """Rows [n, m] of signs, as ``encode_signs`` makes them.
 
-    parts: the codes [n, m / 8] uint8, or consecutive parts of them; coordinate j is bit j mod 8 of byte
+    pieces: the codes [n, m / 8] uint8, or consecutive pieces of them; coordinate j is bit j mod 8 of byte
     j / 8, 1 for a sign of +1.  scale, norms, residual: [n] float32; norms are of the rows before they were
     sketched, and residual is the norm of what of a row lies beyond the direction ``Sᵀs``.
     """
 
-    parts: tuple[Tensor, ...]
+    pieces: tuple[Tensor, ...]
     scale: Tensor
     norms: Tensor
     residual: Tensor
@@ -56,8 +56,8 @@ class SignRows:
     def joined(cls, rows: Sequence[SignRows]) -> SignRows:
         """Rows of several, one after the other, whose codes stay where they are."""
         numbers = ((one.scale, one.norms, one.residual) for one in rows)
-        parts = tuple(part for one in rows for part in one.parts)
-        return cls(parts, *map(torch.cat, zip(*numbers, strict=True)))
+        pieces = tuple(piece for one in rows for piece in one.pieces)
+        return cls(pieces, *map(torch.cat, zip(*numbers, strict=True)))
 
     def __len__(self) -> int:
         return len(self.norms)
@@ -65,12 +65,12 @@ class SignRows:
     @property
     def dim(self) -> int:
         """Coordinates m of a row."""
-        return self.parts[0].shape[1] * 8
+        return self.pieces[0].shape[1] * 8
 
     @property
     def codes(self) -> Tensor:
         """All codes [n, m / 8]."""
-        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+        return self.pieces[0] if len(self.pieces) == 1 else torch.cat(self.pieces)
 
     def part(self, start: int, stop: int) -> SignRows:
         """Rows start..stop."""
@@ -136,13 +136,13 @@ class SignProducts:
 
     def _decoded(self, rows: SignRows) -> Tensor:
         """Whole products [q, n], of signs as floats: exact below 2^24."""
-        parts = (part for codes in rows.parts for part in codes.split(DECODED))
+        parts = (part for codes in rows.pieces for part in codes.split(DECODED))
         made = [product(self._odd, _signs(part)) for part in parts if len(part)]
         return torch.cat(made, 1) if made else torch.empty(len(self._odd), 0)
 
     def _counted(self, rows: SignRows) -> Tensor:
         """The same by the compiled module, in this thread."""
-        counts = [self._differences(codes.contiguous().numpy(), rows.dim // WORD) for codes in rows.parts]
+        counts = [self._differences(codes.contiguous().numpy(), rows.dim // WORD) for codes in rows.pieces]
         whole: Tensor = (LEVELS * rows.dim - 2 * torch.from_numpy(np.concatenate(counts, 1))).float()
         return whole
 

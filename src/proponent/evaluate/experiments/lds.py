@@ -23,6 +23,7 @@ from proponent.attribute.method import Method
 from proponent.attribute.tokens import indexed_chunks
 from proponent.attribute.tracing import Tracer
 from proponent.build.compact import compact
+from proponent.errors import InputError
 from proponent.evaluate.evaluation import evaluate
 from proponent.evaluate.experiments.facts_study import KNOWN, WHITE, WIDER
 from proponent.evaluate.experiments.study import BM25, PATCHED, TRACKSTAR, file_name
@@ -107,7 +108,10 @@ class Halves(TrainedAgain):
             made = make()
             path.parent.mkdir(parents=True, exist_ok=True)
             write_tensors(path, {f"{n}": scores for n, scores in enumerate(made)})
-        found = read_tensors(path)
+        try:
+            found = read_tensors(path)
+        except InputError as error:
+            raise InputError(f"{path}: damaged; remove it, and its scores are made again") from error
         return [found[f"{n}"] for n in range(len(found))]
 
     def averaged(self, runs: Sequence[Path], method: str) -> Contender:
