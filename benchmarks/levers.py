@@ -142,60 +142,79 @@ class Judge:
         return found / found.mean()
 
 
+def features_of(study: Halves, **change: Any) -> Features:
+    """Of a run with Kronecker moments and this change."""
+    (run,) = study.variants([{**WHITE, **change}])
+    return Features.of(study.opened(run), study)
+
+
 def levers(study: Halves, judge: Judge) -> Iterator[Lever]:
     """Every lever's scores."""
-
-    def features(**change: Any) -> Features:
-        (run,) = study.variants([{**WHITE, **change}])
-        return Features.of(study.opened(run), study)
-
     own = study.index.dim
     name = f"cosine, {own:,}"
-    yield name, name, features(dim=own).cosines()
-    yield f"R_train on top, {own:,}", name, features(dim=own, hessian="train").cosines()
+    yield name, name, features_of(study, dim=own).cosines()
+    yield f"R_train on top, {own:,}", name, features_of(study, dim=own, hessian="train").cosines()
     for output in ("margin", "logit"):
-        yield f"passages by {output}, {own:,}", name, features(dim=own, output=output).cosines()
+        scores = features_of(study, dim=own, output=output).cosines()
+        yield f"passages by {output}, {own:,}", name, scores
+    by_margin = [
+        study.variants([{**WHITE, "dim": NARROW, "model": Index(run).spec["model"], "output": "margin"}])[0]
+        for run in study.along
+    ]
+    yield from averages(study, by_margin)
+    yield from wide_levers(study, judge)
+    yield from exact_levers(study, by_margin)
 
+
+def averages(study: Halves, by_margin: list[Path]) -> Iterator[Lever]:
+    """Over draws of the projections, and over checkpoints; by_margin: the checkpoints' runs of margins."""
     narrow = f"cosine, {NARROW:,}"
-    draws = [features(dim=NARROW, seed=seed).cosines() for seed in range(DRAWS)]
+    draws = [features_of(study, dim=NARROW, seed=seed).cosines() for seed in range(DRAWS)]
     yield narrow, narrow, draws[0]
     yield f"{DRAWS} draws of {NARROW:,} averaged", narrow, torch.stack(draws).mean(0)
-    along = [Features.of(study.opened(run), study).cosines() for run in study.along]
-    yield f"{len(along)} checkpoints of {NARROW:,} averaged", narrow, torch.stack(along).mean(0)
+    losses, margins = (
+        torch.stack([Features.of(study.opened(run), study).cosines() for run in runs]).mean(0)
+        for runs in (study.along, by_margin)
+    )
+    name = f"{len(by_margin)} checkpoints of {NARROW:,} averaged"
+    yield name, narrow, losses
+    yield f"{name}, by margin", name, margins
 
-    wide, whole = f"cosine, {WIDE:,}", features(dim=WIDE)
+
+def wide_levers(study: Halves, judge: Judge) -> Iterator[Lever]:
+    """Those of many coordinates: other outputs, and what blocks count or how wide they are."""
+    wide, whole = f"cosine, {WIDE:,}", features_of(study, dim=WIDE)
     yield wide, wide, whole.cosines()
-    yield f"passages by margin, {WIDE:,}", wide, features(dim=WIDE, output="margin").cosines()
+    yield f"passages by margin, {WIDE:,}", wide, features_of(study, dim=WIDE, output="margin").cosines()
     yield "diagonal on top", wide, whole.corrected().cosines()
     alone = torch.stack([unit(q) @ unit(m).T for q, m in whole.by_block()])
     yield "mean of the blocks' cosines", wide, alone.mean(0)
     weights = judge.weights(whole.shares)
     print("weights of the blocks: " + ", ".join(f"{weight:.2f}" for weight in weights.tolist()))
     yield "blocks weighted", wide, torch.einsum("b,bqn->qn", weights.float(), whole.shares)
+    each = WIDE // 2 // whole.blocks
     even = f"every block at half, {WIDE // 2:,}"
-    yield even, even, whole.cut(torch.full((whole.blocks,), WIDE // 2 // whole.blocks)).cosines()
-    best = torch.stack([judge.values(one)[judge.chosen_on].mean() for one in alone]).argsort(descending=True)
-    widths = torch.zeros(whole.blocks, dtype=torch.long)
-    widths[best[: whole.blocks // 2]] = WIDE // whole.blocks
+    yield even, even, whole.cut(torch.full((whole.blocks,), each)).cosines()
+    truth = torch.stack([judge.values(one)[judge.chosen_on].mean() for one in alone])
+    truest, widths = truth.argsort(descending=True), torch.zeros(whole.blocks, dtype=torch.long)
+    widths[truest[: whole.blocks // 2]] = 2 * each
     yield "the truer half of the blocks alone", even, whole.cut(widths).cosines()
-    widths[best] = torch.linspace(1.5, 0.5, whole.blocks).mul(WIDE // 2 // whole.blocks).long()
+    widths[truest] = torch.linspace(1.5, 0.5, whole.blocks).mul(each).long()
     yield "truer blocks wider, 1.5 to 0.5", even, whole.cut(widths).cosines()
-    yield from exact_levers(study)
 
 
-def exact_levers(study: Halves) -> Iterator[Lever]:
-    """Those that are seen without projection."""
-    exact = [study.exact_scores("exact", run) for run in study.along]
+def exact_levers(study: Halves, by_margin: list[Path]) -> Iterator[Lever]:
+    """Those that are seen without projection; by_margin: the checkpoints' runs of margins."""
     yield "exact", "exact", study.exact_scores("exact", study.factored)
-    yield f"exact, {len(exact)} checkpoints averaged", "exact", torch.stack(exact).mean(0)
     (margin,) = study.variants([{**WHITE, "dim": WIDE, "output": "margin"}])
     yield "exact, passages by margin", "exact", study.exact_scores("exact", margin)
-    by_margin = [
-        study.variants([{**WHITE, "dim": NARROW, "model": Index(run).spec["model"], "output": "margin"}])[0]
-        for run in study.along
-    ]
-    scores = torch.stack([study.exact_scores("exact", run) for run in by_margin]).mean(0)
-    yield f"exact, {len(exact)} checkpoints, by margin", f"exact, {len(exact)} checkpoints averaged", scores
+    losses, margins = (
+        torch.stack([study.exact_scores("exact", run) for run in runs]).mean(0)
+        for runs in (study.along, by_margin)
+    )
+    name = f"exact, {len(by_margin)} checkpoints averaged"
+    yield name, "exact", losses
+    yield f"{name}, by margin", name, margins
 
 
 def main() -> None:
