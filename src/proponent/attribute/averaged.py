@@ -23,7 +23,7 @@ from proponent.corpus.example import Query
 from proponent.errors import InputError
 from proponent.index.mix import TaskMix
 from proponent.index.run import Index, RunName
-from proponent.index.search import Found, Scan, best, in_lots, keep_best, over_shards
+from proponent.index.search import Found, Scan, best, keep_best, scored
 from proponent.progress import Advance, Progress
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _searched(asked: Sequence[Asked], rows: int, k: int, progress: Progress) -> 
 
 def averaged_search(scans: Sequence[tuple[Index, Scan]], k: int, advance: Advance) -> Found:
     """The k highest and lowest means of what each run's scan gives its rows, in one pass over all runs."""
-    streams = [_scored(index, scan) for index, scan in scans]
+    streams = [scored(index.shards(), scan) for index, scan in scans]
 
     def means() -> Iterator[Scored]:
         for scores, positions in aligned(streams):
@@ -159,11 +159,6 @@ def averaged_search(scans: Sequence[tuple[Index, Scan]], k: int, advance: Advanc
             advance(len(positions))
 
     return keep_best(means(), len(scans[0][1]), k)
-
-
-def _scored(index: Index, scan: Scan) -> Iterator[Scored]:
-    shards = in_lots(index.shards(), len(scan))
-    return ((scores, shard.positions) for shard, scores in over_shards(scan.scores, shards))
 
 
 def aligned(streams: Iterable[Iterator[Scored]]) -> Iterator[tuple[list[Tensor], Tensor]]:

@@ -160,23 +160,26 @@ def together(queries: int) -> int:
 
 def search(shards: Iterable[Shard], scan: Scan, k: int) -> Found:
     """Scan shards of an index once and keep k proponents and k opponents of every query."""
-    scored = (
-        (scores, shard.positions) for shard, scores in over_shards(scan.scores, in_lots(shards, len(scan)))
-    )
-    return keep_best(_gathered(scored, together(len(scan))), len(scan), k)
+    return keep_best(_gathered(scored(shards, scan), together(len(scan))), len(scan), k)
 
 
-def _gathered(scored: Iterable[tuple[Tensor, Tensor]], rows: int) -> Iterator[tuple[Tensor, ...]]:
+def scored(shards: Iterable[Shard], scan: Scan) -> Iterator[tuple[Tensor, Tensor]]:
+    """Scores [q, n] of a scan and their positions [n], in order, in parts."""
+    lots = in_lots(shards, len(scan))
+    return ((scores, shard.positions) for shard, scores in over_shards(scan.scores, lots))
+
+
+def _gathered(parts: Iterable[tuple[Tensor, Tensor]], rows: int) -> Iterator[tuple[Tensor, ...]]:
     """Scores and positions of at least so many rows at a time."""
     held, count = list[tuple[Tensor, Tensor]](), 0
-    for part in scored:
+    for part in parts:
         held.append(part)
         count += len(part[1])
         if count >= rows:
-            yield tuple(torch.cat(parts, -1) for parts in zip(*held, strict=True))
+            yield tuple(torch.cat(column, -1) for column in zip(*held, strict=True))
             held, count = [], 0
     if held:
-        yield tuple(torch.cat(parts, -1) for parts in zip(*held, strict=True))
+        yield tuple(torch.cat(column, -1) for column in zip(*held, strict=True))
 
 
 def keep_best(scored: Iterable[tuple[Tensor, ...]], queries: int, k: int) -> Found:
