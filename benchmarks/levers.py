@@ -73,6 +73,11 @@ class Features:
         queries, rows = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))
         return Features(queries, rows, self.blocks)
 
+    def centred(self) -> Features:
+        """Less the mean of the rows, queries too."""
+        mean = self.rows.mean(0)
+        return Features(self.queries - mean, self.rows - mean, self.blocks)
+
     def corrected(self) -> Features:
         """With every coordinate's second moment, in the eigenbasis of each block's sides, divided out."""
         found = [_with_diagonal(q, m) for q, m in self.by_block()]
@@ -186,6 +191,7 @@ def wide_levers(study: Halves, judge: Judge) -> Iterator[Lever]:
     wide, whole = f"cosine, {WIDE:,}", features_of(study, dim=WIDE)
     yield wide, wide, whole.cosines()
     yield f"passages by margin, {WIDE:,}", wide, features_of(study, dim=WIDE, output="margin").cosines()
+    yield "mean of the rows taken off both sides", wide, whole.centred().cosines()
     yield "diagonal on top", wide, whole.corrected().cosines()
     alone = torch.stack([unit(q) @ unit(m).T for q, m in whole.by_block()])
     yield "mean of the blocks' cosines", wide, alone.mean(0)
