@@ -1,8 +1,9 @@
 /* Products of vectors of few bits with signs, as counts of the bits in which they differ.
 
-   A row is m signs, a bit each.  A vector is `planes` times m signs: its coordinates are the odd whole numbers
-   Σ_k 2^k t_k, t_k = ±1.  The count made here is Σ_k 2^k |{ j : the row's sign j differs from t_k's }|, a whole
-   number, so that its bytes depend on neither the instructions nor the division of the work. */
+   A row is m signs, a bit each, and a scale.  A vector is `bits` times m signs and a step: its coordinates are the odd
+   whole numbers Σ_k 2^k t_k, t_k = ±1, times the step.  With the count c = Σ_k 2^k |{ j : the row's sign j differs from
+   t_k's }| their product is ((2^bits − 1) m − 2c) step scale: all that is summed is whole, so that its bytes depend on
+   neither the instructions nor the division of the work. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -19,8 +20,10 @@
 typedef struct {
     const uint64_t *planes;  /* [q, bits, words] */
     const uint64_t *codes;   /* [n, words] */
-    int32_t *made;           /* [q, n] */
-    size_t q, n, bits, words;
+    const float *steps;      /* [q] */
+    const float *scales;     /* [total] */
+    float *made;             /* [q, total], of which the columns `at` to at + n are made */
+    size_t q, n, bits, words, total, at;
 } product;
 
 /* Counts of count rows with one vector, from word `from` on.  Always inlined, so that `bits` and `count` are known
@@ -92,11 +95,12 @@ COUNTED static void strip_narrow(const uint64_t *planes, const uint64_t *const *
     meet(planes, rows, words, 0, bits, ROWS, sums);
 }
 
-/* Rows first to stop, ROWS at a time, with vectors from..to.  Beyond the last row the last one is met again. */
-static void strips(const product *p, size_t from, size_t to, size_t first, size_t stop)
+/* All rows, ROWS at a time, with vectors from..to.  Beyond the last row the last one is met again. */
+static void strips(const product *p, size_t from, size_t to)
 {
     int fast = wide();
-    for (; first < stop; first += ROWS) {
+    int64_t most = (((int64_t)1 << p->bits) - 1) * 64 * (int64_t)p->words;
+    for (size_t first = 0; first < p->n; first += ROWS) {
         const uint64_t *rows[ROWS];
         for (size_t r = 0; r < ROWS; r++)
             rows[r] = p->codes + (first + r < p->n ? first + r : p->n - 1) * p->words;
@@ -104,50 +108,56 @@ static void strips(const product *p, size_t from, size_t to, size_t first, size_
             int64_t sums[ROWS] = {0};
             const uint64_t *planes = p->planes + q * p->bits * p->words;
             (fast ? strip_wide : strip_narrow)(planes, rows, p->words, p->bits, sums);
-            for (size_t r = 0; r < ROWS && first + r < p->n; r++)
-                p->made[q * p->n + first + r] = (int32_t)sums[r];
+            for (size_t r = 0; r < ROWS && first + r < p->n; r++) {
+                size_t column = p->at + first + r;
+                p->made[q * p->total + column] = (float)(most - 2 * sums[r]) * p->steps[q] * p->scales[column];
+            }
         }
     }
 }
 
-static PyObject *count_differences(PyObject *self, PyObject *args)
+static PyObject *multiply(PyObject *self, PyObject *args)
 {
-    Py_buffer planes, codes, made;
-    Py_ssize_t bits, words, first, stop;
+    Py_buffer planes, codes, steps, scales, made;
+    Py_ssize_t bits, words, at;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*w*nnnn", &planes, &codes, &made, &bits, &words, &first, &stop))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*w*nnn", &planes, &codes, &steps, &scales, &made, &bits, &words, &at))
         return NULL;
     int fits = 0;
     /* 2^16 words have 2^22 bits, whose weights sum to less than 2^8: a count stays within 31 bits */
-    if (0 < bits && bits <= MOST && 0 < words && words <= 1 << 16) {
+    if (0 < bits && bits <= MOST && 0 < words && words <= 1 << 16 && 0 <= at) {
         size_t row = words * sizeof(uint64_t), n = codes.len / row, q = planes.len / (row * bits);
+        size_t total = scales.len / sizeof(float);
         fits = n * row == (size_t)codes.len && q * row * bits == (size_t)planes.len
-            && (size_t)made.len == q * n * sizeof(int32_t)
-            && 0 <= first && first % ROWS == 0 && first <= stop
-            && ((size_t)stop == n || (stop % ROWS == 0 && (size_t)stop < n));
+            && q * sizeof(float) == (size_t)steps.len && total * sizeof(float) == (size_t)scales.len
+            && (size_t)made.len == q * total * sizeof(float) && n <= total && (size_t)at <= total - n;
         if (fits) {
-            product p = {planes.buf, codes.buf, made.buf, q, n, bits, words};
+            product p = {planes.buf, codes.buf, steps.buf, scales.buf, made.buf, q, n, bits, words, total, at};
             Py_BEGIN_ALLOW_THREADS
             for (size_t from = 0; from < q; from += VECTORS)
-                strips(&p, from, from + VECTORS < q ? from + VECTORS : q, first, stop);
+                strips(&p, from, from + VECTORS < q ? from + VECTORS : q);
             Py_END_ALLOW_THREADS
         }
     }
     PyBuffer_Release(&planes);
     PyBuffer_Release(&codes);
+    PyBuffer_Release(&steps);
+    PyBuffer_Release(&scales);
     PyBuffer_Release(&made);
     if (!fits) {
-        PyErr_SetString(PyExc_ValueError, "planes [q, bits, words], codes [n, words], counts [q, n] or rows do not fit");
+        PyErr_SetString(PyExc_ValueError,
+                        "planes [q, bits, words], codes [n, words], steps [q], scales [total] or products [q, total] "
+                        "do not fit");
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
-    {"count_differences", count_differences, METH_VARARGS,
-     "count_differences(planes, codes, made, bits, words, first, stop): made [q, n] int32 gets, in rows first to stop\n"
-     "of the codes, the bits in which they differ from the planes [q, bits, words], plane k counted 2^k times;\n"
-     "first is a multiple of ROWS, and so is stop, unless it is n.  The interpreter's lock is released."},
+    {"multiply", multiply, METH_VARARGS,
+     "multiply(planes, codes, steps, scales, made, bits, words, at): columns at to at + n of made [q, total] float32 get\n"
+     "the products of n rows of signs, codes [n, words] with scales [total], the first of them number at, and of vectors\n"
+     "of planes [q, bits, words] with steps [q].  The interpreter's lock is released."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -160,10 +170,5 @@ PyMODINIT_FUNC PyInit__sign_products(void)
         PyErr_SetString(PyExc_ImportError, "this processor counts no bits");
         return NULL;
     }
-    PyObject *made = PyModule_Create(&module);
-    if (made != NULL && PyModule_AddIntConstant(made, "ROWS", ROWS) < 0) {
-        Py_DECREF(made);
-        return NULL;
-    }
-    return made;
+    return PyModule_Create(&module);
 }

@@ -2,15 +2,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-ROWS: int
-
-def count_differences(
+def multiply(
     planes: NDArray[Any],
     codes: NDArray[Any],
+    steps: NDArray[Any],
+    scales: NDArray[Any],
     made: NDArray[Any],
     bits: int,
     words: int,
-    first: int,
-    stop: int,
+    at: int,
     /,
 ) -> None: ...

@@ -35,7 +35,7 @@ class Background:
 
     def add(self, scores: Tensor, positions: Tensor) -> None:
         """Take scores [q, n] of the passages at positions [n]."""
-        self._take(scores, positions * GOLDEN % 2**32)
+        self._take(scores, (positions * GOLDEN).bitwise_and_(2**32 - 1))  # modulo 2^32
 
     def _take(self, scores: Tensor, hashes: Tensor) -> None:
         kept = hashes < self._below

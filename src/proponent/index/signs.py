@@ -131,25 +131,24 @@ class SignProducts:
 
     def of(self, rows: SignRows) -> Tensor:
         """``vectors · rowsᵀ`` [q, n] float32."""
-        whole = self._counted(rows) if _sign_products is not None else self._decoded(rows)
-        return whole.mul_(self._step).mul_(rows.scale)
+        return self._counted(rows) if _sign_products is not None else self._decoded(rows)
 
     def _decoded(self, rows: SignRows) -> Tensor:
-        """Whole products [q, n], of signs as floats: exact below 2^24."""
+        """Of signs as floats, whose whole products are exact below 2^24."""
         parts = (part for codes in rows.pieces for part in codes.split(DECODED))
         made = [product(self._odd, _signs(part)) for part in parts if len(part)]
-        return torch.cat(made, 1) if made else torch.empty(len(self._odd), 0)
+        whole = torch.cat(made, 1) if made else torch.empty(len(self._odd), 0)
+        return whole.mul_(self._step).mul_(rows.scale)
 
     def _counted(self, rows: SignRows) -> Tensor:
         """The same by the compiled module, in this thread."""
-        counts = [self._differences(codes.contiguous().numpy(), rows.dim // WORD) for codes in rows.pieces]
-        whole: Tensor = (LEVELS * rows.dim - 2 * torch.from_numpy(np.concatenate(counts, 1))).float()
-        return whole
-
-    def _differences(self, codes: np.ndarray, words: int) -> np.ndarray:
-        made = np.empty((len(self._odd), len(codes)), dtype=np.int32)
-        _sign_products.count_differences(self._planes, codes, made, PLANES, words, 0, len(codes))
-        return made
+        made, at = np.empty((len(self._step), len(rows)), dtype=np.float32), 0
+        steps, scales = self._step.numpy(), rows.scale.contiguous().numpy()
+        for codes in rows.pieces:
+            whole = codes.contiguous().numpy()
+            _sign_products.multiply(self._planes, whole, steps, scales, made, PLANES, rows.dim // WORD, at)
+            at += len(codes)
+        return torch.from_numpy(made)
 
     @property
     def rounded(self) -> Tensor:
