@@ -18,13 +18,14 @@ demo: $(READY)
 	$(BIN)/proponent demo
 
 # One file of tests after another on each core: what a file shares is made once.  tests/conftest.py orders them.
-PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+# Threads that wait sleep: tests side by side have more of them than there are cores.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(PYTEST)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest $(PARALLEL) -m ""
+	$(PYTEST) -m ""
 
 lint: $(READY)
 	$(BIN)/ruff check .

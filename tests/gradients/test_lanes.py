@@ -33,7 +33,9 @@ def several(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "several"), [*((family, 2) for family in FAMILIES), ("llama", 3)], indirect=["several"]
+)
 def test_lanes_change_nothing(
     family: str, several: int, shared_model: Callable[[str], LanguageModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
