@@ -26,7 +26,8 @@ from side_by_side import machine
 
 from proponent.files import checksum, write_checksummed_json, write_json
 from proponent.index.codec import encode
-from proponent.index.run import FORMAT, Index, RunFolder
+from proponent.index.manifest import FORMAT
+from proponent.index.run import Index, RunFolder
 from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
 from proponent.index.search import search
 from proponent.index.storage import write_tensors
@@ -42,8 +43,11 @@ def make(path: Path, gigabytes: float) -> Index:
     folder = RunFolder(path)
     if folder.done.is_file():
         return Index(path)
-    manifest = {"format": FORMAT, "spec": {"hessian": "identity"}, "side": 64, "blocks": {}}
-    write_json(folder.manifest, {**manifest, "blocks": {f"block {b}": [] for b in range(BLOCKS)}})
+    spec = {"model": "none", "hessian": "identity", "size": 0, "seed": 0}
+    made = {"corpus": {"passages": 0, "empty": 0, "fingerprint": ""}, "codec": "float16", "uncovered": {}}
+    made |= {"model": "", "tokenizer": "", "made_with": {"versions": {}, "threads": 1}}
+    blocks: dict[str, list[str]] = {f"block {b}": [] for b in range(BLOCKS)}
+    write_json(folder.manifest, {"format": FORMAT, "spec": spec, **made, "side": 64, "blocks": blocks})
     files = [folder.manifest]
     for block in range(BLOCKS):
         files.append(folder.whitening(block))

@@ -81,7 +81,9 @@ def test_an_unfinished_run_that_does_not_say_its_threads_has_a_way_out(
     stopped(tmp_path / "run", model_folder)
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps({**manifest, "made_with": made_with}))
-    with pytest.raises(InputError, match=rf"run.json: it does not say with how many threads .*; {REMEDY}"):
+    with pytest.raises(
+        InputError, match=rf"run.json: damaged \(its 'made_with' is none of a run\); {REMEDY}"
+    ):
         build_index(CORPUS, small_spec(model_folder), tmp_path / "run", "cpu")
 
 

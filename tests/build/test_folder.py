@@ -9,9 +9,10 @@ import pytest
 from tests.index.conftest import made_up_features, start_build, write_run
 
 from proponent.build.folder import building, check_folder, remove_leftovers
+from proponent.build.soundness import check
 from proponent.errors import InputError
 from proponent.files import aside
-from proponent.index.run import RunFolder
+from proponent.index.run import Index, RunFolder
 
 
 @pytest.fixture
@@ -31,14 +32,14 @@ def test_a_run_with_other_settings_is_refused_naming_them(finished: RunFolder) -
     assert message.startswith(f"{finished.path}: this run was made with other settings: ")
     assert "spec.damping was 0.5, now 2.0" in message
     assert "side was 2, now None" in message
-    assert f"spec.model was None, now {'m' * 57}..." in message
+    assert f"spec.model was none, now {'m' * 57}..." in message
     assert "blocks" not in message
 
 
 def test_what_the_run_was_made_with_is_not_compared(finished: RunFolder) -> None:
     manifest = json.loads(finished.manifest.read_text())
     finished.done.unlink()  # which has the checksum of the other
-    made = {**manifest, "made_with": {"threads": 3}, "uncovered": {"weight": 0.1}}
+    made = {**manifest, "made_with": {"versions": {}, "threads": 3}, "uncovered": {"weight": 0.1}}
     finished.manifest.write_text(json.dumps(made))
     assert check_folder(finished, manifest) == made
 
@@ -91,3 +92,34 @@ def test_what_only_the_build_needed_can_be_removed_twice(tmp_path: Path) -> None
         remove_leftovers(folder)
         assert not folder.work.exists()
     assert folder.manifest.is_file()
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("spec", []),
+        ("spec", {"model": "m", "hessian": False, "size": 0, "seed": 0}),
+        ("corpus", {"passages": 1.5, "empty": 0, "fingerprint": ""}),
+        ("model", None),
+        ("side", True),
+        ("blocks", {}),
+        ("blocks", {"attention 0-0": "q_proj"}),
+        ("uncovered", -1),
+        ("uncovered", {"weight": "much"}),
+        ("made_with", {"versions": {}, "threads": 1, "sample": [3]}),
+        ("compacted", {"run": "elsewhere"}),
+    ],
+)
+def test_a_manifest_that_holds_what_no_run_does_is_refused(
+    part: str, value: object, finished: RunFolder
+) -> None:
+    """Whether the run is finished or not, with the remedy for it, and named by a check."""
+    manifest = json.loads(finished.manifest.read_text())
+    finished.manifest.write_text(json.dumps({**manifest, part: value}))
+    with pytest.raises(InputError, match=rf"run.json: damaged \(its '{part}' is none of a run\).*--repair"):
+        Index(finished.path)
+    assert "run.json" in {finding.file for finding in check(finished.path).findings}
+    finished.done.unlink()
+    with pytest.raises(InputError, match=rf"run.json: damaged \(its '{part}' .* index the corpus again"):
+        check_folder(finished, manifest)
+    assert "run.json" in {finding.file for finding in check(finished.path).findings}

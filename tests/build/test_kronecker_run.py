@@ -19,7 +19,8 @@ from proponent.evaluate.experiments.given import Given
 from proponent.evaluate.experiments.tasks import Tasks
 from proponent.evaluate.info import info
 from proponent.files import write_json
-from proponent.index.run import Index, read_manifest
+from proponent.index.manifest import read_manifest
+from proponent.index.run import Index
 from proponent.index.whitening import ScaledIdentity
 
 K = 12

@@ -42,6 +42,7 @@ class Interfering(Silent):
 
     def __init__(self, stage: str = "", interfere: Callable[[], None] = lambda: None) -> None:
         self.lines: list[str] = []
+        self.lost = False
         self._stage, self._interfere = stage, interfere
 
     def say(self, line: str) -> None:
@@ -50,7 +51,7 @@ class Interfering(Silent):
     def stage(self, name: str, total: int | None, unit: str) -> Any:
         def advance(units: int, tokens: int = 0) -> None:
             if name == self._stage and units:
-                self._stage = ""
+                self._stage, self.lost = "", True
                 self._interfere()
 
         return nullcontext(advance)
@@ -170,6 +171,34 @@ def test_workers_errors_are_the_errors_of_this_process(
 
     with pytest.raises(InputError, match=r"rows/00003.parquet: damaged .*; remove it and run the same"):
         build_index(CORPUS, driver.spec(model_folder), run, "cpu", Damaging(), executor=OnRay("auto"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["gradients", "R_train", "factors and eigenvalues", "whitening"])
+def test_workers_and_machines_lost_in_every_stage(
+    stage: str, cluster: Any, here: Index, model_folder: Path, tmp_path: Path
+) -> None:
+    """Three builds each lose a worker, and one a machine, in whose place another comes."""
+
+    def lose_a_machine() -> None:
+        cluster.remove_node(cluster.second, allow_graceful=False)
+        cluster.second = cluster.add_node(num_cpus=1)
+
+    for number, lose in enumerate((kill_a_worker, kill_a_worker, kill_a_worker, lose_a_machine)):
+        losing, run = Interfering(stage, lose), tmp_path / f"run{number}"
+        build_index(CORPUS, driver.spec(model_folder), run, "cpu", losing, executor=OnRay("auto"))
+        assert losing.lost, f"no {stage}"
+        assert contents(run) == contents(here.folder.path), f"{stage}, build {number}"
+
+
+@pytest.mark.slow
+def test_many_workers_lost_between_searches(cluster: Any, here: Index) -> None:
+    expected = list(Tracer(here, "cpu").trace(QUERIES, "cosine", 9))
+    with searching_on_ray(here, "auto") as shards:
+        tracer = Tracer(here, "cpu", shards=shards)
+        for _ in range(10):
+            kill_a_worker()
+            assert list(tracer.trace(QUERIES, "cosine", 9)) == expected
 
 
 @pytest.mark.slow

@@ -20,13 +20,24 @@ from proponent.build.plan import StagedShard, stage
 from proponent.build.stages import run_stages
 from proponent.build.tasks import START, Build
 from proponent.files import write_json
-from proponent.index.run import FORMAT, Passage, RunFolder
+from proponent.index.manifest import FORMAT
+from proponent.index.run import Passage, RunFolder
 from proponent.index.storage import write_tensors
 from proponent.progress import Silent
 
 BLOCKS, SIDE, DAMPING = 2, 2, 0.5
 SHARDS = (5, 1, 4)
 TOKENS = 7  # of a row
+MANIFEST = {  # of a run of no model, but for its spec and its blocks' width
+    "format": FORMAT,
+    "corpus": {"passages": 0, "empty": 0, "fingerprint": ""},
+    "model": "",
+    "tokenizer": "",
+    "codec": "",
+    "blocks": {f"block {b}": [] for b in range(BLOCKS)},
+    "uncovered": {},
+    "made_with": {"versions": {}, "threads": 1},
+}
 
 MakeRun = Callable[[Path], RunFolder]
 
@@ -66,13 +77,9 @@ def start_build(
 ) -> Build:
     """A build of these features before its first task; row n has the id ``pN`` and the text ``text N``."""
     build = open_build(RunFolder(path), features, damping)
-    manifest = {
-        "format": FORMAT,
-        "spec": {"damping": damping, "hessian": "train", "size": 0},
-        "side": isqrt(features.shape[1] // BLOCKS),
-        "blocks": {f"block {b}": [] for b in range(BLOCKS)},
-    }
-    write_json(build.folder.manifest, manifest)
+    manifest = {**MANIFEST, "side": isqrt(features.shape[1] // BLOCKS)}
+    spec = {"model": "none", "damping": damping, "hessian": "train", "size": 0, "seed": 0}
+    write_json(build.folder.manifest, {**manifest, "spec": spec})
     checksums: dict[Path, str] = {}
     for file in (build.folder.moments, build.folder.sides):
         write_tensors(file, {"matrix/rows": torch.ones(3)}, partial(checksums.setdefault, file))

@@ -22,7 +22,8 @@ from proponent.errors import InputError
 from proponent.files import locked
 from proponent.gradients.model import load_model
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import Index, RunFolder, RunName, read_manifest
+from proponent.index.manifest import read_manifest
+from proponent.index.run import Index, RunFolder, RunName
 from proponent.progress import Progress, Silent
 from proponent.remote import is_url
 from proponent.threads import torch_threads

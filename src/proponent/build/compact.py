@@ -23,8 +23,9 @@ from proponent.gradients.spec import FeatureSpec, parse_size
 from proponent.index.codec import SIGNS, Rows
 from proponent.index.eigen import EigenWhitening
 from proponent.index.hessian import HessianBlock, TraceSum, split_blocks
+from proponent.index.manifest import COMPACTED, COPY, MADE_WITH
 from proponent.index.norms import row_norms
-from proponent.index.run import COMPACTED, COPY, MADE_WITH, Index, RunFolder, RunName
+from proponent.index.run import Index, RunFolder, RunName
 from proponent.index.search import Shard
 from proponent.index.signs import encode_signs
 from proponent.index.sketch import Sketch, kept_width, sketch_of

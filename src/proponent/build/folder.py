@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from proponent.errors import InputError
-from proponent.files import called, is_aside, is_locked, locked
-from proponent.index.run import ANEW, COMPACTED, MADE_WITH, Index, RunFolder, read_manifest
+from proponent.files import is_aside, is_locked, locked
+from proponent.index.manifest import COMPACTED, MADE_WITH, read_manifest
+from proponent.index.run import Index, RunFolder
 
 # A part of run.json that is not compared, as is MADE_WITH: the weights that are not covered.
 UNCOVERED = "uncovered"
@@ -17,20 +18,14 @@ UNCOVERED = "uncovered"
 def threads_of(begun: Mapping[RunFolder, Mapping[str, Any]]) -> int | None:
     """The number of threads that unfinished runs were begun with, by their manifests; None where none was.
 
-    Raises InputError where a manifest does not say it, and where they differ: how sums are split among
-    threads decides their last digits, so runs of one pass have to share it.
+    Raises InputError where they differ: how sums are split among threads decides their last digits, so runs
+    of one pass have to share it.
     """
     counts: dict[int, RunFolder] = {}
     for folder, manifest in begun.items():
         if folder.done.is_file():
             continue
-        made = manifest.get(MADE_WITH)
-        count = made.get("threads") if isinstance(made, dict) else None
-        if type(count) is not int or count < 1:
-            raise InputError(
-                f"{called(folder.manifest)}: it does not say with how many threads it was begun; {ANEW}"
-            )
-        counts[count] = folder
+        counts[manifest[MADE_WITH]["threads"]] = folder
     if len(counts) > 1:
         said = ", ".join(f"{folder.name} with {count}" for count, folder in counts.items())
         raise InputError(f"runs of one pass need the same number of threads: {said}; build them one by one")

@@ -12,7 +12,8 @@ from torch import Tensor
 from proponent.build.plan import TEXTS
 from proponent.files import checksum, read_json
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import COPY, Index, RunFolder
+from proponent.index.manifest import COPY
+from proponent.index.run import Index, RunFolder
 from proponent.index.sketch import kept_width
 from proponent.index.storage import read_table, read_tensors
 

@@ -41,7 +41,8 @@ from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
 from proponent.index.codec import CODEC, SIGNS
 from proponent.index.damping import check_damping
-from proponent.index.run import FORMAT, MADE_WITH, SAMPLE, Index, RunFolder, RunName
+from proponent.index.manifest import FORMAT, MADE_WITH, SAMPLE
+from proponent.index.run import Index, RunFolder, RunName
 from proponent.index.storage import write_tensors
 from proponent.progress import Progress, Silent
 from proponent.threads import torch_threads

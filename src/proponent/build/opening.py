@@ -14,7 +14,8 @@ from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.projection import unpack_projections
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import RunFolder, read_manifest
+from proponent.index.manifest import read_manifest
+from proponent.index.run import RunFolder
 from proponent.index.sketch import sketch_of
 from proponent.index.storage import read_tensors
 

@@ -40,7 +40,8 @@ from proponent.files import called, checksum, read_checksummed_json, write_json,
 from proponent.gradients.layers import plan_layers
 from proponent.gradients.model import LanguageModel, load_model
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import ANEW, COMPACTED, COPY, MADE_WITH, Index, RunFolder, RunName
+from proponent.index.manifest import ANEW, COMPACTED, COPY, MADE_WITH
+from proponent.index.run import Index, RunFolder, RunName
 from proponent.index.storage import write_table, write_tensors
 from proponent.progress import Progress, Silent
 from proponent.threads import torch_threads

@@ -11,7 +11,8 @@ from proponent.build.holdings import damage, misfits, name_in
 from proponent.build.marks import Marks
 from proponent.errors import InputError
 from proponent.files import called, is_aside
-from proponent.index.run import ANEW, COMPACTED, Index, RunFolder, RunName, read_manifest
+from proponent.index.manifest import ANEW, COMPACTED, read_manifest
+from proponent.index.run import Index, RunFolder, RunName
 from proponent.progress import Progress, Silent
 
 AGAIN = "proponent check RUN --repair"

@@ -23,8 +23,9 @@ from proponent.files import checksum, read_json, write_checksummed_json
 from proponent.gradients.features import FeatureExtractor, extract
 from proponent.index.codec import Rows, encode
 from proponent.index.hessian import HessianSum, TraceSum, added, split_blocks
+from proponent.index.manifest import COPY
 from proponent.index.norms import row_norms
-from proponent.index.run import COPY, RunFolder
+from proponent.index.run import RunFolder
 from proponent.index.signs import encode_signs
 from proponent.index.sketch import Sketch
 from proponent.index.storage import read_tensors, write_table, write_tensors

@@ -24,7 +24,8 @@ from proponent.files import (
     write_checksummed_json,
 )
 from proponent.gradients.model import LanguageModel
-from proponent.index.run import ANEW, COPY, RunFolder
+from proponent.index.manifest import ANEW, COPY
+from proponent.index.run import RunFolder
 from proponent.index.storage import read_table
 
 ENTRY = re.compile(r'"([\w./-]+)": "([0-9a-f]{32})"')

@@ -14,7 +14,8 @@ from proponent.build.tasks import Build, Task, features
 from proponent.errors import InputError
 from proponent.gradients.identity import versions
 from proponent.gradients.model import load_model
-from proponent.index.run import RunFolder, read_manifest
+from proponent.index.manifest import read_manifest
+from proponent.index.run import RunFolder
 from proponent.progress import Advance
 
 

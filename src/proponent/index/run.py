@@ -14,26 +14,18 @@ import torch
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.files import called, read_checksummed_json, read_json
+from proponent.files import called, read_checksummed_json
 from proponent.index.codec import Rows, stored_rows
 from proponent.index.damping import check_damping, damped_eigenvalues
 from proponent.index.folder import RunFolder as RunFolder
 from proponent.index.folder import RunName as RunName
 from proponent.index.hessian import HessianBlock
+from proponent.index.manifest import ANEW, COMPACTED, MADE_WITH, REPAIR, SAMPLE, read_manifest
 from proponent.index.search import Shard
 from proponent.index.sketch import Sketch, sketch_of
 from proponent.index.storage import read_ahead, read_table, read_tensors
 from proponent.index.whitening import BlockWhitening, Rewhitening, Whitening, unpack_block
 from proponent.threads import one_ahead
-
-FORMAT = 3
-# Parts of run.json: versions, threads and, of these, the rows that second moments were sampled on.
-MADE_WITH, SAMPLE = "made_with", "sample"
-EARLIER = {"hessian": "train", "size": 0}  # settings of runs that were made before there was a choice
-COMPACTED = "compacted"  # of run.json: the full run that a compact one was made of, if it was
-COPY = "run"  # the part of done.json that holds run.json once more, to make it again from
-REPAIR = "make it again with: proponent check RUN --repair"
-ANEW = "remove the folder and index the corpus again with the same command"
 
 
 @dataclass(frozen=True)
@@ -245,19 +237,3 @@ class Index:
 def _state(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns
-
-
-def read_manifest(folder: RunFolder) -> dict[str, Any]:
-    """``run.json``; InputError where it is damaged or of another format version."""
-    try:
-        manifest = read_json(folder.manifest)
-    except InputError as error:
-        raise InputError(f"{error}; {REPAIR if folder.done.is_file() else ANEW}") from error
-    if (found := manifest.get("format")) != FORMAT:
-        raise InputError(
-            f"{folder.name}: run format {found}, but this version of proponent reads format {FORMAT}; {ANEW}"
-        )
-    if isinstance(spec := manifest.get("spec"), dict):
-        for name, value in EARLIER.items():
-            spec.setdefault(name, value)
-    return manifest
