@@ -30,7 +30,13 @@ PASSAGE = 512  # tokens
 TOKENS = (16 * 10**9, 160 * 10**9, 1600 * 10**9)
 GROUPS, DIM = 8, 2**16
 # Of the 8B model: d, whether second moments are Kronecker factors, and bytes of signs a passage, 0 for none.
-WAYS = ((2**16, False, 0), (2**16, True, 2**12), (2**18, True, 0), (2**18, True, 2**12))
+WAYS = (
+    (2**16, False, 0),
+    (2**16, False, 2**12),
+    (2**16, True, 2**12),
+    (2**18, True, 0),
+    (2**18, True, 2**12),
+)
 # Hidden size, size inside the MLP, layers, heads, heads of keys and values.
 SHAPES = {
     "1B": (2048, 8192, 16, 32, 8),

@@ -32,6 +32,16 @@ def test_a_plan_for_an_accelerator(proponent: Command, config: Path) -> None:
     assert (told["workers"], told["device"], told["assumed"]["utilisation"]) == (2, "A100", 0.4)
 
 
+def test_a_compact_run_with_r_train_is_planned_as_two_commands(proponent: Command, config: Path) -> None:
+    words = ("plan", "--model", config, "--tokens", "10000", "--passage-tokens", "40", "--dim", "1024")
+    words = (*words, "--layer-groups", "2", "--device", "A100", "--size", "64B")
+    told = json.loads(proponent(*words, "--json").out)
+    assert [stage["name"] for stage in told["stages"]] == [*STAGES, "compacting"]
+    assert told["disk_of_full_run"] > told["disk"]
+    assert "proponent compact" in proponent(*words).out
+    assert "the full run and then proponent compact" in " ".join(proponent("plan", "--help").out.split())
+
+
 def test_a_plan_for_this_machine(proponent: Command, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proponent.scale.measuring.LONG_ENOUGH", 0.0)
     words = ("plan", "--model", made.model, "--tokens", "1000", "--dim", "70", "--layer-groups", "2")

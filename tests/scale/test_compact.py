@@ -25,11 +25,12 @@ from proponent.index.search import search
 from proponent.index.signs import PLANES, encode_signs
 from proponent.index.sketch import Sketch
 from proponent.index.whitening import ScaledIdentity, Whitening
-from proponent.scale import cost
+from proponent.scale import cost, task
+from proponent.scale.memory import sign_bytes
 from proponent.scale.questions import Questions, trace_stages
 from proponent.scale.sets import diverse_stage
 from proponent.scale.shapes import FeatureShape, Job, shapes
-from proponent.scale.stages import build_stages, compact_stage, sign_bytes
+from proponent.scale.stages import build_stages, compact_stage
 
 __all__ = ["model_folder", "one_thread"]
 SIZE = 64
@@ -103,7 +104,7 @@ def test_a_task_is_mixed_into_the_queries_before_the_scan(compact: tuple[Index, 
         scan = QueryScan(terms, InnerProduct("mixed", True, TaskMix(subspace, 0.9)))
     with Counted() as scanned:
         search(index.shards(), scan, 10)
-    unseen = 6 * job.features.blocks * cost.task_rank(job.features, queries) ** 3  # LAPACK's own
+    unseen = 6 * job.features.blocks * task.task_rank(job.features, queries) ** 3  # LAPACK's own
     unseen += queries * cost.sketch_operations(job.features)  # additions
     assert mixed.operations == stages["task mix"].operations - unseen
     assert 0.95 * mixed.peak < stages["task mix"].memory < 1.7 * mixed.peak
@@ -155,16 +156,16 @@ def test_what_grows_with_the_size_and_what_with_the_dimension() -> None:
     assert by_name(dims[0])["gradients"].operations < by_name(dims[1])["gradients"].operations
 
 
-def test_what_a_build_refuses_is_not_planned(tmp_path: Path) -> None:
-    job = replace(JOB, features=replace(FEATURES, identity=False))
-    with pytest.raises(pp.InputError, match="its R has to be the identity"):
-        build_stages(job)
+def test_what_one_command_refuses_is_planned_as_two(tmp_path: Path) -> None:
     FAMILIES["llama"]().save_pretrained(tmp_path)
     spec = pp.FeatureSpec(str(tmp_path), 70, 2, size=SIZE)
     with pytest.raises(pp.InputError, match="use --second-moment kronecker"):
-        pp.plan(spec, 10_000, 40, "H100")
+        pp.build_index(CORPUS, spec, tmp_path / "run")
+    both = pp.plan(spec, 10_000, 40, "H100")
+    assert [of.stage.name for of in both.stages][-2:] == ["whitening", "compacting"]
     made = pp.plan(replace(spec, second_moment="kronecker", hessian="identity"), 10_000, 40, "H100")
     assert made.values["size"] == SIZE
     assert made.values["scan"] == 250 * (SIZE + 16)
     assert made.values["scan_seconds"] == pytest.approx(250 * (SIZE + 16) / 2e9)
+    assert "compacting" not in [of.stage.name for of in made.stages]
     assert "64 bytes of signs" in str(made)

@@ -8,7 +8,7 @@ import pytest
 from tests.scale.cases import NO_MODEL as MODEL
 
 from proponent.errors import InputError
-from proponent.scale import cost
+from proponent.scale import cost, task
 from proponent.scale.shapes import FeatureShape, Job
 
 # MODEL: q, k, v as one matrix of 2 inputs and 3 + 2 + 1 outputs, then one of 3 and 5.
@@ -93,16 +93,16 @@ def test_a_task_of_few_queries() -> None:
     # of each block: two Gram matrices 4 x 4 of 9 coordinates, eigenvalues, directions, coordinates
     block = 2 * (2 * 4 * 4) * 9 + 6 * 4**3 + 2 * 4 * 4 * 9 + 2 * 4 * 4 * 9
     whitened = 4 * 2 * 2 * 81 + 2 * 9**3
-    assert cost.task_operations(FEATURES, 4) == whitened + 2 * block
-    assert cost.direction_operations(FEATURES, 4) == 2 * 4 * 18
-    assert cost.coordinate_operations(FEATURES, 4) == 2 * (4 + 1) * 4 * 2
+    assert task.task_operations(FEATURES, 4) == whitened + 2 * block
+    assert task.direction_operations(FEATURES, 4) == 2 * 4 * 18
+    assert task.coordinate_operations(FEATURES, 4) == 2 * (4 + 1) * 4 * 2
 
 
 def test_a_task_of_more_queries_than_a_block_has_coordinates() -> None:
     block = 2 * (2 * 9 * 9) * 20 + 6 * 9**3 + 2 * 9 * 20 * 9
     whitened = 20 * 2 * 2 * 81 + 2 * 9**3
-    assert cost.task_operations(FEATURES, 20) == whitened + 2 * block
-    assert cost.direction_operations(FEATURES, 20) == 2 * 2 * 9 * 18, "and once more, for what is left"
+    assert task.task_operations(FEATURES, 20) == whitened + 2 * block
+    assert task.direction_operations(FEATURES, 20) == 2 * 2 * 9 * 18, "and once more, for what is left"
 
 
 def test_bytes() -> None:

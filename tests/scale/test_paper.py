@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
-from proponent.gradients.spec import FeatureSpec
+from proponent.gradients.spec import SAMPLES, FeatureSpec
 from proponent.scale import cost
 from proponent.scale.bounds import bounds
 from proponent.scale.machines import ACCELERATORS, Assumed, speeds_of, timed
+from proponent.scale.memory import logit_bytes
 from proponent.scale.plan import Plan
 from proponent.scale.questions import Questions, tail_patch_stage, trace_stages
 from proponent.scale.sets import diverse_stage, select_stage
 from proponent.scale.shapes import Job, shapes_of_config
-from proponent.scale.stages import build_stages, compact_stage, logit_bytes
+from proponent.scale.stages import build_stages, compact_stage
 
 DOCS = Path(__file__).parents[2] / "docs"
 THEORY, CLUSTER = ((DOCS / name).read_text("utf-8") for name in ("theory.md", "cluster.md"))
@@ -79,17 +80,26 @@ def test_the_page_on_large_jobs_says_what_a_plan_does(job: Job, tf32: bool) -> N
 
 
 @pytest.mark.parametrize(
-    ("dim", "size", "row"), [(2**16, 0, 1), (2**16, 4096, 2), (2**18, 0, 3), (2**18, 4096, 4)]
+    ("dim", "size", "row"),
+    [(2**16, 0, 1), (2**16, 4096, 2), (2**16, 4096, 3), (2**18, 0, 4), (2**18, 4096, 5)],
 )
 def test_the_page_on_large_jobs_says_what_compact_runs_take(job: Job, dim: int, size: int, row: int) -> None:
-    white = row > 1
+    white = row > 2
     features = replace(job.features, side=isqrt(dim // 16), identity=white, size=size)
-    whole = replace(job, features=features, kronecker=white)
+    whole = replace(job, features=features, kronecker=white, text=4 * 512)
+    whole = replace(whole, sample=SAMPLES["kronecker"], surveyed=SAMPLES["kronecker"]) if white else whole
     table = CLUSTER.partition("| d; bytes a passage |")[2].partition("\n\n")[0].splitlines()[1 + row]
     said = [float(cell.partition(" TB")[0]) for cell in table.split("|")[3:6]]
     scanned = whole.passages * cost.index_bytes(features)
     figures = [cost.disk_bytes(whole), cost.disk_bytes(whole, finished=False), scanned]
     assert said == pytest.approx([figure / 1e12 for figure in figures], rel=5e-3)
+    spec, card, cells = FeatureSpec("8B", dtype="bfloat16"), ACCELERATORS["H100"], table.split("|")
+    made = [timed(whole, speeds_of(card, whole, spec, Assumed(tf32=tf32))) for tf32 in (False, True)]
+    hours = [f"{sum(of.seconds for of in stages) / 3600:.0f}" for stages in made]
+    assert cells[6].split("; ") == [f" {hours[0]}", f"{hours[1]} "]
+    # text is not read of the table's builds
+    read = sum(stage.read for stage in build_stages(replace(whole, text=0)))
+    assert float(cells[7].removesuffix(" TB ")) == pytest.approx(read / 1e12, rel=2e-2)
 
 
 def test_the_page_names_every_function_that_spends(job: Job) -> None:

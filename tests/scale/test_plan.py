@@ -14,9 +14,10 @@ import proponent as pp
 from proponent.gradients.spec import FeatureSpec
 from proponent.scale import cost, measuring
 from proponent.scale.machines import ACCELERATORS, Assumed, Speeds, speeds_of, timed
-from proponent.scale.plan import lasting, plan, short
+from proponent.scale.plan import plan
 from proponent.scale.shapes import FeatureShape, Job
 from proponent.scale.stages import build_stages
+from proponent.scale.units import lasting, short
 
 JOB = Job(NO_MODEL, FeatureShape(2, 3), passages=2000, tokens=8, text=50)
 RATES = dict.fromkeys(("second moments", "gradients", "R", "factors", "whitening", "encoding"), 1000.0)

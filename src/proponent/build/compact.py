@@ -103,7 +103,7 @@ def _fill(index: Index, folder: RunFolder, manifest: dict[str, Any], progress: P
         whitening = [_whitening(index, folder, manifest["spec"], block) for block in range(index.blocks)]
         same = [_copied(index, folder, file) for file in (index.folder.moments, index.folder.sides)]
         marks.write(START, dict([*same, *whitening]))
-    encode = _Encoder.of(index, folder.whitening, manifest["spec"])
+    encode = Encoder.of(index, folder.whitening, manifest["spec"])
     with progress.stage("compacting", len(index), "rows") as advance:
         for number, count in enumerate(index.summary["shards"]):
             tasks.append(f"compact-{number:05d}")
@@ -129,7 +129,7 @@ def compacted_again(compact: Index, index: Index, folder: RunFolder, damaged: Co
     for name in sorted(damaged, reverse=True):
         number = int(Path(name).stem) if "/" in name else 0
         if name.startswith("index/"):
-            _compact_shard(index, folder, number, _Encoder.of(index, whitening, compact.spec))
+            _compact_shard(index, folder, number, Encoder.of(index, whitening, compact.spec))
         elif name.startswith("whitening/"):
             _whitening(index, folder, compact.spec, number)
         else:
@@ -162,7 +162,7 @@ def full_run(compact: Index, given: RunName | None = None) -> Index:
 
 
 @dataclass(frozen=True)
-class _Encoder:
+class Encoder:
     """Makes a compact run's tensors of a full run's shards.
 
     turns: for each block the matrix [r, w] to the eigenvectors that are kept of it; none where all is kept.
@@ -172,7 +172,7 @@ class _Encoder:
     turns: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, index: Index, whitening: Callable[[int], Path], spec: Mapping[str, Any]) -> _Encoder:
+    def of(cls, index: Index, whitening: Callable[[int], Path], spec: Mapping[str, Any]) -> Encoder:
         """For a compact run of ``index``; whitening: the file of a block's."""
         sketch = sketch_of(spec, index.blocks, index.dim // index.blocks)
         assert sketch is not None
@@ -207,7 +207,7 @@ def _whitening(index: Index, folder: RunFolder, spec: Mapping[str, Any], block: 
     return next(iter(written.items()))
 
 
-def _compact_shard(index: Index, folder: RunFolder, number: int, encode: _Encoder) -> dict[Path, str]:
+def _compact_shard(index: Index, folder: RunFolder, number: int, encode: Encoder) -> dict[Path, str]:
     """Write one shard of a compact run; the checksums of its files."""
     place, tensors = folder.index(number), encode(index.shard(number))
     written = dict([_copied(index, folder, index.folder.examples(number))])

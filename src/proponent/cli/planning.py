@@ -19,7 +19,9 @@ DEVICE = option(
 
 @verb(
     epilog="With an accelerator's name the model's config.json is enough; nothing is loaded or measured. "
-    "Otherwise some rows of the real model are indexed in a folder that is removed again."
+    "Otherwise some rows of the real model are indexed in a folder that is removed again. "
+    "A --size with R_train is planned as two commands: proponent index for the full run and then "
+    "proponent compact."
 )
 def plan(
     model: Annotated[str, option("Hugging Face model folder or hub id.", metavar="MODEL")],

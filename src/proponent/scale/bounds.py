@@ -72,14 +72,14 @@ def disk_bound(job: Job) -> int:
 def bounds(job: Job) -> tuple[Bound, ...]:
     """Every bound, beside what the code spends on the job and on one query in a fresh process.
 
-    A compact build has no stages for R and whitening, and so no bounds of these.
+    A compact build with R taken for the identity has no stages for R and whitening, so no bounds of these.
     """
     built = {stage.name: stage for stage in build_stages(job)}
     (scan,) = (stage for stage in trace_stages(job, Questions(1)) if stage.name == "scan")
     least = job.passages * gradient_bound(job.model, job.tokens)
     return (
         Bound("gradients", "operations", least, built["gradients"].operations),
-        *(() if job.features.size else _corrections(job, built)),
+        *(() if job.built.features.size else _corrections(job.built, built)),
         Bound("index", "bytes on disk", disk_bound(job), cost.disk_bytes(job)),
         Bound("scan", "bytes read", scan_bound(job), scan.read),
     )

@@ -9,7 +9,6 @@ a job.
 from __future__ import annotations
 
 from proponent.index.hessian import STRIP
-from proponent.index.mix import STRIP as GRAM_STRIP
 from proponent.index.signs import PLANES
 from proponent.index.whitening import CORNER
 from proponent.scale.shapes import FLOAT, FeatureShape, Job, ModelShape
@@ -149,15 +148,45 @@ def corners(width: int) -> tuple[int, ...]:
 
 
 def whitening_operations(features: FeatureShape) -> int:
-    """Operations of a passage's triangular solves ψ = L⁻¹ φ; the inverses of the corners are dense."""
+    """Operations of a passage's triangular solves ψ = L⁻¹ φ; the inverses of the corners are dense.
+
+    Along eigenvectors a dense product takes their place.
+    """
     if features.identity:
         return 0
+    if features.truncated:
+        return turning_operations(features)
     return features.blocks * (features.width**2 + sum(c**2 for c in corners(features.width)))
 
 
 def inversion_operations(features: FeatureShape) -> int:
     """Operations of inverting the corners of all factors, once for all rows that are whitened together."""
-    return 0 if features.identity else features.blocks * sum(c**3 for c in corners(features.width))
+    if features.identity or features.truncated:
+        return 0
+    return features.blocks * sum(c**3 for c in corners(features.width))
+
+
+def pull_back_operations(features: FeatureShape) -> int:
+    """Operations of ``Wᵀ ψ`` of a vector: a triangular solve a block, or a product along eigenvectors."""
+    if features.truncated:
+        return turning_operations(features)
+    return features.dim * features.factored
+
+
+def turning_operations(features: FeatureShape) -> int:
+    """Operations of a row's product with a matrix [r, w] a block, where r of w directions are kept."""
+    return 2 * features.dim * features.kept if features.truncated else 0
+
+
+def truncation_operations(features: FeatureShape) -> tuple[int, int]:
+    """Operations of R's eigenvectors, once a compact run, and of the matrices to them from a full run's rows.
+
+    ``index.eigen.EigenWhitening.of`` and, of every factor L its product with r eigenvectors, ``after``.
+    """
+    if not features.truncated:
+        return 0, 0
+    vectors = round((EIGENVALUES + EIGENVECTORS) * features.blocks * features.width**3)
+    return vectors, features.width * turning_operations(features)
 
 
 def cholesky_operations(features: FeatureShape) -> int:
@@ -176,8 +205,8 @@ def hadamard_operations(features: FeatureShape) -> int:
 
 
 def sketch_operations(features: FeatureShape) -> int:
-    """Additions of a row's sketch, ``index.sketch.Sketch``: its d coordinates folded, and transformed."""
-    return features.dim + hadamard_operations(features) if features.size else 0
+    """Additions of a row's sketch, ``index.sketch.Sketch``: its coordinates folded, and transformed."""
+    return features.whitened + hadamard_operations(features) if features.size else 0
 
 
 def encoding_operations(features: FeatureShape) -> int:
@@ -191,47 +220,6 @@ def product_operations(features: FeatureShape) -> int:
     By ``index.codec.RowProducts``, of signs ``index.signs.SignProducts``.
     """
     return PLANES * features.stored if features.size else 2 * features.dim
-
-
-def task_rank(features: FeatureShape, queries: int) -> int:
-    """Directions of a task in each block: as many as its queries span, at most w."""
-    return min(queries, features.width)
-
-
-def task_operations(features: FeatureShape, queries: int) -> int:
-    """Operations of a task's subspace and its λ from queries' features, in float64.
-
-    Of each block: the queries whitened, and of the smaller Gram matrix, before and after whitening, its
-    triangle and its eigenvalues (4/3 r³, and once 10/3 r³ more for vectors); directions and coordinates.
-    """
-    rank, other = task_rank(features, queries), max(queries, features.width)
-    gram = triangle_operations(rank, GRAM_STRIP) * other
-    eigenvectors = round((2 * EIGENVALUES + EIGENVECTORS) * rank**3)
-    products = 2 * rank * queries * features.width
-    turned = products if queries < features.width else 0  # eigenvectors of ΨΨᵀ are turned into those of ΨᵀΨ
-    whitened = queries * whitening_operations(features) + inversion_operations(features)
-    return whitened + features.blocks * (2 * gram + eigenvectors + products + turned)
-
-
-def mixed_operations(features: FeatureShape, queries: int) -> int:
-    """Operations of ``R'⁻¹ ψ`` of a task's queries and its sketch, for a scan of a compact index."""
-    if not features.size:
-        return 0
-    return queries * (2 * task_rank(features, queries) * features.dim + sketch_operations(features))
-
-
-def direction_operations(features: FeatureShape, queries: int) -> int:
-    """Operations of a passage's products with a task's directions, once a scan of a full index.
-
-    Where the task spans whole blocks, what it leaves of a passage is worked out as well, at the same cost.
-    """
-    passes = 2 if queries >= features.width else 1
-    return passes * task_rank(features, queries) * product_operations(features)
-
-
-def coordinate_operations(features: FeatureShape, queries: int) -> int:
-    """Operations of a passage's coordinates along a task's directions with every query's, and in its norm."""
-    return 2 * (queries + 1) * task_rank(features, queries) * features.blocks
 
 
 def index_bytes(features: FeatureShape) -> int:
@@ -255,9 +243,14 @@ def triangle_bytes(features: FeatureShape) -> int:
 
 
 def factor_bytes(features: FeatureShape) -> int:
-    """Bytes of the Cholesky factors with their eigenvalues and damping, or two numbers a block."""
+    """Bytes of the Cholesky factors with their eigenvalues and damping, or two numbers a block.
+
+    Of a compact run the eigenvectors that it keeps in their place.
+    """
     if features.identity:
         return DOUBLE * IDENTITY_NUMBERS * features.blocks
+    if features.truncated:
+        return FLOAT * features.dim * (features.kept + 1) + DOUBLE * BLOCK_NUMBERS * features.blocks
     return triangle_bytes(features) + FLOAT * features.dim
 
 
@@ -272,7 +265,12 @@ def moment_bytes(model: ModelShape) -> int:
 
 
 def disk_bytes(job: Job, finished: bool = True) -> int:
-    """Bytes on disk of an index, or the most while it is built; text and headers of files apart."""
+    """Bytes on disk of an index, or the most while it is built; text and headers of files apart.
+
+    A full run that a compact one is made of is there until that is finished, and not counted afterwards.
+    """
+    if job.features.compacted and not finished:
+        return max(disk_bytes(job.built, False), disk_bytes(job.built) + disk_bytes(job))
     compact, features = job.features.size > 0, job.features
     once = moment_bytes(job.model) + side_bytes(job.model, features) + factor_bytes(features)
     once += 0 if compact else triangle_bytes(features)

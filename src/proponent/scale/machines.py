@@ -9,10 +9,10 @@ from proponent.errors import InputError
 from proponent.gradients.spec import FeatureSpec
 from proponent.scale import cost
 from proponent.scale.shapes import FLOAT, Job
-from proponent.scale.stages import Stage, build_stages
+from proponent.scale.stages import COMPACTING, Stage, build_stages
 
 ENCODING = "encoding"  # counts no operations, but is the tokenizer's
-# Of a core's speed in products: of eigenvalues and factors, and of a sketch's additions.
+# Of a core's speed in products: of eigenvectors, eigenvalues and factors, and of a sketch's additions.
 DECOMPOSED, SKETCHED = 0.25, 0.02
 # Stages that are passes of the model; all else is the host's, a compact run's sketch too.
 ON_DEVICE = ("second moments", "balancing", "mean eigenvalues", "gradients")
@@ -180,9 +180,18 @@ def speeds_of(card: Accelerator, job: Job, spec: FeatureSpec, assumed: Assumed) 
     encoding = stages[ENCODING]
     rates[ENCODING] = (encoding.read + encoding.written) * assumed.encoded / (job.passages * job.tokens)
     rates |= {name: passes / passed for name in ("mean eigenvalues", "balancing") if name in rates}
+    rates |= {COMPACTING: _compacted(stages[COMPACTING], job, host)} if COMPACTING in rates else {}
     return Speeds(
         {**rates, "second moments": full, "gradients": gradients / (passed + sketched)},
         assumed.disk,
         assumed.network,
         waiting=frozenset({"gradients"} if waited > seconds else ()),
     )
+
+
+def _compacted(stage: Stage, job: Job, host: float) -> float:
+    """Operations a second of making a compact run of a full one: the host's products, and what is slower."""
+    vectors, _ = cost.truncation_operations(job.features)
+    encoded = job.passages * cost.encoding_operations(job.features)
+    slower = vectors / DECOMPOSED + encoded / SKETCHED
+    return host * stage.operations / (stage.operations - vectors - encoded + slower)

@@ -15,7 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 
+from proponent.build.compact import Encoder
 from proponent.build.marks import Marks
 from proponent.build.plan import PLAN, StagedShard, cut_shards, stage
 from proponent.build.tasks import START, Build, features, features_name, later_stages
@@ -28,16 +30,20 @@ from proponent.gradients.moments import SecondMoments, fold_moments, sample_mome
 from proponent.gradients.projection import gaussian_projection
 from proponent.gradients.spec import FeatureSpec
 from proponent.gradients.sweep import Sweep
-from proponent.index.codec import encode
+from proponent.index.codec import Rows, encode
+from proponent.index.damping import Damping
+from proponent.index.eigen import EigenWhitening
+from proponent.index.hessian import HessianBlock
 from proponent.index.run import Passage, RunFolder
+from proponent.index.search import Shard
 from proponent.index.sketch import Sketch
 from proponent.index.storage import write_tensors
 from proponent.index.whitening import ScaledIdentity
 from proponent.progress import Progress
 from proponent.scale import cost
 from proponent.scale.machines import Speeds
-from proponent.scale.shapes import Job, ModelShape
-from proponent.scale.stages import Stage, build_stages
+from proponent.scale.shapes import FeatureShape, Job, ModelShape
+from proponent.scale.stages import COMPACTING, Stage, build_stages, compact_stage
 
 BATCHES = 2  # of a timed pass: one alone would be run by all threads together
 ROUNDS, LONG, LONG_ENOUGH = 3, 10.0, 2.0  # times of a part, seconds after which it ends, and before which not
@@ -56,11 +62,12 @@ def measured_speeds(
     """
     with (
         TemporaryDirectory(prefix="proponent-plan-") as name,
-        progress.stage("measuring", 4, "parts") as done,
+        progress.stage("measuring", 5, "parts") as done,
     ):
         task, disk = _files(Path(name))
-        bench, rates = _Bench(model, plan, job, spec, Path(name), task, disk), Rates()
-        for part in (bench.moments, bench.gradients, bench.encoding, bench.later):
+        bench, rates = _Bench(model, plan, job.built, spec, Path(name), task, disk), Rates()
+        compacting = partial(_compacting, job, spec.seed, task)
+        for part in (bench.moments, bench.gradients, bench.encoding, bench.later, compacting):
             rates |= part()
             done(1)
     return Speeds(rates, disk, network, task)
@@ -88,6 +95,35 @@ def _timed(work: Callable[[], object]) -> float:
         work()
         calls, spent = calls + 1, time.perf_counter() - began
     return spent / calls
+
+
+def _compacting(job: Job, seed: int, task: float) -> Rates:
+    """Random rows of a full run made signs, and what turns one block of them; nothing is written.
+
+    Either has a speed of its own, and only the rows grow with the corpus.  One task writes all shards, each
+    in files of its own.
+    """
+    features = job.features
+    if not features.compacted:
+        return {}
+    count = max(1, min(job.passages, job.shard_rows, FEATURES // features.dim))
+    shard = Shard(0, Rows.stored(encode(torch.randn(count, features.dim))), torch.ones(count))
+    seconds, turns = job.shards * task, tuple[Tensor, ...]()
+    if features.truncated:
+        seconds += features.blocks * _timed(partial(_turn, features))
+        turns = (torch.randn(features.kept, features.width),) * features.blocks
+    encoder = Encoder(Sketch(features.whitened, features.stored, seed), turns)
+    encoder(shard)  # draws what is random
+    seconds += job.passages / count * _timed(lambda: encoder(shard))
+    return {COMPACTING: compact_stage(job).operations / seconds}
+
+
+def _turn(features: FeatureShape) -> Tensor:
+    """The matrix [r, w] of a block to the eigenvectors that are kept, for a random R and any factor."""
+    some = torch.rand(features.width, features.width)
+    block = HessianBlock(some + some.T, 1, 1.0)
+    kept = EigenWhitening.of(block, torch.ones(features.width), Damping(1.0, 1.0), features.kept)
+    return kept.after(some)
 
 
 @dataclass(frozen=True)
@@ -195,7 +231,7 @@ class _Bench:
     def later(self) -> Rates:
         """R, its factor and whitening of one block of random features, as many as are whitened together.
 
-        A compact run has none of these.
+        A compact build with R taken for the identity has none of these.
         """
         if self.job.features.size:
             return {}

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-from proponent.build.compact import check_size
 from proponent.build.plan import MAX_LENGTH
 from proponent.errors import InputError
 from proponent.evaluate.text import aligned, labelled
@@ -28,20 +27,21 @@ from proponent.scale.machines import (
     timed,
 )
 from proponent.scale.measuring import measured_speeds
+from proponent.scale.memory import batch_bytes
 from proponent.scale.shapes import FLOAT, FeatureShape, Job, ModelShape, shapes, shapes_of_config
-from proponent.scale.stages import batch_bytes
+from proponent.scale.stages import COMPACTING
+from proponent.scale.units import lasting, short
 
 TEXT = 4  # bytes of text a token, about what they are in English
 LIBRARIES = 570 * 10**6  # bytes of an indexing process beside its tensors: torch, transformers, Python
 HALF = 2  # bytes of a bfloat16
-UNITS = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-INSTANT = 5e-4  # seconds that are shown as none
-TIMES = ((86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 @dataclass(frozen=True)
 class Plan:
     """What an index would cost; printed, it is a table.
+
+    Of a compact run with R_train it has the stages of both commands that make it, ``index`` and ``compact``.
 
     card: the accelerator whose figures were taken, None where this machine was measured, on ``device``.
     assumed: what was assumed beside.  price: of a worker's hour, None where none was given.
@@ -100,7 +100,9 @@ class Plan:
         """Bytes of a process at most, libraries included; beside a device the parameters while they load."""
         stages = [of.stage for of in self.stages]
         if self.device == "cpu":
-            return LIBRARIES + self.weights + max(stage.memory for stage in stages)
+            compacting = [stage.memory for stage in stages if stage.name == COMPACTING]  # loads no model
+            indexing = max(stage.memory for stage in stages if stage.name != COMPACTING)
+            return LIBRARIES + max([self.weights + indexing, *compacting])
         held = (stage.memory for stage in stages if stage.name not in ON_DEVICE)
         return LIBRARIES + max(FLOAT * self.job.model.parameters, *held)
 
@@ -117,7 +119,10 @@ class Plan:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The plan as plain JSON values: operations, seconds, bytes; disk without text."""
+        """The plan as plain JSON values: operations, seconds, bytes; disk without text.
+
+        disk_of_full_run: of the one that a compact run is made of, which ``disk`` leaves out; 0 for none.
+        """
         job, assumed = self.job, self.assumed
         return {
             "model": self.spec.model,
@@ -136,6 +141,7 @@ class Plan:
             "operations": sum(of.stage.operations for of in self.stages),
             "seconds": self.seconds,
             "disk": cost.disk_bytes(job),
+            "disk_of_full_run": cost.disk_bytes(job.built) if job.features.compacted else 0,
             "disk_while_built": cost.disk_bytes(job, finished=False),
             "scan": self.scan,
             "scan_seconds": self.scan_seconds,
@@ -155,12 +161,15 @@ class Plan:
         side = f"{features.blocks} blocks of {features.side} x {features.side}"
         corrected = f"second moments {spec.second_moment}, R {spec.hessian}, {spec.dtype}"
         corrected += f", {features.size:,} bytes of signs" if features.size else ""
+        corrected += f" of {features.whitened:,} coordinates" if features.truncated else ""
+        two = "proponent index makes the full run, and proponent compact the compact one of it"
         return {
             "model": f"{spec.model}, {job.model.parameters:,} parameters",
             "corpus": f"{corpus}, {job.shards:,} shards",
             "features": f"{features.dim:,} coordinates, {side}; {corrected}",
             "speed": self._speed(),
             "workers": f"{job.workers:,}" if job.workers > 1 else None,
+            "commands": two if features.compacted else None,
         }
 
     def _speed(self) -> str:
@@ -176,12 +185,16 @@ class Plan:
     def _totals(self) -> dict[str, str | None]:
         job, money = self.job, self.money
         finished, most = (short(cost.disk_bytes(job, done), "B") for done in (True, False))
+        disk = f"{finished}, text apart; {most} while it is built"
+        if job.features.compacted:
+            full = short(cost.disk_bytes(job.built), "B")
+            disk += f", with the full run, whose {full} may be removed afterwards"
         device = None if self.device == "cpu" else f"{short(self.device_memory, 'B')}"
         operations = sum(of.stage.operations for of in self.stages)
         return {
             "in all": f"{lasting(self.seconds)}, {short(operations)} operations",
             "price": None if money is None else f"{money:,.2f}, at {self.price:g} an hour and worker",
-            "disk": f"{finished}, text apart; {most} while it is built",
+            "disk": disk,
             "memory": f"{short(self.memory, 'B')} a process",
             "device": device if self.lacking is None else f"{device}: {self.lacking}",
             "search": f"a scan for up to 1,024 queries reads {short(self.scan, 'B')}, in "
@@ -228,11 +241,10 @@ def plan(
     device: an accelerator's name (``ACCELERATORS``), whose figures are taken and no weights needed; or a
     torch device, None for the best one, on which a few rows of the real model are measured.
     workers: machines alike that share the work.  price: of an hour of one of them.
-    Raises InputError for a model that cannot be used, or that has no weights to measure with, and for a
-    compact run that ``build_index`` would refuse.
+    A spec with R_train and a size, which ``build_index`` refuses, is planned as both commands that make it.
+    Raises InputError for a model that cannot be used, or that has no weights to measure with.
     """
     assumed = assumed or Assumed()
-    check_size(spec)
     if tokens < 1:
         raise InputError(f"{tokens} tokens are no corpus; give at least 1")
     config = load_config(spec.model, trust_remote_code)
@@ -276,15 +288,3 @@ def job_of(
         workers=workers,
     )
     return replace(job, kronecker=kronecker, surveyed=spec.moment_sample)
-
-
-def short(number: float, unit: str = "") -> str:
-    """A number with three digits, the prefix of its size and its unit."""
-    size, prefix = next(((size, prefix) for size, prefix in UNITS if number >= size), (1.0, ""))
-    return f"{number / size:.3g} {prefix}{unit}".rstrip()
-
-
-def lasting(seconds: float) -> str:
-    """Seconds in the largest unit that they are one of."""
-    size, unit = next(((size, unit) for size, unit in TIMES if seconds >= size), TIMES[-1])
-    return f"{seconds / size:.3g} {unit}" if seconds >= INSTANT else "0 s"

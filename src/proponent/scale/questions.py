@@ -8,9 +8,10 @@ from proponent.index.codec import DECODED, FEW
 from proponent.index.scores import TOGETHER as ROWS_TOGETHER
 from proponent.index.search import together
 from proponent.index.whitening import STRIP
-from proponent.scale import cost
+from proponent.scale import cost, task
+from proponent.scale.memory import activation_bytes, batch_bytes, logit_bytes, position_bytes
 from proponent.scale.shapes import FLOAT, Job
-from proponent.scale.stages import Stage, activation_bytes, batch_bytes, logit_bytes, position_bytes
+from proponent.scale.stages import Stage
 
 SCAN_QUERIES = 1024  # queries that share a scan, as in ``attribute.tracing``
 TOKEN_QUERIES = 32  # queries whose directions are held together, as ``QUERIES`` in ``attribute.tokens``
@@ -73,14 +74,18 @@ def _query_gradients(job: Job, asked: Questions) -> Stage:
 
 
 def _query_whitening(job: Job, asked: Questions) -> Stage:
-    """Held are all factors, in square form, and the whitened queries, twice, and what a sketch takes."""
+    """Held are all factors, in square form, and the whitened queries, twice, and what a sketch takes.
+
+    Of a compact index with fewer signs than coordinates the eigenvectors in place of the factors.
+    """
     features = job.features
     each = cost.whitening_operations(features) + cost.sketch_operations(features)
     return Stage(
         "query whitening",
         "proponent.index.whitening.Whitening.whiten",
         asked.queries * each + cost.inversion_operations(features),
-        FLOAT * features.dim * (features.factored + 2 * asked.queries) + _sketch_bytes(job, asked),
+        FLOAT * (features.dim * features.factored + 2 * features.whitened * asked.queries)
+        + _sketch_bytes(job, asked),
         read=2 * cost.factor_bytes(features),
     )
 
@@ -89,18 +94,19 @@ def _task(job: Job, asked: Questions) -> Stage:
     """The queries are the task's own.
 
     Held are all factors, and in float64, a block at a time: whitened queries, twice, their directions and
-    coordinates, and a strip of a factor.  Blocks that run side by side hold a little more.  For a compact
-    index the queries' vectors under R' are made beside the whitened ones, and sketched.
+    coordinates, and a strip of a factor, or all eigenvectors of a block.  Blocks that run side by side hold a
+    little more.  For a compact index the queries' vectors under R' are made beside the whitened ones, and
+    sketched.
     """
-    features, rank = job.features, cost.task_rank(job.features, asked.queries)
+    features, rank = job.features, task.task_rank(job.features, asked.queries)
     half, copies = features.factored // 2, 3 if features.size else 2
-    numbers = features.dim * (copies * asked.queries + rank) + features.blocks * asked.queries * rank
-    numbers += min(STRIP, half) * half
-    operations = cost.task_operations(features, asked.queries)
+    numbers = features.whitened * (copies * asked.queries + rank) + features.blocks * asked.queries * rank
+    numbers += features.width * features.kept if features.truncated else min(STRIP, half) * half
+    operations = task.task_operations(features, asked.queries)
     return Stage(
         "task mix",
         "proponent.attribute.tracing.Tracer.task_mix",
-        operations + cost.mixed_operations(features, asked.queries),
+        operations + task.mixed_operations(features, asked.queries),
         FLOAT * features.dim * features.factored + cost.DOUBLE * numbers + _sketch_bytes(job, asked),
         read=2 * cost.factor_bytes(features),
     )
@@ -138,10 +144,10 @@ def _mixed_scan(job: Job, asked: Questions) -> Stage:
     Held are the directions, and scores, or of some passages one block decoded and their coordinates, four
     times.
     """
-    features, rank = job.features, cost.task_rank(job.features, asked.queries)
+    features, rank = job.features, task.task_rank(job.features, asked.queries)
     rows = min(job.shard_rows, job.passages, ROWS_TOGETHER)
-    directions = cost.direction_operations(features, asked.queries)
-    coordinates = cost.coordinate_operations(features, asked.queries)
+    directions = task.direction_operations(features, asked.queries)
+    coordinates = task.coordinate_operations(features, asked.queries)
     compared = FLOAT * rows * (features.width + 4 * features.blocks * rank)
     return Stage(
         "scan",
@@ -185,7 +191,7 @@ def _token_scores(job: Job, asked: Questions) -> Stage:
     meets = 2 * (job.tokens - 1) * features.width * len(model.matrices) * asked.targets
     target = cost.gradient_operations(model, asked.tokens, 1)
     target += cost.feature_operations(model, features, asked.tokens)
-    target += features.dim * features.factored + cost.whitening_operations(features)
+    target += cost.pull_back_operations(features) + cost.whitening_operations(features)
     asking = asked.targets * target + cost.inversion_operations(features)
     return Stage(
         "token scores",

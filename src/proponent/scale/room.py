@@ -15,9 +15,10 @@ from proponent.gradients.lanes import LANE_TOKENS
 from proponent.gradients.loading import load_config, quiet
 from proponent.gradients.placement import SPREAD, pick_devices
 from proponent.gradients.spec import FeatureSpec
+from proponent.scale.memory import batch_bytes
 from proponent.scale.plan import job_of, passage_length
 from proponent.scale.shapes import Job, shapes_of_config
-from proponent.scale.stages import batch_bytes, build_stages
+from proponent.scale.stages import build_stages
 
 # No supported model keeps as many numbers a position, layer and hidden unit; a SwiGLU layer some 30.
 MOST_KEPT = 60

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proponent.index.similarity import TOGETHER as AT_ONCE
-from proponent.scale import cost
+from proponent.scale import cost, task
 from proponent.scale.questions import Questions
 from proponent.scale.shapes import FLOAT, Job
 from proponent.scale.stages import Stage
@@ -31,7 +31,7 @@ def diverse_stage(job: Job, asked: Questions) -> Stage:
     rows, held, stored = asked.queries * 2 * side, max(TOGETHER, 2 * side * dim), job.features.stored
     operations, apart = asked.queries * 2 * 2 * side**2 * stored, 0
     if asked.task and not job.features.size:
-        operations += rows * SPLIT_AND_JOINED * 2 * cost.task_rank(job.features, asked.queries) * dim
+        operations += rows * SPLIT_AND_JOINED * 2 * task.task_rank(job.features, asked.queries) * dim
         apart = cost.DOUBLE * IN_FLOAT64 * min(rows, AT_ONCE) * dim
     groups = -(-rows * dim // held)
     return Stage(

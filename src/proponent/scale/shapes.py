@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from proponent.gradients.layers import LayerPlan, Matrix, find_matrices, plan_la
 from proponent.gradients.linear import EARLY
 from proponent.gradients.model import CausalModel
 from proponent.gradients.sweep import captured
+from proponent.index.sketch import kept_width
 
 FLOAT = 4  # bytes of a float32
 COUNTED = 13  # positions whose kept numbers are counted; a prime, which no head's size equals
@@ -106,14 +107,35 @@ class FeatureShape:
         return self.side**2
 
     @property
+    def compacted(self) -> bool:
+        """Whether it is a compact index with R_train, which is made of a finished full one."""
+        return self.size > 0 and not self.identity
+
+    @property
+    def kept(self) -> int:
+        """Coordinates r of a block of whitened features: w, or eigenvectors that a compact index keeps."""
+        spec = {"size": self.size, "hessian": "identity" if self.identity else "train"}
+        return kept_width(spec, self.blocks, self.width)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether only the first eigenvectors of R_train are kept, which are fewer than coordinates."""
+        return self.kept < self.width
+
+    @property
     def factored(self) -> int:
-        """Rows of a block's factor: w, or none where R is the identity."""
-        return 0 if self.identity else self.width
+        """Columns of the [w, ·] matrix that whitens a block: w, r of eigenvectors, or none of an identity."""
+        return 0 if self.identity else self.kept
 
     @property
     def dim(self) -> int:
         """Coordinates of a feature, d = b · w."""
         return self.blocks * self.width
+
+    @property
+    def whitened(self) -> int:
+        """Coordinates of a whitened feature, b · r, before any sketch."""
+        return self.blocks * self.kept
 
     @property
     def stored(self) -> int:
@@ -150,6 +172,11 @@ class Job:
                 f"a job has {self.passages} passages of {self.tokens} tokens for {self.workers} workers; "
                 "give at least 1, 2 and 1"
             )
+
+    @property
+    def built(self) -> Job:
+        """What is built from the corpus: the job itself, or the full run that a compact one is made of."""
+        return replace(self, features=replace(self.features, size=0)) if self.features.compacted else self
 
     @property
     def shard_rows(self) -> int:

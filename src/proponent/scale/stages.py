@@ -1,7 +1,7 @@
 """The stages of an index build, each with what it spends and the function that spends it.
 
-A compact build, whose features have a size, ends with its features: they are whitened and made signs as they
-come.  ``compact_stage`` is what it takes to make a compact run of a full one instead.
+A compact build with R taken for the identity ends with its features: they are whitened and made signs as they
+come.  With R_train it is two commands, whose last stage makes the compact run of a finished full one.
 
 Formulas are of passages of one length.  Left out everywhere: headers and marks of files, text unless a job
 gives its size, Python's own objects, what libraries use inside one operation, and whatever is smaller than a
@@ -13,15 +13,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from proponent.build.tasks import GROUP_SHARDS
-from proponent.errors import InputError
-from proponent.gradients.backprop import slice_rows
 from proponent.gradients.balance import rows_seen
 from proponent.index.hessian import STRIP
-from proponent.index.signs import ENCODED
 from proponent.index.whitening import CORNER
 from proponent.scale import cost
+from proponent.scale.memory import (
+    activation_bytes,
+    batch_bytes,
+    compacting_bytes,
+    factor_bytes,
+    logit_bytes,
+    position_bytes,
+    sign_bytes,
+)
 from proponent.scale.shapes import FLOAT, Job
 
+COMPACTING = "compacting"  # the one stage of a build that the command of that name makes, without the model
 BALANCE_COPIES = 4  # of a sample's features of a block, in float64, while its sides are made
 ROOT_COPIES = 4  # of a Kronecker factor, in float64, while its inverse root is made
 
@@ -49,14 +56,11 @@ class Stage:
 
 
 def build_stages(job: Job) -> tuple[Stage, ...]:
-    """The stages of an index build in their order.
-
-    Raises InputError for a compact run whose R is not taken for the identity: it cannot be made in one pass.
-    """
+    """The stages of an index build in their order; of a compact run with R_train those of both commands."""
+    if job.features.compacted:
+        return (*build_stages(job.built), compact_stage(job))
     first = (_encoding(job), _moments(job), *((_roots(job), _balance(job)) if job.kronecker else ()))
     if job.features.size:
-        if not job.features.identity:
-            raise InputError("a compact run is whitened as it is made, so its R has to be the identity")
         return (*first, _eigenvalues(job), _gradients(job))
     return (
         *first,
@@ -235,60 +239,29 @@ def _whitening(job: Job) -> Stage:
 def compact_stage(job: Job) -> Stage:
     """A compact run, the job's, made of a finished full one by one process.
 
-    The full rows are read, and once more for their checksums; all else is copied, with its text.  Held are a
-    shard's rows decoded, and what makes them signs.  Not counted are the eigenvectors that a run with R_train
-    keeps where it has fewer signs than coordinates.
+    The full rows are read, and once more for their checksums; all else is copied, with its text.  Where
+    eigenvectors of R_train are kept, R and the old factors are read for them, each once more for its
+    checksum, and the factors again for the matrices that turn the rows, as the new eigenvectors are.
+    What other workers have of the full run is sent to this one.
     """
     features, full = job.features, replace(job.features, size=0)
-    copied = cost.moment_bytes(job.model) + cost.side_bytes(job.model, features) + cost.factor_bytes(features)
-    copied += job.passages * job.text
-    rows = job.passages * cost.index_bytes(features)
+    vectors, matrices = cost.truncation_operations(features)
+    row = cost.turning_operations(features) + cost.encoding_operations(features)
+    copied, made = job.passages * job.text, job.passages * cost.index_bytes(features)
+    copied += cost.moment_bytes(job.model) + cost.side_bytes(job.model, features)
+    factors, sent = cost.factor_bytes(features), job.passages * (cost.index_bytes(full) + job.text)
+    read = 2 * job.passages * cost.index_bytes(full) + made
+    if features.truncated:
+        sent += cost.triangle_bytes(full)
+        read += 2 * cost.triangle_bytes(full) + 3 * cost.factor_bytes(full) + 2 * factors
+    else:
+        read += 2 * factors  # copied, too
     return Stage(
-        "compacting",
+        COMPACTING,
         "proponent.build.compact.compact",
-        job.passages * cost.encoding_operations(features),
-        FLOAT * min(job.passages, job.shard_rows) * features.dim + sign_bytes(job),
-        read=2 * job.passages * cost.index_bytes(full) + 2 * copied + rows,
-        written=rows + copied,
+        vectors + matrices + job.passages * row,
+        compacting_bytes(job),
+        read=read + 2 * copied,
+        written=made + factors + copied,
+        network=sent * (job.workers - 1) // job.workers,
     )
-
-
-def sign_bytes(job: Job) -> int:
-    """Bytes beside a shard's rows while these are made signs: some at a time, and the codes of all.
-
-    Of those rows shuffled coordinates or, back from signs, as many as the sketch has; and their sketch, its
-    signs, two halves of a transform, and the sketch and signs of the rows before; once, how many coordinates
-    each place of a sketch adds.
-    """
-    features, rows = job.features, min(job.passages, job.shard_rows)
-    each = FLOAT * max(features.dim, features.stored) + (3 * FLOAT + 1) * features.stored
-    return min(rows, ENCODED) * each + rows * cost.index_bytes(features) + cost.DOUBLE * features.stored
-
-
-def batch_bytes(job: Job) -> int:
-    """Bytes of a batch on its way to features: its pass with projected inputs, then its features twice."""
-    features = FLOAT * job.batch_rows * job.features.dim
-    projected = position_bytes(job, len(job.model.matrices) * job.features.side)
-    passed = activation_bytes(job) + projected + logit_bytes(job)
-    return cost.side_bytes(job.model, job.features) + features + max(passed, features)
-
-
-def activation_bytes(job: Job) -> int:
-    """Bytes that a batch's forward pass keeps for its backward pass."""
-    return position_bytes(job, job.model.kept)
-
-
-def factor_bytes(job: Job) -> int:
-    """Bytes of the sums of Kronecker factors in one sweep: of all batches, and of one batch."""
-    return 2 * FLOAT * job.model.summed
-
-
-def logit_bytes(job: Job) -> int:
-    """Bytes of a slice of a batch's logits with their gradients and what makes these."""
-    vocabulary = job.model.vocabulary
-    return min(position_bytes(job, 3 * vocabulary), 3 * FLOAT * slice_rows(vocabulary) * vocabulary)
-
-
-def position_bytes(job: Job, numbers: int) -> int:
-    """Bytes of so many float32 numbers for each position of a batch that is computed."""
-    return FLOAT * job.batch_rows * (job.tokens - 1) * numbers
