@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from torch import Tensor
 
 import proponent as pp
 from proponent.attribute.averaged import aligned
+from proponent.attribute.held import HeldShards
 from proponent.build import plan
 from proponent.build.indexing import build_index
 from proponent.errors import InputError
@@ -159,3 +162,33 @@ def test_many_queries_are_searched_in_parts(runs: list[Path], monkeypatch: pytes
     found = pp.trace(runs[0], QUERIES, device="cpu", k=3, averaged_with=runs[1:])
     assert [[p.id for p in hit.proponents] for hit in found] == [[p.id for p in h.proponents] for h in wanted]
     assert found.settings == wanted.settings
+
+
+@pytest.mark.parametrize("lost", ["all", "config.json", "model.safetensors"])
+def test_a_missing_model_is_named_before_any_work(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    model, run = make_model(tmp_path / "model", seed=5), tmp_path / "run"
+    spec = small_spec(model, second_moment="kronecker", hessian="identity", damping="oas")
+    build_index(CORPUS, spec, run, "cpu")
+    if lost == "all":
+        shutil.rmtree(model)
+    else:
+        (model / lost).unlink()
+
+    def worked(*_: object, **__: object) -> None:
+        raise AssertionError("work is done before")
+
+    tracer = pp.Tracer(runs[0], "cpu")
+    monkeypatch.setattr(tracer, "extract", worked)
+    monkeypatch.setattr("proponent.attribute.tracing.load_model", worked)
+    for trace in (tracer.trace, partial(pp.trace, runs[0], device="cpu")):
+        with pytest.raises(InputError, match=rf"^{re.escape(str(run))}: model .*'{re.escape(str(model))}'"):
+            trace(QUERIES, k=2, averaged_with=[runs[1], run])
+
+
+def test_every_run_is_read_from_its_files_wherever_the_first_is_held(runs: list[Path]) -> None:
+    index = pp.Index(runs[0])
+    held = pp.Tracer(index, "cpu", shards=HeldShards(index, torch.device("cpu")))
+    wanted = pp.trace(runs[0], QUERIES, device="cpu", k=3, averaged_with=runs[1:])
+    assert held.trace(QUERIES, k=3, averaged_with=runs[1:]) == wanted

@@ -21,6 +21,7 @@ from proponent.attribute.method import Method, corrected_by
 from proponent.attribute.questions import check_ranking
 from proponent.corpus.example import Query
 from proponent.errors import InputError
+from proponent.gradients.loading import require_files
 from proponent.index.mix import TaskMix
 from proponent.index.run import Index, RunName
 from proponent.index.search import Found, Scan, best, keep_best, scored
@@ -45,7 +46,10 @@ def runs_of(given: object) -> list[RunName]:
 
 
 def check_averaged(index: Index, others: Sequence[RunName], method: Method, k: int) -> None:
-    """Raise InputError for runs whose scores are not of the same rows, do not compare, or cannot be had."""
+    """Raise InputError for runs whose scores are not of the same rows, do not compare, or cannot be had.
+
+    Each model is looked for, since it is loaded only after all work on the runs before it.
+    """
     if index.damping is not None:
         raise InputError("another damping is of one run; leave it out, or the other runs")
     seen = [_made_of(index)]
@@ -67,6 +71,10 @@ def check_averaged(index: Index, others: Sequence[RunName], method: Method, k: i
         check_ranking(other, method, k)
         if not method.projected:
             check_exact(other, method)
+        try:
+            require_files(other.spec["model"])
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
 
 
 def _made_of(index: Index) -> tuple[object, ...]:
@@ -150,7 +158,11 @@ def _searched(asked: Sequence[Asked], rows: int, k: int, progress: Progress) -> 
 
 
 def averaged_search(scans: Sequence[tuple[Index, Scan]], k: int, advance: Advance) -> Found:
-    """The k highest and lowest means of what each run's scan gives its rows, in one pass over all runs."""
+    """The k highest and lowest means of what each run's scan gives its rows, in one pass over all runs.
+
+    All are read from their files, wherever the first is held: a run's parts have to come in the order of the
+    rows, beside those of the others, and one pass reads a file as often as holding it would.
+    """
     streams = [scored(index.shards(), scan) for index, scan in scans]
 
     def means() -> Iterator[Scored]:

@@ -32,7 +32,7 @@ class More(TypedDict, total=False):
     run, find what its full run would: ``sure``, or with a probability from 0.5 up; within: seconds after
     which that search stops and says how far it came; full: where the full run is, if it was moved; see
     ``attribute/certified.py``.  averaged_with: other runs of the same passages, whose scores are averaged
-    with these; see ``attribute/averaged.py``.
+    with these, all read from their files wherever this one is held; see ``attribute/averaged.py``.
     """
 
     tokens: bool

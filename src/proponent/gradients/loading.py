@@ -91,6 +91,17 @@ def require_model(name: str) -> None:
         raise InputError(f"model folder '{name}' does not exist; give a Hugging Face model folder or hub id")
 
 
+def require_files(name: str) -> None:
+    """Raise InputError for a model that lacks what it is loaded from; only its config.json is read."""
+    require_model(name)
+    with _one_line(f"model '{name}' cannot be loaded"):
+        settings: dict[str, Any] = PreTrainedConfig.get_config_dict(name)[0]
+    if not settings or not has_weights(name):
+        raise InputError(
+            f"model '{name}' lacks its {'weights' if settings else 'config.json'}; put them back"
+        )
+
+
 def has_weights(name: str) -> bool:
     """Whether a model folder holds weights; a hub id is taken to have some."""
     found = (file for pattern in WEIGHTS for file in Path(name).glob(pattern))

@@ -83,7 +83,7 @@ class FactsStudy(Study):
         def trace() -> Attribution:
             return self.opened(first).trace(self.queries, method, self.k, averaged_with=others)
 
-        return self.hits(f"{method} in {first.name} and {len(others)} more", trace)
+        return self.hits(f"{method} in {first.name} and {len(others)} more", trace, runs)
 
     def verdicts(self, judge: Judge) -> Verdicts:
         """What a judge has said so far, kept in the study's folder."""

@@ -26,7 +26,8 @@ from proponent.build.compact import compact
 from proponent.errors import InputError
 from proponent.evaluate.evaluation import evaluate
 from proponent.evaluate.experiments.facts_study import KNOWN, WHITE, WIDER
-from proponent.evaluate.experiments.study import BM25, PATCHED, TRACKSTAR, file_name
+from proponent.evaluate.experiments.keeping import file_name
+from proponent.evaluate.experiments.study import BM25, PATCHED, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.experiments.trained_again import TrainedAgain
 from proponent.evaluate.gold import Gold
@@ -87,9 +88,8 @@ class Halves(TrainedAgain):
 
     def exact(self, method: str, run: Path | None = None) -> Contender:
         """The same without projection."""
-        tracer, scores = self.opened(run) if run else self.tracer, self.exact_scores(method, run)
         name = f"{method} projected=no" + (f" in {run.name}" if run else "")
-        return self.scored(name, scores, tracer)
+        return self.scored(name, self.exact_scores(method, run), [run] if run else [])
 
     def exact_scores(self, method: str, run: Path | None = None) -> Tensor:
         """Scores [q, rows] without projection."""
@@ -99,12 +99,16 @@ class Halves(TrainedAgain):
             how = Method.of(method)
             return [exact_scores(tracer, list(self.queries), how, rows, self.given.progress)]
 
-        return self.kept(f"{method} projected=no" + (f" in {run.name}" if run else ""), make)[0]
+        name = f"{method} projected=no" + (f" in {run.name}" if run else "")
+        return self.kept(name, make, [run] if run else [])[0]
 
-    def kept(self, name: str, make: Callable[[], list[Tensor]]) -> list[Tensor]:
-        """Scores [q, rows] that take minutes, from their file or made and written to it."""
+    def kept(self, name: str, make: Callable[[], list[Tensor]], runs: Sequence[Path] = ()) -> list[Tensor]:
+        """Scores [q, rows] that take minutes, from their file or made and written to it.
+
+        runs: that they are of, as of ``keeps``.
+        """
         path = self.folder / "scores" / f"{file_name(name)}.safetensors"
-        if not path.is_file():
+        if not self.keeps(path, runs):
             made = make()
             path.parent.mkdir(parents=True, exist_ok=True)
             write_tensors(path, {f"{n}": scores for n, scores in enumerate(made)})
@@ -124,7 +128,7 @@ class Halves(TrainedAgain):
     def averaged_exact(self, runs: Sequence[Path]) -> Contender:
         """The same of scores without projection."""
         scores = torch.stack([self.exact_scores("exact", run) for run in runs]).mean(0)
-        return self.scored(f"exact in {runs[0].name} and {len(runs) - 1} more", scores)
+        return self.scored(f"exact in {runs[0].name} and {len(runs) - 1} more", scores, runs)
 
     def compact(self, run: Path, size: int = COMPACT) -> Path:
         """A compact run of a variant."""
@@ -132,23 +136,27 @@ class Halves(TrainedAgain):
         compact(run, folder, size, self.given.progress)
         return folder
 
-    def two_stages(self, run: Path, exact: Tensor) -> Contender:
+    def two_stages(self, run: Path, full: Path) -> Contender:
         """Codes of a compact run, the first ``EXACT_TOP`` of which are scored again exactly.
 
-        exact: scores [q, rows] without projection.
+        full: the run whose exact scores these are.
         """
+        exact = self.exact_scores("exact", full)
         tracer, method = self.opened(run), Method.of("kronecker")
         scan = tracer.scan(tracer.features(self.queries), method)
         scores = torch.cat([scan.scores(shard) for shard in tracer.index.shards()], 1).double()
         first = scores.topk(min(EXACT_TOP, scores.shape[1]), dim=1).indices
         scores.scatter_(1, first, exact.gather(1, first))
-        return self.scored(f"kronecker exact top {EXACT_TOP} in {run.name}", scores, tracer)
+        return self.scored(f"kronecker exact top {EXACT_TOP} in {run.name}", scores, [run, full])
 
-    def scored(self, name: str, scores: Tensor, tracer: Tracer | None = None) -> Contender:
-        """A method without projection of known scores [q, rows]; tracer: of a variant."""
-        found, tracer, queries = best(scores.float(), self.k), tracer or self.tracer, list(self.queries)
-        hits = self.hits(name, lambda: tracer.attribution(queries, found, Method.of("exact")))
-        return Contender(0, scores @ self.inside_by_row.double(), hits)
+    def scored(self, name: str, scores: Tensor, runs: Sequence[Path] = ()) -> Contender:
+        """A method without projection of known scores [q, rows]; runs: variants that they are of."""
+
+        def make() -> Attribution:
+            tracer, found = self.opened(runs[0]) if runs else self.tracer, best(scores.float(), self.k)
+            return tracer.attribution(list(self.queries), found, Method.of("exact"))
+
+        return Contender(0, scores @ self.inside_by_row.double(), self.hits(name, make, runs))
 
     def ekfac(self) -> tuple[Contender, Contender]:
         """EK-FAC's influence, fitted on all rows, as it is and with unit norm; the slow reference."""
@@ -224,12 +232,12 @@ def contenders(study: Halves) -> Iterator[tuple[str, Contender]]:
     (margin,) = study.variants([{**WHITE, "dim": dims[-1], "output": "margin"}])
     yield f"Kronecker, margin, {dims[-1]:,}", study.contender("kronecker", margin)
     yield "Kronecker, margin, exact", study.exact("exact", margin)
-    exact, codes = study.exact_scores("exact", factored[0]), study.compact(factored[-1])
+    codes = study.compact(factored[-1])
     size = f"{COMPACT:,} bytes"
     yield f"Kronecker, cosine, {size}", study.contender("kronecker", codes)
     yield f"Kronecker, mix, {size}", study.contender("kronecker", codes, WHITE_MIX)
     yield f"Kronecker, margin, {size}", study.contender("kronecker", study.compact(margin))
-    yield f"Kronecker, {size}, exact first {EXACT_TOP}", study.two_stages(codes, exact)
+    yield f"Kronecker, {size}, exact first {EXACT_TOP}", study.two_stages(codes, factored[0])
     if len(study.along) > 1:
         count = f"{len(study.along)} checkpoints"
         yield f"Kronecker, cosine, {count}", study.averaged(study.along, "kronecker")

@@ -12,7 +12,8 @@ from proponent.evaluate.entailment import Judge, NliModel, Pair, Rule
 from proponent.evaluate.experiments.closed_set import Scores
 from proponent.evaluate.experiments.facts_study import FactsStudy
 from proponent.evaluate.experiments.figures import Figure, Line
-from proponent.evaluate.experiments.study import BM25, RANDOM, TRACKSTAR, file_name
+from proponent.evaluate.experiments.keeping import file_name
+from proponent.evaluate.experiments.study import BM25, RANDOM, TRACKSTAR
 from proponent.evaluate.experiments.tables import Table
 from proponent.evaluate.experiments.verdicts import Verdict
 from proponent.evaluate.metrics import estimate, hits_within, reciprocal_ranks

@@ -93,7 +93,9 @@ class Selection(FactsStudy):
 
     def trained(self, trainings: Sequence[Further]) -> dict[Further, Losses]:
         """−log p(target) of every fact after each training, kept in ``losses.jsonl`` as they are done."""
-        file = GrowingFile(self.folder / "losses.jsonl", "training", "losses after trainings")
+        path = self.folder / "losses.jsonl"
+        self.keeps(path)  # or it is gone: the passages were chosen by another run
+        file = GrowingFile(path, "training", "losses after trainings")
         with file.held():
             known = known_losses(file)
             missing = [training for training in trainings if str(training) not in known]

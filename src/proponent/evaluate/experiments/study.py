@@ -1,7 +1,8 @@
 """A study: a finished run and queries, with everything that experiments share, cached on disk.
 
 Nothing is computed twice: hits of a method are a result file, effects of a step are a line each,
-variants of the run are runs of their own.  So every experiment resumes where it stopped.
+variants of the run are runs of their own.  So every experiment resumes where it stopped.  What was made of a
+variant is made again once another took its place; another run in place of the study's own is refused.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ from proponent.corpus.queries import Queries
 from proponent.errors import InputError
 from proponent.evaluate.experiments.effects import Effects
 from proponent.evaluate.experiments.given import Given
-from proponent.files import read_json, write_json
+from proponent.evaluate.experiments.keeping import Kept, file_name, require_made_with, require_variant
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.run import Index, RunName
 
@@ -39,7 +39,6 @@ T = TypeVar("T")
 RETRIEVED = 100
 PATCHED = 10
 IMPROBABLE = 1e-280
-LONGEST = 180  # characters of a file's name, to which some are added
 # What TrackStar needs of a run whose features are white, and the most coordinates of its R_train.
 PAPER = {"second_moment": "sample", "hessian": "train", "moment_sample": 0}
 PAPER_DIM = 2**16
@@ -63,13 +62,7 @@ class Study(ABC):
         made_with, record = self.made_with(), self.folder / "study.json"
         if not record.is_file():
             _ = self.queries  # before anything is written: do they fit the run?
-            write_json(record, made_with)
-        elif (found := read_json(record)) != made_with:
-            other = next((key for key in made_with if found.get(key) != made_with[key]), "settings")
-            raise InputError(
-                f"{self.folder}: its experiments were made with other {other}; "
-                "give the same, or remove the folder to start over"
-            )
+        require_made_with(record, made_with, self.given.run)
 
     @abstractmethod
     def made_with(self) -> dict[str, Any]:
@@ -98,7 +91,8 @@ class Study(ABC):
         given = Index(self.given.run)
         if corrected_by(given.spec) != "white":
             return self.given.run
-        return self._made_like(given, [{**PAPER, "dim": min(given.spec["dim"], PAPER_DIM)}])[0]
+        paper = {**PAPER, "dim": min(given.spec["dim"], PAPER_DIM)}
+        return self._made_like(given, _joined(given), [paper])[0]
 
     @property
     def home(self) -> Path:
@@ -156,7 +150,9 @@ class Study(ABC):
         if self.tracer.spec.second_moment == "none":
             raise InputError(f"{self.run}: tail-patch needs second moments; use a run that has them")
         kind = "relative" if step.relative else "absolute"
-        effects = Effects.open(self.folder / f"effects-{step.learning_rate:.6g}-{kind}.jsonl")
+        path = self.folder / f"effects-{step.learning_rate:.6g}-{kind}.jsonl"
+        self.keeps(path)  # or it is gone: V, which the step goes by, was another run's
+        effects = Effects.open(path)
         t = self.tracer
         patcher = TailPatcher(t.model, t.plan.matrices, t.moments, step, t.spec.batch_tokens)
         effects.measure(patcher, hits, t.spec.max_length, self.given.progress)
@@ -179,10 +175,17 @@ class Study(ABC):
         known = {id: self.probabilities[id] for id in effects if self.probabilities[id] > IMPROBABLE}
         return {id: math.log(max(p + effects[id] / 100, IMPROBABLE) / p) for id, p in known.items()}
 
-    def hits(self, name: str, make: Callable[[], Attribution]) -> Attribution:
-        """The hits called ``name``, from their result file or made and written to it."""
+    def keeps(self, path: Path, runs: Sequence[Path] = ()) -> bool:
+        """Whether a file of the folder is there and of these runs, by itself the study's; see ``Kept``."""
+        return Kept(self.folder).holds(path, runs or [self.run])
+
+    def hits(self, name: str, make: Callable[[], Attribution], runs: Sequence[Path] = ()) -> Attribution:
+        """The hits called ``name``, from their result file or made and written to it.
+
+        runs: that they are of, as of ``keeps``.
+        """
         path = self.folder / "hits" / f"{file_name(name)}.jsonl"
-        if not path.is_file():
+        if not self.keeps(path, runs):
             self.given.progress.say(f"hits: {name}")
             make().write(path)
         return Attribution.read(path)
@@ -208,7 +211,7 @@ class Study(ABC):
             tracer = tracer if damping is None else tracer.redamped(damping)
             return tracer.trace(self.queries, method, self.k, self.queries if task else None, mix)
 
-        return self.hits(name, trace)
+        return self.hits(name, trace, [run] if run else [])
 
     def opened(self, run: Path) -> Tracer:
         """A variant opened; only the last one is kept, for their factors are large."""
@@ -217,19 +220,24 @@ class Study(ABC):
         return self._opened[1]
 
     def variants(self, changes: Sequence[dict[str, Any]]) -> list[Path]:
-        """Folders of runs of the same passages with a changed spec; those not there are built in one pass."""
-        return self._made_like(self.index, changes)
+        """Folders of runs of the same passages with a changed spec; those not there are built in one pass.
 
-    def _made_like(self, index: Index, changes: Sequence[dict[str, Any]]) -> list[Path]:
+        Raises InputError for one that is there with another spec or other passages.
+        """
+        return self._made_like(self.index, self.passages, changes)
+
+    def _made_like(self, index: Index, passages: Corpus, changes: Sequence[dict[str, Any]]) -> list[Path]:
         spec = replace(FeatureSpec.from_dict(index.spec), size=0)
         folders = [self.given.run / "variants" / file_name(str(change)) for change in changes]
-        missing: dict[RunName, FeatureSpec] = {
-            folder: replace(spec, **change)
-            for folder, change in zip(folders, changes, strict=True)
-            if not (folder / "done.json").is_file()
-        }
+        missing: dict[RunName, FeatureSpec] = {}
+        for folder, change in zip(folders, changes, strict=True):
+            changed = replace(spec, **change)
+            if (folder / "done.json").is_file():
+                require_variant(folder, changed, passages, self.given.run)
+            else:
+                missing[folder] = changed
         if missing:
-            build_indexes(_joined(index), missing, self.given.device, self.given.progress)
+            build_indexes(passages, missing, self.given.device, self.given.progress)
         return folders
 
     @cached_property
@@ -281,11 +289,3 @@ def spread(items: Sequence[T], group: Callable[[T], str], wanted: int, seed: int
 def every_other(names: Iterable[str]) -> list[str]:
     """Every other one of the names, in an order fixed by hashing."""
     return sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).hexdigest())[::2]
-
-
-def file_name(name: str) -> str:
-    """A name with nothing in it that a file's name may not have, and none too long."""
-    whole = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")
-    if len(whole) <= LONGEST:
-        return whole
-    return f"{whole[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
