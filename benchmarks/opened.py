@@ -58,7 +58,9 @@ def make(path: Path, gigabytes: float) -> Index:
         files.append(folder.index(shard))
         write_tensors(files[-1], {**encode(rows), "feature_norm": rows.norm(dim=1)})
     known = {file.relative_to(path).as_posix(): checksum(file) for file in files}
-    totals = {"rows": SHARD * shards, "shards": [SHARD] * shards, "checksums": known}
+    skipped = {"empty": 0, "too_short": 0, "not_finite": []}
+    totals = {"rows": SHARD * shards, "shards": [SHARD] * shards, "tokens": 0, "skipped": skipped}
+    totals["checksums"] = known
     write_checksummed_json(folder.done, totals)
     return Index(path)
 

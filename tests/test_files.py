@@ -171,6 +171,13 @@ def test_files_that_hold_no_json_object_are_damaged(content: bytes, tmp_path: Pa
         read_json(path)
 
 
+def test_half_a_surrogate_pair_is_written_as_its_escape(tmp_path: Path) -> None:
+    """As a path has one that holds bytes which are no UTF-8."""
+    value = {"model": "m\udcff", "é": "\\ud800"}
+    write_json(tmp_path / "file", value)
+    assert read_json(tmp_path / "file") == value
+
+
 def test_a_file_with_its_own_checksum_tells_when_it_was_changed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     value = {"rows": 12, "shards": [5, 7], "é": {"b": None}}

@@ -21,6 +21,7 @@ except ImportError:  # not there on Windows
     fcntl = None  # type: ignore[assignment]
 
 CHECKSUM_BYTES = 2**20  # read at a time
+SURROGATES = "backslashreplace"  # a lone one, which UTF-8 cannot hold, becomes JSON's own escape of it
 
 
 class Sender(Protocol):
@@ -110,14 +111,14 @@ def is_aside(path: Path) -> bool:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object, readable by people: indented, keys in their given order."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with written_whole(path) as part:
-        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_bytes(text.encode("utf-8", SURROGATES))
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records as JSON lines, whole or not at all; what JSON has no word for is written as text."""
-    # a lone surrogate, which UTF-8 cannot hold, is written as JSON's own escape of it
-    with written_whole(path) as aside, open(aside, "w", encoding="utf-8", errors="backslashreplace") as file:
+    with written_whole(path) as aside, open(aside, "w", encoding="utf-8", errors=SURROGATES) as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
 

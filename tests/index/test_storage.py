@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
@@ -13,6 +15,8 @@ import torch
 from proponent.errors import InputError
 from proponent.files import checksum
 from proponent.index.storage import (
+    TEXT,
+    TOKENS,
     read_table,
     read_tensors,
     text_column,
@@ -20,6 +24,8 @@ from proponent.index.storage import (
     write_table,
     write_tensors,
 )
+
+COLUMNS = {"id": TEXT, "tokens": TOKENS}
 
 
 def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
@@ -65,12 +71,33 @@ def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
     texts, tokens = ["", "é\n🦜", "a=b"], [(), (0, 2**31 - 1, 7), (5,)]
     path = tmp_path / "key=value" / "file.parquet"  # not a partition: no column may be made of it
     write_table(path, {"id": text_column(texts), "tokens": token_column(tokens)})
-    assert read_table(path).to_pydict() == {"id": texts, "tokens": [list(row) for row in tokens]}
+    assert read_table(path, COLUMNS).to_pydict() == {"id": texts, "tokens": [list(row) for row in tokens]}
 
 
 def test_tables_without_rows_come_back(tmp_path: Path) -> None:
     write_table(tmp_path / "file", {"id": text_column([]), "tokens": token_column([])})
-    assert read_table(tmp_path / "file").to_pydict() == {"id": [], "tokens": []}
+    assert read_table(tmp_path / "file", COLUMNS).to_pydict() == {"id": [], "tokens": []}
+
+
+@pytest.mark.parametrize(
+    "columns", [{"id": TEXT}, {"id": TEXT, "token": TOKENS}, {"id": TOKENS, "tokens": TOKENS}]
+)
+def test_other_columns_are_refused(columns: dict[str, pa.DataType], tmp_path: Path) -> None:
+    write_table(tmp_path / "file", {"id": text_column(["a"]), "tokens": token_column([(1,)])})
+    with pytest.raises(InputError, match=r"file: damaged \(its columns are id \(string\), tokens \(list"):
+        read_table(tmp_path / "file", columns)
+
+
+def test_a_missing_value_is_refused(tmp_path: Path) -> None:
+    write_table(tmp_path / "file", {"id": pa.array(["a", None]), "tokens": token_column([(1,), (2,)])})
+    with pytest.raises(InputError, match=r"file: damaged \(a value is missing\)"):
+        read_table(tmp_path / "file", COLUMNS)
+
+
+def test_a_tensor_that_a_file_does_not_hold_is_refused(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "file", {"a": torch.zeros(1)})
+    with pytest.raises(InputError, match=r"file: damaged \(holds no 'b'\)"):
+        _ = read_tensors(tmp_path / "file")["b"]
 
 
 def test_a_column_of_more_text_than_arrow_holds_is_refused() -> None:
@@ -94,7 +121,7 @@ def test_writers_give_the_checksum_of_what_they_wrote(tmp_path: Path) -> None:
     [
         (b"\x08\0\0\0\0\0\0\0{}", read_tensors),
         (b"", read_tensors),
-        (b"PAR1", read_table),
+        (b"PAR1", partial(read_table, columns=COLUMNS)),
     ],
 )
 def test_files_that_are_no_such_files_are_damaged(

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from proponent.build.plan import TEXTS
 from proponent.files import checksum, read_json
 from proponent.gradients.spec import FeatureSpec
 from proponent.index.manifest import COPY
-from proponent.index.run import Index, RunFolder
+from proponent.index.run import PASSAGE, Index, RunFolder
 from proponent.index.sketch import kept_width
 from proponent.index.storage import read_table, read_tensors
 
@@ -47,9 +46,8 @@ def _of_run(index: Index, name: str) -> Iterator[str]:
 
 
 def _of_examples(index: Index, name: str) -> Iterator[str]:
-    table, rows = read_table(index.folder.path / name), index.summary["shards"][_number(name)]
-    if tuple(table.column_names) != TEXTS:
-        yield f"has the columns {', '.join(table.column_names)}, not {', '.join(TEXTS)}"
+    table = read_table(index.folder.path / name, PASSAGE)
+    rows = index.summary["shards"][_number(name)]
     if len(table) != rows:
         yield f"holds {len(table)} rows where done.json has {rows}"
 

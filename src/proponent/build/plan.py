@@ -18,15 +18,15 @@ from proponent.corpus.survey import Survey
 from proponent.errors import InputError
 from proponent.gradients.model import LanguageModel
 from proponent.gradients.spec import FeatureSpec
-from proponent.index.run import Passage
-from proponent.index.storage import read_table, text_column, token_column, write_table
+from proponent.index.run import PASSAGE, Passage
+from proponent.index.storage import TOKENS, read_table, text_column, token_column, write_table
 from proponent.progress import Progress
 
 SHARD_ROWS = 512
 SHARD_TOKENS = 2**16
 PLAN = "plan"
 MAX_LENGTH = 512  # tokens of a chunk where neither the spec nor the model says less
-TEXTS = ("id", "source", "text")  # columns of a passage
+STAGED = {**PASSAGE, "tokens": TOKENS, "start": TOKENS}  # columns of a shard's rows
 
 
 @dataclass
@@ -102,8 +102,8 @@ def stage(marks: Sequence[Marks], shards: Iterable[StagedShard], only: Container
 
 def read_staged(marks: Marks, shard: int) -> StagedShard:
     """The rows of a shard as the planning pass wrote them; InputError where they were damaged since."""
-    table = read_table(marks.sound(PLAN, marks.folder.staged(shard)))
-    passages = [Passage(**row) for row in table.select(TEXTS).to_pylist()]
+    table = read_table(marks.sound(PLAN, marks.folder.staged(shard)), STAGED)
+    passages = [Passage(**row) for row in table.select(list(PASSAGE)).to_pylist()]
     tokens = [tuple(row) for row in table["tokens"].to_pylist()]
     starts = [start for (start,) in table["start"].to_pylist()]
     counts = marks.read(PLAN)["shards"][shard]
@@ -112,7 +112,7 @@ def read_staged(marks: Marks, shard: int) -> StagedShard:
 
 def passage_columns(passages: Sequence[Passage]) -> dict[str, pa.Array]:
     """Passages as the columns of a table."""
-    return {name: text_column([getattr(passage, name) for passage in passages]) for name in TEXTS}
+    return {name: text_column([getattr(passage, name) for passage in passages]) for name in PASSAGE}
 
 
 def _columns(shard: StagedShard) -> dict[str, pa.Array]:

@@ -25,7 +25,7 @@ from proponent.files import (
 )
 from proponent.gradients.model import LanguageModel
 from proponent.index.manifest import ANEW, COPY
-from proponent.index.run import RunFolder
+from proponent.index.run import PASSAGE, RunFolder
 from proponent.index.storage import read_table
 
 ENTRY = re.compile(r'"([\w./-]+)": "([0-9a-f]{32})"')
@@ -59,7 +59,7 @@ def totals_again(folder: RunFolder, corpus: Corpus | None, load: Callable[[str],
 def _tables(folder: RunFolder) -> list[list[dict[str, str]]]:
     """Ids, sources and texts of the rows of each shard."""
     count = len(folder.kept.glob("examples/*.parquet"))
-    return [read_table(folder.examples(shard)).to_pylist() for shard in range(count)]
+    return [read_table(folder.examples(shard), PASSAGE).to_pylist() for shard in range(count)]
 
 
 def _counts(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from proponent.errors import InputError
-from proponent.files import called, read_json
+from proponent.files import called, read_checksummed_json, read_json
 from proponent.index.folder import RunFolder
 
 FORMAT = 3
@@ -16,6 +17,7 @@ EARLIER = {"hessian": "train", "size": 0}  # settings of runs that were made bef
 COMPACTED = "compacted"  # of run.json: the full run that a compact one was made of, if it was
 COPY = "run"  # the part of done.json that holds run.json once more, to make it again from
 REPAIR = "make it again with: proponent check RUN --repair"
+IN_A_LAYER = re.compile(r".+\.\d+\..+")  # the path of a module
 ANEW = "remove the folder and index the corpus again with the same command"
 
 
@@ -39,6 +41,15 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
     return manifest
 
 
+def read_totals(folder: RunFolder) -> dict[str, Any]:
+    """``done.json``, what is counted and every file's checksum; InputError as of ``read_manifest``."""
+    totals = read_checksummed_json(folder.done)
+    for part, holds in TOTALS.items():
+        if not holds(totals.get(part)):
+            raise InputError(f"{called(folder.done)}: damaged (its '{part}' is none of a run); {REPAIR}")
+    return totals
+
+
 def _text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -52,8 +63,13 @@ def _mapping(value: object, holds: Callable[[Any], bool]) -> bool:
     return isinstance(value, dict) and all(map(holds, value.values()))
 
 
-def _texts(value: object) -> bool:
+def _texts(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(map(_text, value))
+
+
+def _modules(value: object) -> bool:
+    """Whether a value lists matrices, each by paths of modules of a layer joined by ``+``."""
+    return _texts(value) and all(IN_A_LAYER.fullmatch(path) for names in value for path in names.split("+"))
 
 
 def _share(value: object) -> bool:
@@ -71,6 +87,11 @@ def _spec(value: object) -> bool:
     return all(map(_text, (parts.get("model"), parts.get("hessian")))) and all(
         _count(parts.get(name)) for name in ("size", "seed")
     )
+
+
+def _skipped(value: object) -> bool:
+    parts = value if isinstance(value, dict) else {}
+    return all(_count(parts.get(name)) for name in ("empty", "too_short")) and _texts(parts.get("not_finite"))
 
 
 def _made_with(value: object) -> bool:
@@ -92,8 +113,15 @@ PARTS: Mapping[str, Callable[[object], bool]] = {
     "tokenizer": _text,
     "codec": _text,
     "side": lambda value: _count(value, 1),
-    "blocks": lambda value: _mapping(value, _texts) and bool(value),
+    "blocks": lambda value: _mapping(value, _modules) and bool(value),
     "uncovered": lambda value: _mapping(value, _share),
     MADE_WITH: _made_with,
     COMPACTED: _compacted,
+}
+TOTALS: Mapping[str, Callable[[object], bool]] = {
+    "rows": _count,
+    "tokens": _count,
+    "shards": lambda value: isinstance(value, list) and all(map(_count, value)),
+    "skipped": _skipped,
+    "checksums": lambda value: _mapping(value, _text),
 }

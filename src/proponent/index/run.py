@@ -14,18 +14,20 @@ import torch
 from torch import Tensor
 
 from proponent.errors import InputError
-from proponent.files import called, read_checksummed_json
+from proponent.files import called
 from proponent.index.codec import Rows, stored_rows
 from proponent.index.damping import check_damping, damped_eigenvalues
 from proponent.index.folder import RunFolder as RunFolder
 from proponent.index.folder import RunName as RunName
 from proponent.index.hessian import HessianBlock
-from proponent.index.manifest import ANEW, COMPACTED, MADE_WITH, REPAIR, SAMPLE, read_manifest
+from proponent.index.manifest import ANEW, COMPACTED, MADE_WITH, REPAIR, SAMPLE, read_manifest, read_totals
 from proponent.index.search import Shard
 from proponent.index.sketch import Sketch, sketch_of
-from proponent.index.storage import read_ahead, read_table, read_tensors
+from proponent.index.storage import TEXT, read_ahead, read_table, read_tensors
 from proponent.index.whitening import BlockWhitening, Rewhitening, Whitening, unpack_block
 from proponent.threads import one_ahead
+
+PASSAGE = {"id": TEXT, "source": TEXT, "text": TEXT}  # columns of a file of passages
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Index:
             raise InputError(
                 f"{path}: this run is unfinished; run the same 'proponent {verb}' again to go on"
             )
-        self.summary = read_checksummed_json(self.folder.done)
+        self.summary = read_totals(self.folder)
         self._checked: dict[Path, tuple[int, int]] = {}  # size and time of change when last compared
         self.sound(self.folder.manifest)
         if damping is not None and self.white:
@@ -186,7 +188,7 @@ class Index:
     def rows(self) -> Iterator[Passage]:
         """All passages in the order of the rows."""
         for shard in range(len(self.summary["shards"])):
-            for row in read_table(self.sound(self.folder.examples(shard))).to_pylist():
+            for row in read_table(self.sound(self.folder.examples(shard)), PASSAGE).to_pylist():
                 yield Passage(**row)
 
     def passages(self, positions: Sequence[int]) -> dict[int, Passage]:
@@ -197,7 +199,7 @@ class Index:
             by_shard.setdefault(bisect.bisect_right(starts, position) - 1, []).append(position)
         found = {}
         for shard, members in by_shard.items():
-            table = read_table(self.sound(self.folder.examples(shard)))
+            table = read_table(self.sound(self.folder.examples(shard)), PASSAGE)
             for position in members:  # by slices, since pyarrow imports pandas to take a list of rows
                 (row,) = table.slice(position - starts[shard], 1).to_pylist()
                 found[position] = Passage(**row)

@@ -20,6 +20,7 @@ from torch import Tensor
 from proponent.errors import InputError
 from proponent.files import called, written_whole
 
+TEXT, TOKENS = pa.string(), pa.list_(pa.int32())  # types of columns
 DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8"}
 
 
@@ -46,10 +47,21 @@ def write_tensors(
             file.write(tensors[name].contiguous().numpy().data)
 
 
+class Stored(dict[str, Tensor]):
+    """The tensors of a file by name; InputError, and not a KeyError, for one that it does not hold."""
+
+    def __init__(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(tensors)
+        self._path = path
+
+    def __missing__(self, name: str) -> Tensor:
+        raise InputError(f"{called(self._path)}: damaged (holds no '{name}'); build the run again")
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read named tensors, memory-mapped; InputError when the file is damaged."""
+    """Read named tensors, memory-mapped; InputError when the file is damaged, or has none of a name."""
     try:
-        return load_file(path)
+        return Stored(path, load_file(path))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{called(path)}: missing or damaged ({error}); build the run again") from error
 
@@ -89,10 +101,16 @@ def _int_array(values: npt.NDArray[np.int32]) -> pa.Int32Array:
     return pa.Int32Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
 
 
-def read_table(path: Path) -> pa.Table:
-    """Read a Parquet file; InputError when it is damaged."""
+def read_table(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
+    """Read the columns of a Parquet file, of these types; InputError when it is damaged, or has others."""
     try:
         with pq.ParquetFile(path) as file:  # read_table would import all that reads folders of files
-            return file.read()
+            table = file.read()
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{called(path)}: missing or damaged ({error}); build the run again") from error
+    if {column.name: column.type for column in table.schema} != columns:
+        found = ", ".join(f"{column.name} ({column.type})" for column in table.schema)
+        raise InputError(f"{called(path)}: damaged (its columns are {found}); build the run again")
+    if any(table[name].null_count for name in columns):
+        raise InputError(f"{called(path)}: damaged (a value is missing); build the run again")
+    return table
