@@ -192,3 +192,15 @@ def test_every_run_is_read_from_its_files_wherever_the_first_is_held(runs: list[
     held = pp.Tracer(index, "cpu", shards=HeldShards(index, torch.device("cpu")))
     wanted = pp.trace(runs[0], QUERIES, device="cpu", k=3, averaged_with=runs[1:])
     assert held.trace(QUERIES, k=3, averaged_with=runs[1:]) == wanted
+
+
+@pytest.mark.parametrize("of_the_task", [False, True])
+def test_a_query_that_is_too_long_is_named_before_any_work(
+    runs: list[Path], of_the_task: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proponent.attribute.tracing.SCAN_QUERIES", 1)
+    tracer, long = pp.Tracer(runs[0], "cpu"), [*QUERIES, pp.Query("long", "very " * 50, "long")]
+    monkeypatch.setattr(tracer, "extract", None)
+    asked, task = (QUERIES, long) if of_the_task else (long, QUERIES)
+    with pytest.raises(InputError, match="its target would be cut off"):
+        tracer.trace(asked, k=2, task=task, averaged_with=runs[1:])

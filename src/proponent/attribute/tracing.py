@@ -155,6 +155,8 @@ class Tracer:
         queries, method, task = checked_questions(self.index, queries, method, k, task, mix)
         more["averaged_with"] = runs_of(more.get("averaged_with") or ())
         check_more(self.index, method, k, task is not None, more)
+        for query in chain(queries, task or ()):  # all, before any work; averaged runs share this tokenizer
+            self.model.encoder.query(query, self.spec.max_length)
         task_mix = self.task_mix(task, mix, method.output) if task else None
         parts = [queries[start : start + SCAN_QUERIES] for start in range(0, len(queries), SCAN_QUERIES)]
         most = retrieved(k, len(self.index), more)
