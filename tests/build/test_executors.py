@@ -187,7 +187,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 driver.plan.SHARD_ROWS = driver.SHARD_ROWS
 model, run = map(Path, sys.argv[1:])
-build_index(driver.CORPUS, driver.spec(model), run, "cpu", Terminal(), executor=Processes(2, "cpu"))
+build_index(driver.CORPUS, driver.spec(model), run, "cpu", Terminal(), executor=Processes(1, "cpu"))
 """
 
 
@@ -319,7 +319,12 @@ def disturbed(way: str, model: Path, run: Path, kills: int, draw: random.Random)
 
 @pytest.mark.parametrize(
     ("way", "kills"),
-    [("here", 5), ("processes", 1), ("parts", 5), pytest.param("ray", 1, marks=(RAY, pytest.mark.slow))],
+    [
+        ("here", 5),
+        pytest.param("processes", 1, marks=pytest.mark.slow),
+        ("parts", 5),
+        pytest.param("ray", 1, marks=(RAY, pytest.mark.slow)),
+    ],
 )
 def test_killed_at_a_few_moments_it_ends_with_the_same_bytes(
     way: str, kills: int, model_folder: Path, whole: dict[str, bytes], tmp_path: Path

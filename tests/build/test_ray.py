@@ -112,6 +112,7 @@ def test_two_machines_build_the_bytes_of_one_process_though_a_worker_is_killed(
     assert "workers on Ray of 1 thread each" in said.lines
 
 
+@pytest.mark.slow
 def test_two_machines_search_as_this_process_does_though_a_worker_is_lost(cluster: Any, here: Index) -> None:
     asked = [("trackstar", QUERIES), ("trackstar", None), ("dot", None), ("cosine", None)]
     alone = Tracer(here, "cpu")
@@ -128,6 +129,7 @@ def test_two_machines_search_as_this_process_does_though_a_worker_is_lost(cluste
     assert list(trace(here, QUERIES, "cosine", 9, device="cpu", ray="auto")) == expected[3]
 
 
+@pytest.mark.slow
 def test_the_live_viewer_asks_workers_and_answers_as_it_does_alone(cluster: Any, here: Index) -> None:
     """A worker is lost between two questions; scores are compared to the last bit."""
     rankings: list[dict[str, Any]] = [

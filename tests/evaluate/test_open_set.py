@@ -62,6 +62,7 @@ def test_with_a_model(own: tuple[Path, Path], tmp_path: Path) -> None:
     assert "a rule" not in table.notes[0]
 
 
+@pytest.mark.slow
 def test_killed_and_asked_again_it_ends_with_the_same_bytes(
     own: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

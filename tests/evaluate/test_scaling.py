@@ -106,6 +106,7 @@ def test_a_row_is_what_a_run_of_that_model_alone_gives(
     assert rows["small"][7:10] == scores.cells
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was(
     made: tuple[Path, Path], models: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_a_run_killed_before_it_trains_ends_with_the_same_bytes(trained: Path, t
     assert model_files(tmp_path / "model") == model_files(trained)
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_it_has_trained_ends_with_the_same_bytes(trained: Path, tmp_path: Path) -> None:
     begun = {"settings": json.loads((trained / "pretrain.json").read_text())["settings"]}
     untouched = model_files(trained)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tests.cli.processes import ENVIRONMENT, python
 from tests.reliability.kinds import RECIPE, Kind, fuzz, kinds, line, peak, refused
 
 FEW, MANY = 24, 5000  # inputs of each kind: by default, and in the slow test
@@ -44,6 +48,17 @@ def test_readers_with_many_inputs(name: str, known: dict[str, Kind], folder: Pat
     before = peak()
     found = fuzz(known[name], folder, MANY, first=FEW)
     print(f"{name}: {found} of {MANY} refused, {(peak() - before) / 2**20:.0f} MiB more")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
+@pytest.mark.parametrize("name", NAMES)
+def test_readers_with_guided_inputs(name: str) -> None:
+    paths = [str(Path(__file__).parents[2]), ENVIRONMENT["PYTHONPATH"], *sys.path]
+    script, env = Path(__file__).with_name("guided.py"), {"PYTHONPATH": os.pathsep.join(paths)}
+    done = python(str(script), name, "--runs", f"{MANY}", env={**ENVIRONMENT, **env})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"Done {MANY} runs" in done.stderr
 
 
 # Of each kind of fault that was found one: an error of two lines, numbers and lists where text was expected,

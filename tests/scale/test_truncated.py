@@ -18,11 +18,10 @@ import proponent as pp
 from proponent import files, mirror
 from proponent.build import compact
 from proponent.build.tasks import finish, later_stages
-from proponent.files import read_json, write_json
 from proponent.gradients.model import load_model
 from proponent.index import run as opened
 from proponent.index.mix import TaskMix, TaskSubspace, task_eigenvalues
-from proponent.index.run import MADE_WITH, Index
+from proponent.index.run import Index
 from proponent.index.scores import InnerProduct, QueryScan, QueryTerms
 from proponent.index.search import search
 from proponent.index.sketch import sketch_of
@@ -40,9 +39,6 @@ JOB = Job(NO_MODEL, FeatureShape(2, 32, size=64), passages=1000, tokens=8, text=
 def full_run(path: Path, rows: int, side: int) -> Job:
     """A finished full run of random features of two blocks, and the job that it is."""
     build, job = made_up(path, rows, side)
-    manifest = read_json(build.folder.manifest)
-    spec = {**manifest["spec"], "seed": 0}
-    write_json(build.folder.manifest, {**manifest, "spec": spec, MADE_WITH: {"threads": 1}})
     for todo in later_stages(build).values():
         for part in todo:
             build.marks.write(part.name, part.function(build, *part.numbers))
