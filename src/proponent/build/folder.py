@@ -35,8 +35,8 @@ def threads_of(begun: Mapping[RunFolder, Mapping[str, Any]]) -> int | None:
 def compared(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of ``run.json`` by which a run is the same: not with what it was made, nor where."""
     same = {name: value for name, value in manifest.items() if name not in (MADE_WITH, UNCOVERED)}
-    if isinstance(made_of := manifest.get(COMPACTED), dict):
-        same[COMPACTED] = {"checksum": made_of.get("checksum")}
+    if made_of := manifest.get(COMPACTED):
+        same[COMPACTED] = {"checksum": made_of["checksum"]}
     return same
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from proponent.errors import InputError
 from proponent.files import called, read_checksummed_json, read_json
@@ -50,78 +50,67 @@ def read_totals(folder: RunFolder) -> dict[str, Any]:
     return totals
 
 
-def _text(value: object) -> bool:
+Holds = Callable[[Any], bool]
+
+
+def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _count(value: object, least: int = 0) -> bool:
-    return type(value) is int and value >= least
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 0
 
 
-def _mapping(value: object, holds: Callable[[Any], bool]) -> bool:
-    """Whether a value is an object all of whose values hold what they should."""
-    return isinstance(value, dict) and all(map(holds, value.values()))
+def _positive(value: Any) -> bool:
+    return _count(value) and value > 0
 
 
-def _texts(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(map(_text, value))
-
-
-def _modules(value: object) -> bool:
-    """Whether a value lists matrices, each by paths of modules of a layer joined by ``+``."""
-    return _texts(value) and all(IN_A_LAYER.fullmatch(path) for names in value for path in names.split("+"))
-
-
-def _share(value: object) -> bool:
+def _share(value: Any) -> bool:
     return type(value) in (int, float)
 
 
-def _corpus(value: object) -> bool:
-    parts = value if isinstance(value, dict) else {}
-    return all(_count(parts.get(name)) for name in ("passages", "empty")) and _text(parts.get("fingerprint"))
+def _module(value: Any) -> bool:
+    """Whether it names a matrix, by paths of modules of a layer joined by ``+``."""
+    return _text(value) and all(map(IN_A_LAYER.fullmatch, value.split("+")))
 
 
-def _spec(value: object) -> bool:
-    """What opening a run needs of its spec; all else is for ``FeatureSpec.from_dict``."""
-    parts = value if isinstance(value, dict) else {}
-    return all(map(_text, (parts.get("model"), parts.get("hessian")))) and all(
-        _count(parts.get(name)) for name in ("size", "seed")
+def _list(holds: Holds) -> Holds:
+    return lambda value: isinstance(value, list) and all(map(holds, value))
+
+
+def _mapping(holds: Holds) -> Holds:
+    return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
+
+
+def _object(**parts: Holds) -> Holds:
+    """Of an object with these parts, whatever else it has."""
+    return lambda value: (
+        isinstance(value, dict) and all(holds(value.get(name)) for name, holds in parts.items())
     )
 
 
-def _skipped(value: object) -> bool:
-    parts = value if isinstance(value, dict) else {}
-    return all(_count(parts.get(name)) for name in ("empty", "too_short")) and _texts(parts.get("not_finite"))
+def _maybe(holds: Holds) -> Holds:
+    """Of a part that need not be there."""
+    return lambda value: value is None or holds(value)
 
 
-def _made_with(value: object) -> bool:
-    parts = value if isinstance(value, dict) else {}
-    sampled = SAMPLE not in parts or _texts(parts[SAMPLE])
-    return _count(parts.get("threads"), 1) and _mapping(parts.get("versions"), _text) and sampled
-
-
-def _compacted(value: object) -> bool:
-    if value is None:
-        return True
-    return _mapping(value, _text) and isinstance(value, dict) and {"run", "checksum"} <= value.keys()
-
-
-PARTS: Mapping[str, Callable[[object], bool]] = {
-    "spec": _spec,
-    "corpus": _corpus,
+# What each part holds; of the spec what opening a run needs, all else is for ``FeatureSpec.from_dict``.
+PARTS: Mapping[str, Holds] = {
+    "spec": _object(model=_text, hessian=_text, size=_count, seed=_count),
+    "corpus": _object(passages=_count, empty=_count, fingerprint=_text),
     "model": _text,
     "tokenizer": _text,
     "codec": _text,
-    "side": lambda value: _count(value, 1),
-    "blocks": lambda value: _mapping(value, _modules) and bool(value),
-    "uncovered": lambda value: _mapping(value, _share),
-    MADE_WITH: _made_with,
-    COMPACTED: _compacted,
+    "side": _positive,
+    "blocks": lambda value: bool(value) and _mapping(_list(_module))(value),
+    "uncovered": _mapping(_share),
+    MADE_WITH: _object(threads=_positive, versions=_mapping(_text), sample=_maybe(_list(_text))),
+    COMPACTED: _maybe(_object(run=_text, checksum=_text, beside=_maybe(_text))),
 }
-TOTALS: Mapping[str, Callable[[object], bool]] = {
+TOTALS: Mapping[str, Holds] = {
     "rows": _count,
     "tokens": _count,
-    "shards": lambda value: isinstance(value, list) and all(map(_count, value)),
-    "skipped": _skipped,
-    "checksums": lambda value: _mapping(value, _text),
+    "shards": _list(_count),
+    "skipped": _object(empty=_count, too_short=_count, not_finite=_list(_text)),
+    "checksums": _mapping(_text),
 }

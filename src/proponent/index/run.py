@@ -127,7 +127,7 @@ class Index:
     @property
     def sample(self) -> list[str]:
         """Ids of the rows that second moments were sampled on; InputError for a run that does not say."""
-        found = self.manifest.get(MADE_WITH, {}).get(SAMPLE)
+        found = self.manifest[MADE_WITH].get(SAMPLE)
         if found is None:
             raise InputError(f"{self.folder.name}: does not say what its second moments are of; {ANEW}")
         return list(found)
