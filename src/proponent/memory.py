@@ -11,8 +11,8 @@ import torch
 
 MEMINFO, GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 OWN, STATM = Path("/proc/self/cgroup"), Path("/proc/self/statm")
-# Of a control group, by version: its limit, what it uses, and in its memory.stat files and what of them is in
-# memory alone (tmpfs).
+# Of a control group, by version: its limit and what it uses; and, in its memory.stat, cached files and what
+# of them is in memory alone (tmpfs).
 SECOND = ("memory.max", "memory.current", "file", "shmem")
 FIRST = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache", "total_shmem")
 
