@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def every_score(hits: pp.Attribution) -> Tensor:
 
 @pytest.mark.parametrize(
     ("method", "mixed"),
-    [("kronecker", False), ("kronecker", True), ("cosine", False), ("dot", False), ("exact", False)],
+    [*product(("kronecker", "exact"), (False, True)), ("cosine", False), ("dot", False)],
 )
 def test_scores_are_the_means_of_each_runs_own(runs: list[Path], method: str, mixed: bool) -> None:
     task, mix = (QUERIES, 0.7) if mixed else (None, "auto")

@@ -20,7 +20,7 @@ def test_the_methods_of_the_comparison() -> None:
         "dot": {"second_moment": "any", "hessian": "none", "unit_norm": False, "output": "loss"},
         "trak": {"second_moment": "no", "hessian": "train", "unit_norm": False, "output": "margin"},
         "kronecker": {"second_moment": "white", "hessian": "mixed", "unit_norm": True, "output": "loss"},
-        "exact": {"second_moment": "any", "hessian": "train", "unit_norm": True, "output": "loss"},
+        "exact": {"second_moment": "any", "hessian": "mixed", "unit_norm": True, "output": "loss"},
     }
 
 

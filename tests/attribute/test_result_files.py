@@ -107,6 +107,9 @@ def test_a_wrong_value_in_any_field_is_named(tmp_path: Path, good: dict[str, Any
         ("relation", "\ud83d", "the field 'relation' holds half a surrogate pair"),
         ("opponents", ["\ud83d"], "the list 'opponents' holds half a surrogate pair"),
         ("mix", "auto", "the field 'mix' must be a number, not a string"),
+        ("exact_top", "many", "the field 'exact_top' must be a number of passages, 1 or more"),
+        ("exact_top", 0, "the field 'exact_top' must be a number of passages, 1 or more"),
+        ("exact_top", True, "the field 'exact_top' must be a number of passages, 1 or more"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, field: str, value: object, complaint: str) -> None:

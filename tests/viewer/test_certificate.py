@@ -44,3 +44,8 @@ def test_what_is_no_certificate_is_not_shown(open_page: Opener, odd: object) -> 
 def test_several_runs_are_named_with_the_method(open_page: Opener) -> None:
     page = open_page({"hits.jsonl": [row(method="exact", mix=None, averaged_with=["run-2", "run-3"])]})
     expect(page.locator("#detail .method")).to_contain_text("gradients without projection, mean of 3 runs ")
+
+
+def test_exact_scores_of_the_first_are_named_with_the_method(open_page: Opener) -> None:
+    page = open_page({"hits.jsonl": [row(method="trackstar", mix=0.9, exact_top=1000)]})
+    expect(page.locator("#detail .method")).to_contain_text("TrackStar, first 1,000 exact, λ = 0.900")

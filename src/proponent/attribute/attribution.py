@@ -19,13 +19,15 @@ from proponent.errors import InputError
 from proponent.files import write_lines
 
 SETTINGS = ("method", "mix", "run")
-AVERAGED = "averaged_with"  # a further setting, of traces of several runs: the names of the others
+# Further settings: names of the other runs of a trace of several, and how many of a scan's best and lowest
+# were scored again without projection.
+AVERAGED, EXACT_TOP = "averaged_with", "exact_top"
 TOKEN_COLUMNS = ("tokens", "target_tokens")
 OWN_COLUMNS = ("chance", *TOKEN_COLUMNS, "adds", "duplicates")  # written where a passage has one
 # Fields of a query that its result record has under another name, or that are long: a fact's gold passages.
 OWN_FIELDS = frozenset(
     {"id", "query_id", "example_id", "prompt", "target", "inputs_plaintext", "targets_plaintext"}
-    | {"prompt0", "prompt1", "prompt2", "trex_sentences", FIELD, *SETTINGS, AVERAGED}
+    | {"prompt0", "prompt1", "prompt2", "trex_sentences", FIELD, *SETTINGS, AVERAGED, EXACT_TOP}
 )
 
 # Parts of a text, which joined are the text, each with its share of a score.
@@ -194,6 +196,12 @@ def _settings(record: Record) -> dict[str, Any]:
         raise InputError(f"{record.place}: the field 'mix' must be a number, not {kind(found['mix'])}")
     if others := strings_of(record, AVERAGED):
         found[AVERAGED] = list(others)
+    if (top := record.fields.get(EXACT_TOP)) is not None:
+        if type(top) is not int or top < 1:
+            raise InputError(
+                f"{record.place}: the field '{EXACT_TOP}' must be a number of passages, 1 or more"
+            )
+        found[EXACT_TOP] = top
     return found
 
 

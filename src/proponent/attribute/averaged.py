@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from proponent.attribute.attribution import AVERAGED, Attribution
-from proponent.attribute.exact import check_exact, exact_scores
+from proponent.attribute.exact import exact_scores
 from proponent.attribute.method import Method, corrected_by
-from proponent.attribute.questions import check_ranking
+from proponent.attribute.questions import Task, check_ranking
+from proponent.attribute.unprojected import check_unprojected
 from proponent.corpus.example import Query
 from proponent.errors import InputError
 from proponent.gradients.loading import require_files
-from proponent.index.mix import TaskMix
 from proponent.index.run import Index, RunName
 from proponent.index.search import Found, Scan, best, keep_best, scored
 from proponent.progress import Advance, Progress
@@ -70,7 +70,7 @@ def check_averaged(index: Index, others: Sequence[RunName], method: Method, k: i
             )
         check_ranking(other, method, k)
         if not method.projected:
-            check_exact(other, method)
+            check_unprojected(other, method)
         try:
             require_files(other.spec["model"])
         except InputError as error:
@@ -101,26 +101,26 @@ def averaged_attribution(
     parts: Sequence[Sequence[Query]],
     method: Method,
     k: int,
-    task: tuple[Sequence[Query], TaskMix] | None,
+    task: Task | None,
     progress: Progress,
 ) -> list[Attribution]:
     """The k highest and lowest of the mean of what several runs give each row; passages are the first run's.
 
     others: used one after the other, so one model is held beside the first.  parts: of the queries, each
-    searched by itself.  task: its queries and the first run's mix of them, whose λ is that of all.
+    searched by itself.  task: with the first run's mix, whose λ is that of all.
     """
     names = [first.index.folder.name]
-    asked = [_asked(first, parts, method, task and task[1], progress)]
+    asked = [_asked(first, parts, method, task, progress)]
     for run in others:
         other = first.beside(run)
         names.append(other.index.folder.name)
-        mix = other.task_mix(task[0], task[1].mix, method.output) if task else None
-        asked.append(_asked(other, parts, method, mix, progress))
-        del other, mix
+        own = task and Task(task.queries, other.task_mix(task.queries, task.mix.mix, method.output))
+        asked.append(_asked(other, parts, method, own, progress))
+        del other, own
     made = []
     for number, queries in enumerate(parts):
         found = _searched([one[number] for one in asked], len(first.index), k, progress)
-        shown = first.attribution(queries, found, method, task and task[1])
+        shown = first.attribution(queries, found, method, task and task.mix)
         made.append(replace(shown, settings={**shown.settings, AVERAGED: names[1:]}))
     return made
 
@@ -133,18 +133,18 @@ def _asked(
     tracer: Tracer,
     parts: Sequence[Sequence[Query]],
     method: Method,
-    mix: TaskMix | None,
+    task: Task | None,
     progress: Progress,
 ) -> list[Asked]:
     """What is needed of a run for each part, without its model and its whitening."""
     made = list[Asked]()
     for queries in parts:
         if method.projected:
-            scan = tracer.scan(tracer.features(queries, method.output), method, mix)
+            scan = tracer.scan(tracer.features(queries, method.output), method, task and task.mix)
             made.append((tracer.index.folder.name, copy(scan)))  # which lets go of the whitening
         else:
             rows = range(len(tracer.index))
-            made.append(exact_scores(tracer, queries, method, rows, progress).float())
+            made.append(exact_scores(tracer, queries, method, rows, progress, task).float())
     return made
 
 

@@ -110,7 +110,7 @@ METHODS = {
         Method("dot", unit_norm=False),
         Method("trak", second_moment="no", hessian="train", unit_norm=False, output="margin"),
         Method("kronecker", second_moment="white", hessian="mixed"),
-        Method("exact", hessian="train", projected=False),
+        Method("exact", hessian="mixed", projected=False),
     )
 }
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from proponent.attribute.method import Method, method_for
 from proponent.corpus.example import Query
 from proponent.corpus.queries import Queries
 from proponent.errors import InputError
+from proponent.index.mix import TaskMix
 from proponent.index.run import Index
 
 # How a caller may give queries: as Queries, Query values or (prompt, target) pairs.
 QueriesLike = Iterable[Query | tuple[str, str]]
+
+
+class Task(NamedTuple):
+    """Queries that R_eval is taken over, and their mix in a run."""
+
+    queries: Sequence[Query]
+    mix: TaskMix
 
 
 def checked_questions(

@@ -10,11 +10,12 @@ from proponent.attribute.attribution import Hit
 from proponent.attribute.averaged import check_averaged
 from proponent.attribute.certified import check_certified
 from proponent.attribute.distinct import candidates, diverse, merged
-from proponent.attribute.exact import check_exact, rescored
+from proponent.attribute.exact import rescored
 from proponent.attribute.method import Method
+from proponent.attribute.questions import Task
 from proponent.attribute.tokens import with_tokens
+from proponent.attribute.unprojected import check_unprojected
 from proponent.errors import InputError
-from proponent.index.mix import TaskMix
 from proponent.index.run import Index, RunName
 from proponent.progress import Progress
 
@@ -27,8 +28,8 @@ class More(TypedDict, total=False):
 
     tokens: what each token contributes, by one more pass over what was found.  diverse: passages that do not
     repeat each other.  merge_duplicates: near-identical ones as one.  Both look at the best max(100, 4 k);
-    see ``attribute/distinct.py``.  exact_top: score the best and the lowest so many again without projection
-    and without a task mix, by one more pass over them; see ``attribute/exact.py``.  certified: of a compact
+    see ``attribute/distinct.py``.  exact_top: score the best and the lowest so many again without projection,
+    by one more pass over them; see ``attribute/exact.py``.  certified: of a compact
     run, find what its full run would: ``sure``, or with a probability from 0.5 up; within: seconds after
     which that search stops and says how far it came; full: where the full run is, if it was moved; see
     ``attribute/certified.py``.  averaged_with: other runs of the same passages, whose scores are averaged
@@ -61,11 +62,9 @@ def check_more(index: Index, method: Method, k: int, mixed: bool, more: More) ->
     top = more.get("exact_top")
     if top is None and method.projected:
         return
-    check_exact(index, method)
+    check_unprojected(index, method)
     if top is not None and not k <= top <= len(index):
         raise InputError(f"exact-top is {top}; give {k} (as many as are shown) to {len(index)}")
-    if mixed:
-        raise InputError("exact scores know no task mix; leave out the task, or the exact scores")
     if more.get("tokens"):
         raise InputError("token scores are of projected gradients; leave out the tokens, or the exact scores")
 
@@ -80,14 +79,15 @@ def refined(
     tracer: Tracer,
     hits: Sequence[Hit],
     method: Method,
-    task_mix: TaskMix | None,
+    task: Task | None,
     k: int,
     more: More,
     progress: Progress,
 ) -> list[Hit]:
     """The hits of a scan, k passages a side, with what more was asked for."""
+    task_mix = task.mix if task else None
     if more.get("exact_top"):
-        hits = rescored(tracer, hits, method, progress)
+        hits = rescored(tracer, hits, method, progress, task)
     if more.get("merge_duplicates"):
         hits = [merged(hit) for hit in hits]
     if more.get("diverse"):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proponent.attribute.attribution import AVERAGED, Attribution, Hit, ScoredPassage
+from proponent.attribute.attribution import AVERAGED, EXACT_TOP, Attribution, Hit, ScoredPassage
 from proponent.attribute.shading import in_words, shares
 from proponent.attribute.significance import by_chance, nothing_stands_out, stands_out
 from proponent.progress import printable
@@ -160,6 +160,8 @@ def _made(settings: Mapping[str, Any]) -> str:
     method, mix = printable(str(settings.get("method"))), settings.get("mix")
     if others := settings.get(AVERAGED):
         method += f", mean of {1 + len(others)} runs"
+    if top := settings.get(EXACT_TOP):
+        method += f", first {top:,} exact"
     if mix is not None:
         return f"{method}, task mix λ = {mix:.4f}"
     return f"{method}, no task mix" if settings.get("run") else method  # a baseline has no run

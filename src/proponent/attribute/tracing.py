@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import accumulate, chain, pairwise
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from proponent.attribute.attribution import Attribution, Hit, ScoredPassage
+from proponent.attribute.attribution import EXACT_TOP, Attribution, Hit, ScoredPassage
 from proponent.attribute.averaged import averaged_attribution, runs_of
 from proponent.attribute.certified import certified_attribution
-from proponent.attribute.exact import exact_scores, unprojected_extractor
+from proponent.attribute.exact import exact_scores
 from proponent.attribute.held import nearest_shards
 from proponent.attribute.method import Method
-from proponent.attribute.questions import QueriesLike, check_ranking, checked_mix, checked_questions
+from proponent.attribute.questions import (
+    QueriesLike,
+    Task,
+    check_ranking,
+    checked_mix,
+    checked_questions,
+)
 from proponent.attribute.refine import More, check_more, refined, retrieved
 from proponent.attribute.sharded import Shards, Streamed, searching_on_ray
 from proponent.attribute.significance import chances, number_or_none
+from proponent.attribute.unprojected import Unprojected, by_factors
 from proponent.build.opening import require_same_model
 from proponent.corpus.example import Query
 from proponent.errors import InputError
@@ -70,6 +76,7 @@ class Tracer:
             self.model, self.plan, unpack_projections(self.index.sides), self.spec.batch_tokens
         )
         self.shards = shards or nearest_shards(self.index, self.model.device)
+        self._unprojected: dict[bool, Unprojected] = {}
         self._known: dict[tuple[str, str, str], Tensor] = {}  # by output function, prompt and target
 
     def redamped(self, damping: float | str) -> Tracer:
@@ -157,36 +164,40 @@ class Tracer:
         check_more(self.index, method, k, task is not None, more)
         for query in chain(queries, task or ()):  # all, before any work; averaged runs share this tokenizer
             self.model.encoder.query(query, self.spec.max_length)
-        task_mix = self.task_mix(task, mix, method.output) if task else None
+        mixed = Task(task, self.task_mix(task, mix, method.output)) if task else None
         parts = [queries[start : start + SCAN_QUERIES] for start in range(0, len(queries), SCAN_QUERIES)]
         most = retrieved(k, len(self.index), more)
         if more.get("certified") is not None:
             ranked = [certified_attribution(self, queries, method, most, more, progress)]
         elif runs := more.get("averaged_with"):
-            mixing = (task, task_mix) if task and task_mix else None
-            ranked = averaged_attribution(self, runs, parts, method, most, mixing, progress)
+            ranked = averaged_attribution(self, runs, parts, method, most, mixed, progress)
         else:
-            ranked = [self._ranked(part, method, most, task_mix, progress) for part in parts]
+            ranked = [self._ranked(part, method, most, mixed, progress) for part in parts]
         hits = list(chain.from_iterable(ranked))
-        hits = refined(self, hits, method, task_mix, k, more, progress)
-        return Attribution(tuple(hits), ranked[0].settings)
+        hits = refined(self, hits, method, mixed, k, more, progress)
+        top = more.get("exact_top")
+        return Attribution(tuple(hits), {**ranked[0].settings, **({EXACT_TOP: top} if top else {})})
 
     def beside(self, run: RunName) -> Tracer:
         """Another run, with its model on the same device."""
         return Tracer(run, *self._loading)
 
     def _ranked(
-        self, queries: Sequence[Query], method: Method, k: int, task_mix: TaskMix | None, progress: Progress
+        self, queries: Sequence[Query], method: Method, k: int, task: Task | None, progress: Progress
     ) -> Attribution:
+        mix = task.mix if task else None
         if method.projected:
-            return self.rank(queries, self.features(queries, method.output), method, k, task_mix)
-        scores = exact_scores(self, queries, method, range(len(self.index)), progress)
-        return self.attribution(queries, best(scores.float(), k), method)
+            return self.rank(queries, self.features(queries, method.output), method, k, mix)
+        scores = exact_scores(self, queries, method, range(len(self.index)), progress, task)
+        return self.attribution(queries, best(scores.float(), k), method, mix)
 
-    @cached_property
-    def unprojected(self) -> FeatureExtractor:
-        """What gives whole gradients, corrected as the run's features are."""
-        return unprojected_extractor(self)
+    def unprojected(self, method: Method) -> Unprojected:
+        """What gives the whole gradients that a method compares; made once and kept."""
+        factored = by_factors(self.index, method)
+        if factored not in self._unprojected:
+            make = Unprojected.with_factors if factored else Unprojected.corrected_as_run
+            self._unprojected[factored] = make(self)
+        return self._unprojected[factored]
 
     def rank(
         self,

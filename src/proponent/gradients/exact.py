@@ -92,23 +92,34 @@ class _Collected:
         return WholeGradients(factors, rows, self._norms)
 
 
-class _Pairs:
-    """A sink that fills ``products`` [b, q, n] of rows with whole gradients, and their ``norms`` [b, n]."""
+class _Norms:
+    """A sink that fills ``norms`` [b, n] of rows."""
 
-    def __init__(self, extractor: FeatureExtractor, queries: WholeGradients, rows: int) -> None:
-        self._extractor, self._queries = extractor, queries
-        blocks = len(extractor.plan.blocks)
-        self.products = torch.zeros(blocks, len(queries), rows, dtype=torch.float64)
-        self.norms = torch.zeros(blocks, rows, dtype=torch.float64)
+    def __init__(self, extractor: FeatureExtractor, rows: int) -> None:
+        self._extractor = extractor
+        self.norms = torch.zeros(len(extractor.plan.blocks), rows, dtype=torch.float64)
 
     def open(self, _: int) -> _Kept:
         """A capture for a batch."""
         return _Kept(self._extractor)
 
     def take(self, members: Sequence[int], captured: _Kept) -> None:
+        """Keep the norms of a batch's rows."""
+        self.norms[:, list(members)] = captured.norms(len(self.norms))
+
+
+class _Pairs(_Norms):
+    """A sink that also fills ``products`` [b, q, n] of rows with whole gradients."""
+
+    def __init__(self, extractor: FeatureExtractor, queries: WholeGradients, rows: int) -> None:
+        super().__init__(extractor, rows)
+        self._queries = queries
+        self.products = torch.zeros(len(self.norms), len(queries), rows, dtype=torch.float64)
+
+    def take(self, members: Sequence[int], captured: _Kept) -> None:
         """Compare the tokens of a batch's rows with those of the queries."""
+        super().take(members, captured)
         places = list(members)
-        self.norms[:, places] = captured.norms(len(self.norms))
         for name, (x, d) in captured.factors.items():
             ours, gradients = self._queries.factors[name]
             pairs = (x @ ours.T).mul_(d @ gradients.T).sum(1).double().cpu()  # [n, tokens of queries]
@@ -137,3 +148,12 @@ def exact_products(
     sink = _Pairs(extractor, queries, len(rows))
     extractor.sweep(rows, starts, [sink], output, done)
     return sink.products, sink.norms
+
+
+def whole_norms(
+    extractor: FeatureExtractor, rows: Sequence[Sequence[int]], starts: Sequence[int], output: str
+) -> Tensor:
+    """Norms ‖G̃‖ [b, n] float64 of rows in each block.  Arguments as of ``whole_gradients``."""
+    sink = _Norms(extractor, len(rows))
+    extractor.sweep(rows, starts, [sink], output)
+    return sink.norms

@@ -59,10 +59,11 @@ export function methodName(method) {
   return kindOf(method).name + String(method ?? "").slice(baseOf(method).length).replaceAll(",", ", ");
 }
 
-/** One line beside a list.  of: a row or a file, with `method`, `mix` and the runs `averaged_with`. */
-export function methodLine({ method, mix, averaged_with: others }) {
+/** One line beside a list.  of: a row or a file, with `method`, `mix`, the runs `averaged_with` and the `exact_top`. */
+export function methodLine({ method, mix, averaged_with: others, exact_top: top }) {
   const runs = Array.isArray(others) && others.length ? `, mean of ${others.length + 1} runs` : "";
-  const name = (methodName(method) || "Method not stated") + runs;
+  const exact = Number.isInteger(top) ? `, first ${plain(top)} exact` : "";
+  const name = (methodName(method) || "Method not stated") + runs + exact;
   const share = typeof mix === "number" ? `, λ = ${plain(mix, 3)}` : "";
   return el("p", { class: "method muted" }, el("strong", {}, el("bdi", {}, textNodes(name + share))), " ", kindOf(method).shows);
 }
