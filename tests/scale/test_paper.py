@@ -12,6 +12,7 @@ from transformers import LlamaConfig
 from proponent.gradients.spec import SAMPLES, FeatureSpec
 from proponent.scale import cost
 from proponent.scale.bounds import bounds
+from proponent.scale.exact import exact_stage
 from proponent.scale.machines import ACCELERATORS, Assumed, speeds_of, timed
 from proponent.scale.memory import logit_bytes
 from proponent.scale.plan import Plan
@@ -112,5 +113,5 @@ def test_the_page_names_every_function_that_spends(job: Job) -> None:
         *trace_stages(job, Questions(1, task=True)),
     )
     sets = (diverse_stage(job, Questions(1)), select_stage(job, Questions(1), 10))
-    for stage in (*every, *sets, tail_patch_stage(job, Questions(1))):
+    for stage in (*every, *sets, tail_patch_stage(job, Questions(1)), exact_stage(job, Questions(1), 10)):
         assert f"`{stage.spends.removeprefix('proponent.')}`" in THEORY, stage.name

@@ -42,6 +42,7 @@ from proponent.gradients.sweep import Sweep
 from proponent.index.codec import Rows
 from proponent.index.storage import read_tensors
 from proponent.scale import cost, questions
+from proponent.scale.exact import exact_stage
 from proponent.scale.questions import Questions
 from proponent.scale.shapes import FeatureShape, Job, shapes
 from proponent.scale.stages import Stage, build_stages
@@ -73,7 +74,8 @@ def tensor_bytes(*files: Path) -> int:
 @pytest.mark.parametrize("task", [True, False])
 def test_the_functions_that_spend_are_there(task: bool) -> None:
     asked = Questions(10, task=task)
-    every = (*build_stages(JOB), *questions.trace_stages(JOB, asked), questions.tail_patch_stage(JOB, asked))
+    asking = (questions.tail_patch_stage(JOB, asked), exact_stage(JOB, asked, 100))
+    every = (*build_stages(JOB), *questions.trace_stages(JOB, asked), *asking)
     assert len({stage.name for stage in every}) == len(every)
     for stage in every:
         names, found = stage.spends.split("."), None

@@ -17,6 +17,7 @@ from torch import Tensor
 from proponent.gradients.features import FeatureExtractor, ProjectedFactors
 from proponent.gradients.layers import Matrix
 from proponent.gradients.projection import Projection
+from proponent.products import product
 
 
 def identity_projection(matrix: Matrix) -> Projection:
@@ -47,6 +48,16 @@ class _Kept(ProjectedFactors):
         super().__init__(extractor)
         self.factors: dict[str, tuple[Tensor, Tensor]] = {}
         self.blocks = {name: sides.block for name, sides in extractor.sides.items()}
+        self._parts: dict[str, dict[int, Tensor]] = {}
+
+    def backward(self, matrix: Matrix, slot: int, d: Tensor) -> None:
+        """Correct d [n, t, o] of one module: its projection is zero in the outputs of the others."""
+        parts = self._parts.setdefault(matrix.name, {})
+        start, width = sum(matrix.outputs[:slot]), matrix.outputs[slot]
+        parts[slot] = product(d, self._sides[matrix.name].outside[slot][start : start + width])
+        if len(parts) == len(matrix.modules):
+            whole = torch.cat([parts[place] for place in range(len(parts))], -1)
+            self.add(matrix, self._inputs.pop(matrix.name), whole)
 
     def add(self, matrix: Matrix, x: Tensor, d: Tensor) -> None:
         """Keep them."""
@@ -122,9 +133,12 @@ class _Pairs(_Norms):
         places = list(members)
         for name, (x, d) in captured.factors.items():
             ours, gradients = self._queries.factors[name]
-            pairs = (x @ ours.T).mul_(d @ gradients.T).sum(1).double().cpu()  # [n, tokens of queries]
+            pairs = product(x, ours).mul_(product(d, gradients))  # [n, t, tokens of queries]
+            summed = pairs.sum(1).double().cpu()
             made = torch.zeros(len(places), len(self._queries), dtype=torch.float64)
-            self.products[captured.blocks[name]][:, places] += made.index_add_(1, self._queries.rows, pairs).T
+            self.products[captured.blocks[name]][:, places] += made.index_add_(
+                1, self._queries.rows, summed
+            ).T
 
 
 def whole_gradients(
