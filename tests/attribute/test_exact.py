@@ -80,6 +80,9 @@ def expected_scores(tracer: Tracer, method: Method, task: Sequence[Query] = (), 
     shared, _ = gradients_of(tracer, method.output, task)
     sampled = tracer.index.sample
     sample = [g for g, c in zip(passages, chunks_of(tracer), strict=True) if c.id in sampled]
+    others = [g for g, c in zip(passages, chunks_of(tracer), strict=True) if c.id not in sampled]
+    count = min(len(others), len(sampled))
+    spread = [others[n * len(others) // count] for n in range(count)] if others else sample
     divided = method.hessian != "none"
     factored = divided and not tracer.index.white
     inner = torch.zeros(len(queries), len(passages), dtype=torch.float64)
@@ -87,7 +90,7 @@ def expected_scores(tracer: Tracer, method: Method, task: Sequence[Query] = (), 
     for b, block in enumerate(tracer.plan.blocks):
         Q, M, T, S = (
             torch.stack([whole_vector(tracer, sample, block, g, factored) for g in gradients])
-            for gradients in (queries, passages, shared or queries, sample)
+            for gradients in (queries, passages, shared or queries, spread)
         )
         if divided:
             means = [w.mean for w in tracer.index.whitening.blocks if isinstance(w, ScaledIdentity)]
@@ -138,6 +141,16 @@ def test_runs_with_r_train_are_corrected_by_factors(run: SlowRun, name: str) -> 
         found = exact_scores(tracer, QUERIES, method, range(N), Silent(), mixed)
         expected = expected_scores(tracer, method, task, mix)
         assert found == pytest.approx(expected, rel=1e-3, abs=1e-3 * float(expected.abs().max()))
+
+
+def test_factors_are_scaled_by_passages_that_they_are_not_of(model_folder: Path, tmp_path: Path) -> None:
+    index = build_index(CORPUS, small_spec(model_folder, moment_sample=5), tmp_path / "run", "cpu")
+    tracer, method = Tracer(index, "cpu"), Method.of("trackstar")
+    assert len(index.sample) == 5
+    mixed = Task(QUERIES[:2], tracer.task_mix(QUERIES[:2], 0.9))
+    found = exact_scores(tracer, QUERIES, method, range(N), Silent(), mixed)
+    expected = expected_scores(tracer, method, QUERIES[:2], 0.9)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-3 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("name", ["cosine", "dot"])

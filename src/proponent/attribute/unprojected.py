@@ -59,8 +59,9 @@ class Unprojected:
         Both V and R_train of a run approximate the inverse of E[vec G vec Gᵀ], V before the projection and
         R_train of what it leaves; ``L ⊗ R`` approximates it of whole gradients at once.
         """
-        extractor, chunks = _factored(tracer), _sample(tracer)
+        extractor, chunks = _factored(tracer), indexed_chunks(tracer, _others(tracer.index))
         tokens, starts = [chunk.tokens for chunk in chunks], [chunk.start for chunk in chunks]
+        # not of the sample itself, whose own gradients its factors make shorter than all others
         norms = whole_norms(extractor, tokens, starts, tracer.spec.output)
         width = tracer.index.dim / tracer.index.blocks  # so that a task's λ weighs as it does in the scan
         means = norms[:, norms.isfinite().all(0)].square().mean(1) / width
@@ -97,6 +98,14 @@ def _sample(tracer: Tracer) -> list[Chunk]:
     """The chunks that a run's second moments are of; InputError where it does not name them."""
     sampled = dict.fromkeys(tracer.index.sample)
     return indexed_chunks(tracer, [n for n, row in enumerate(tracer.index.rows()) if row.id in sampled])
+
+
+def _others(index: Index) -> list[int]:
+    """Rows spread over a run, as many as were sampled, that were not; those of the sample where all were."""
+    sampled = set(index.sample)
+    rows = [n for n, row in enumerate(index.rows()) if row.id not in sampled] or list(range(len(index)))
+    count = min(len(rows), len(sampled))
+    return [rows[n * len(rows) // count] for n in range(count)]
 
 
 # Token ids, and the index of the first that the output function scores.
