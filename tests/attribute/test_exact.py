@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.references.gradients import weight_gradients
-from tests.runs import CORPUS, QUERIES, SlowRun, small_spec
+from tests.runs import CHUNKS, CORPUS, QUERIES, SlowRun, small_spec
 from torch import Tensor
 
 import proponent as pp
@@ -80,9 +80,9 @@ def expected_scores(tracer: Tracer, method: Method, task: Sequence[Query] = (), 
     shared, _ = gradients_of(tracer, method.output, task)
     sampled = tracer.index.sample
     sample = [g for g, c in zip(passages, chunks_of(tracer), strict=True) if c.id in sampled]
-    others = [g for g, c in zip(passages, chunks_of(tracer), strict=True) if c.id not in sampled]
-    count = min(len(others), len(sampled))
-    spread = [others[n * len(others) // count] for n in range(count)] if others else sample
+    ids = [chunk.id for chunk in chunks_of(tracer)]
+    spread = [n * N // len(sampled) for n in range(len(sampled))]
+    others = [n for n in spread if ids[n] not in sampled] or spread
     divided = method.hessian != "none"
     factored = divided and not tracer.index.white
     inner = torch.zeros(len(queries), len(passages), dtype=torch.float64)
@@ -90,7 +90,7 @@ def expected_scores(tracer: Tracer, method: Method, task: Sequence[Query] = (), 
     for b, block in enumerate(tracer.plan.blocks):
         Q, M, T, S = (
             torch.stack([whole_vector(tracer, sample, block, g, factored) for g in gradients])
-            for gradients in (queries, passages, shared or queries, spread)
+            for gradients in (queries, passages, shared or queries, [passages[n] for n in others])
         )
         if divided:
             means = [w.mean for w in tracer.index.whitening.blocks if isinstance(w, ScaledIdentity)]
@@ -147,6 +147,9 @@ def test_factors_are_scaled_by_passages_that_they_are_not_of(model_folder: Path,
     index = build_index(CORPUS, small_spec(model_folder, moment_sample=5), tmp_path / "run", "cpu")
     tracer, method = Tracer(index, "cpu"), Method.of("trackstar")
     assert len(index.sample) == 5
+    chosen = [CHUNKS[n] for n in unprojected._others(index)]
+    assert len(chosen) > 1
+    assert not set(chosen) & set(index.sample)
     mixed = Task(QUERIES[:2], tracer.task_mix(QUERIES[:2], 0.9))
     found = exact_scores(tracer, QUERIES, method, range(N), Silent(), mixed)
     expected = expected_scores(tracer, method, QUERIES[:2], 0.9)
@@ -159,6 +162,12 @@ def test_scores_of_rank_one_corrected_gradients(run: SlowRun, name: str) -> None
     found = exact_scores(tracer, QUERIES, method, range(N), Silent())
     expected = expected_scores(tracer, method)
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-3 * float(expected.abs().max()))
+
+
+def test_a_method_without_a_mix_takes_no_task(white: Tracer) -> None:
+    method, task = Method.of("dot"), Task(QUERIES[:2], white.task_mix(QUERIES[:2], 0.9))
+    alone, beside = (exact_scores(white, QUERIES, method, range(N), Silent(), of) for of in (None, task))
+    assert torch.equal(alone, beside)
 
 
 def test_parts_and_groups_do_not_matter(white: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,9 +50,10 @@ def test_operations_are_those_that_torch_does(groups: int, monkeypatch: pytest.M
     assert counted.operations == exact_stage(job, asked, 1).operations + more
 
 
-def test_memory_is_not_more_than_said() -> None:
+def test_memory_is_what_is_said_or_a_little_less() -> None:
     model = small_model("sdpa")
     job = job_of(model, ROWS, 33)
     counted, _ = compared(model, job)
     held = 4 * sum(i**2 + o**2 for i, o in job.model.matrices)  # made before
-    assert counted.peak < exact_stage(job, Questions(QUERIES, 21, targets=4, k=1), 1).memory - held
+    said = exact_stage(job, Questions(QUERIES, 21, targets=4, k=1), 1).memory - held
+    assert counted.peak < said < 1.4 * counted.peak

@@ -40,8 +40,9 @@ def exact_scores(
     more, since another chunk of it was not kept.
     """
     chunks, whole = indexed_chunks(tracer, rows), tracer.unprojected(method)
-    mixing = list(task.queries) if task and method.hessian == "mixed" else []
-    encoded = [tracer.model.encoder.query(one, tracer.spec.max_length) for one in (*queries, *mixing)]
+    task = task if method.hessian == "mixed" else None
+    every = (*queries, *(task.queries if task else ()))
+    encoded = [tracer.model.encoder.query(one, tracer.spec.max_length) for one in every]
     asked = {one: number for number, one in enumerate(dict.fromkeys(encoded))}
     places = torch.tensor([asked[one] for one in encoded])
     products = QueryProducts(whole.extractor, list(asked), method.output)

@@ -101,11 +101,12 @@ def _sample(tracer: Tracer) -> list[Chunk]:
 
 
 def _others(index: Index) -> list[int]:
-    """Rows spread over a run, as many as were sampled, that were not; those of the sample where all were."""
+    """Of rows spread over a run, as many as were sampled, those that were not; all where none is left."""
     sampled = set(index.sample)
-    rows = [n for n, row in enumerate(index.rows()) if row.id not in sampled] or list(range(len(index)))
-    count = min(len(rows), len(sampled))
-    return [rows[n * len(rows) // count] for n in range(count)]
+    count = min(len(index), len(sampled))
+    spread = [n * len(index) // count for n in range(count)]
+    found = index.passages(spread)
+    return [row for row in spread if found[row].id not in sampled] or spread
 
 
 # Token ids, and the index of the first that the output function scores.
